@@ -1,0 +1,24 @@
+# Each target is one script; `make help` lists them. What a script needs set up, it sets up itself.
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint format
+
+help: ## Lists the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Installs what is missing (fast when nothing is)
+	@scripts/setup
+
+build: ## Builds the engine, the operator CLI and the SDK
+	@scripts/build
+
+demo: ## Kills agent and engine at every step of a real job and shows what it cost
+	@scripts/demo
+
+test: ## Runs every test, set-up included
+	@scripts/test
+
+lint: ## Checks formatting, lints, protos, types and generated code
+	@scripts/lint
+
+format: ## Formats Rust, protos and TypeScript in place
+	@scripts/format
