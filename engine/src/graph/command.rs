@@ -1,0 +1,223 @@
+//! What callers ask for. Everything a decision needs that is not in the ledger (time, ids, digests, facts about
+//! leases) is minted at the edge and carried here, so that `decide` stays a function of its arguments.
+
+use std::sync::Arc;
+
+use super::event::{
+    After, GuardIntent, GuardPolicy, LeaseGranted, PauseReason, PayloadRef, ReleaseReason, Resolution, StepCompleted,
+    StepFailed, TokenCreated, UnknownReason, ZoneCommitted, ZoneFailed,
+};
+use super::ids::{
+    DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, Namespace, Seq, SessionId, StepKey, TimeMs, TokenId,
+};
+use super::session::Head;
+
+/// A request to change one session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    Start(Start),
+    /// Takes a free or expired lease, or re-attaches.
+    Acquire(Acquire),
+    Release { session: SessionId, epoch: Epoch, reason: ReleaseReason },
+    /// An append of the run that holds the lease.
+    Append(Append),
+    /// Keeps what a zone streamed; becomes no event.
+    Evidence(Evidence),
+    /// Attempt time and grace of an intent are over.
+    IntentDue { session: SessionId, step_key: StepKey, attempt: u32 },
+    /// A person or program resolves a guarded step.
+    Resolve(Resolve),
+    Resume { session: SessionId, by: Arc<str>, dedupe: Option<DedupeId> },
+    CreateToken { session: SessionId, token: TokenCreated },
+    RevokeToken { session: SessionId, token: TokenId },
+}
+
+/// Starts a session, or finds the one its key names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Start {
+    /// Freshly minted; used only if a session is created.
+    pub session: SessionId,
+    pub lineage: LineageId,
+    pub namespace: Namespace,
+    pub workflow: Arc<str>,
+    pub version: Arc<str>,
+    pub input: PayloadRef,
+    pub key: Option<StartKey>,
+    pub if_ended_restart: bool,
+    pub system: bool,
+    /// Takes the lease in the same frame.
+    pub lease: Option<LeaseRequest>,
+    pub dedupe: Option<DedupeId>,
+}
+
+/// A session key, as the ledger looks it up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StartKey {
+    /// Over (workflow, key), keyed with the namespace's salt.
+    pub digest: Digest,
+    /// Of the canonical input, keyed with the namespace's salt.
+    pub input_digest: Digest,
+    pub payload: PayloadRef,
+}
+
+/// Who asks for a lease.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeaseRequest {
+    pub instance: InstanceId,
+    pub incarnation: Incarnation,
+    /// True if the lease's present holder, if any, was heard of within the TTL and did not say goodbye.
+    /// For a start it speaks of the holder of the session that the key names.
+    pub holder_alive: bool,
+}
+
+/// Takes a lease.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Acquire {
+    pub session: SessionId,
+    pub lease: LeaseRequest,
+    /// Epoch held before a lost connection.
+    pub held: Option<Epoch>,
+    /// Version the worker would run; `None`: not compared (thin clients).
+    pub version: Option<Arc<str>>,
+    /// Evidence of open zones, for the accounting of a takeover.
+    pub evidence: Vec<EvidenceTotal>,
+}
+
+/// How much evidence a zone attempt has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EvidenceTotal {
+    pub zone_key: StepKey,
+    pub bytes: u64,
+    pub tokens: u64,
+}
+
+/// An append of the run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Append {
+    pub session: SessionId,
+    pub epoch: Epoch,
+    pub after: Option<After>,
+    pub state_delta: Option<PayloadRef>,
+    pub conversation_delta: Option<PayloadRef>,
+    pub op: Op,
+}
+
+/// What a run appends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Op {
+    StepCompleted(StepCompleted),
+    StepFailed(StepFailed),
+    GuardIntent { intent: GuardIntent, guard: GuardKey },
+    GuardUnknown { step_key: StepKey, attempt: u32, reason: UnknownReason, failure: Option<PayloadRef> },
+    /// The tool threw `NotApplied` (`by` "tool"), or reconciliation found something (`by` "reconcile").
+    GuardFinding { step_key: StepKey, attempt: u32, finding: Finding, by: Arc<str> },
+    ZoneEntered { zone_key: StepKey, name: Arc<str>, attempt: u32, input_digest: Option<Digest> },
+    ZoneCommitted(ZoneCommitted),
+    ZoneFailed(ZoneFailed),
+    ZoneAborted { zone_key: StepKey, attempt: u32, evidence_bytes: u64, wasted_tokens: u64 },
+    Complete { output: PayloadRef },
+    Fail { failure: PayloadRef },
+    Pause { reason: PauseReason, step_key: Option<StepKey>, details: Option<PayloadRef> },
+}
+
+/// An idempotency key, as the ledger looks it up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GuardKey {
+    /// Over (step name, key), keyed with the namespace's salt.
+    pub digest: Digest,
+    /// Of the canonical input, keyed with the namespace's salt.
+    pub input_digest: Digest,
+    /// blake3 of the step's key.
+    pub step_key_hash: [u8; 32],
+}
+
+/// What a run found out about an attempt.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Finding {
+    Applied(PayloadRef),
+    NotApplied(Option<PayloadRef>),
+    Unknown,
+}
+
+/// Keeps what a zone streamed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Evidence {
+    pub session: SessionId,
+    pub epoch: Epoch,
+    pub zone_key: StepKey,
+    pub attempt: u32,
+    /// First byte within the attempt.
+    pub offset: u64,
+    pub bytes: u64,
+}
+
+/// Resolves a guarded step from outside.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Resolve {
+    pub session: SessionId,
+    pub step_key: StepKey,
+    pub resolution: Resolution,
+    pub by: Arc<str>,
+    pub dedupe: Option<DedupeId>,
+    /// Resume the session if this step is why it is paused.
+    pub resume: bool,
+}
+
+/// What a decision answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// Of `Start` and `Acquire`. `epoch` is `None` when no lease was taken (ended, paused, waiting).
+    Bound { head: Box<Head>, created: bool, epoch: Option<Epoch> },
+    /// An event was appended, or had been before.
+    Appended { seq: Seq, time: TimeMs, duplicate: bool },
+    /// A guarded step already has this outcome.
+    Recorded { seq: Seq },
+    /// Carried out without an event. Of `Evidence`: the zone's entry, under which the bytes are kept.
+    Done { entry: Option<Seq> },
+}
+
+/// The caller's fault: nothing was appended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rejection {
+    pub code: Code,
+    /// What happened and what the caller must do.
+    pub message: String,
+    /// Milliseconds after which the same request may succeed; `None`: it will not.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// Stable reason codes; `as_str` is what the wire carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Code {
+    SessionNotFound,
+    SessionEnded,
+    SessionPaused,
+    SessionNotPaused,
+    Fenced,
+    LeaseHeld,
+    VersionMismatch,
+    KeyConflict,
+    StepConflict,
+    GuardKeyInUse,
+    GuardInputConflict,
+    GuardNotOpen,
+    GuardNotDue,
+    GuardUnresolved,
+    ZoneNotOpen,
+    TooManyOpen,
+    OpenIntents,
+    NotFound,
+    InvalidArgument,
+    /// A queue is full, the daemon drains, or the disk is nearly full.
+    Unavailable,
+    DiskLow,
+    IncarnationChanged,
+    PermissionDenied,
+    NamespaceMismatch,
+}
+
+/// The policy an intent is opened with when the caller names none.
+pub const DEFAULT_POLICY: GuardPolicy = GuardPolicy::Pause;
+
+/// A grant, as the reply's reader needs it.
+pub type Grant = LeaseGranted;

@@ -1,0 +1,401 @@
+//! What can happen to a session. Owns the vocabulary of the Cognitive Graph; never touches payload bytes.
+//!
+//! 1. An event is immutable; what it says of its payloads is format, size and digest.
+//! 2. `Body::payloads` names the payloads in the order in which inline bytes follow a stored header.
+//! 3. Nothing here is optional because of age: a new kind of event is a new variant, and every match over `Body`
+//!    must then say what it does with it.
+
+use std::sync::Arc;
+
+use super::ids::{
+    DedupeId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, Namespace, NanoDollars, Seq, SessionId,
+    StepKey, TimeMs, TokenId,
+};
+
+/// How the bytes of a payload are to be read; the engine never reads them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    Value,
+    Json,
+    Bytes,
+    Failure,
+    LlmRequest,
+    LlmResponse,
+    StateDelta,
+    ConversationDelta,
+    ZoneRecord,
+}
+
+/// What an event says of one of its payloads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PayloadRef {
+    pub format: Format,
+    /// Name of the caller's own codec; empty: none.
+    pub codec: Arc<str>,
+    /// Bytes of the content, before compression.
+    pub size: u64,
+    /// Keyed with the lineage's salt, over the content before compression.
+    pub digest: Digest,
+    /// True if the bytes follow the event's header; false: they lie beside it as chunks.
+    pub inline: bool,
+}
+
+/// One event: header fields and what happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Event {
+    pub seq: Seq,
+    /// max(previous, wall clock).
+    pub time: TimeMs,
+    pub author: Author,
+    pub after: Option<After>,
+    pub state_delta: Option<PayloadRef>,
+    pub conversation_delta: Option<PayloadRef>,
+    pub body: Body,
+}
+
+/// An event with its place in the hash chain.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Chained {
+    pub event: Event,
+    /// Hash over the previous hash and this event's header bytes.
+    pub hash: Hash,
+}
+
+/// Who appended an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Author {
+    /// The run holding the lease of this epoch.
+    Worker(Epoch),
+    /// A client; `None`: it did not ask for idempotence.
+    Client(Option<DedupeId>),
+    /// A driver (lease expiry, intent expiry).
+    Driver,
+    /// An operator; `None`: it did not ask for idempotence.
+    Operator(Option<DedupeId>),
+}
+
+/// What the run had seen when it asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct After {
+    /// Last outcome delivered; it stands for all earlier ones.
+    pub seq: Seq,
+    /// Requests the run had made before that delivery.
+    pub requests: u32,
+}
+
+/// What happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Body {
+    SessionStarted(SessionStarted),
+    LeaseGranted(LeaseGranted),
+    LeaseReleased { epoch: Epoch, reason: ReleaseReason },
+    SessionPaused { reason: PauseReason, step_key: Option<StepKey>, details: Option<PayloadRef> },
+    SessionResumed { by: Arc<str> },
+    SessionCompleted { output: PayloadRef },
+    SessionFailed { failure: PayloadRef },
+    SessionCancelled { reason: Arc<str> },
+    StepCompleted(StepCompleted),
+    StepFailed(StepFailed),
+    GuardIntent(GuardIntent),
+    GuardUnknown { step_key: StepKey, attempt: u32, reason: UnknownReason, failure: Option<PayloadRef> },
+    GuardResolved(GuardResolved),
+    ZoneEntered { zone_key: StepKey, name: Arc<str>, attempt: u32, input_digest: Option<Digest> },
+    ZoneCommitted(ZoneCommitted),
+    ZoneFailed(ZoneFailed),
+    ZoneRolledBack(ZoneRolledBack),
+    TokenCreated(TokenCreated),
+    TokenRevoked { token: TokenId },
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionStarted {
+    pub session: SessionId,
+    pub namespace: Namespace,
+    pub workflow: Arc<str>,
+    pub version: Arc<str>,
+    /// 0 without a key.
+    pub generation: u32,
+    /// The caller's key, as a payload because it may be personal and must be erasable.
+    pub key: Option<PayloadRef>,
+    pub input: PayloadRef,
+    pub lineage: LineageId,
+    pub root: SessionId,
+    /// (parent, seq) of a fork.
+    pub forked_from: Option<(SessionId, Seq)>,
+    /// The engine's own session of a namespace: tokens, claims, archive commits.
+    pub system: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeaseGranted {
+    pub epoch: Epoch,
+    pub instance: InstanceId,
+    pub takeover: bool,
+    pub incarnation: Incarnation,
+}
+
+/// Why a lease was given back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReleaseReason {
+    Unsaid,
+    Shutdown,
+    Suspended,
+    Unable,
+}
+
+/// Why a session is paused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PauseReason {
+    Requested,
+    EffectUnknown,
+    Nondeterminism,
+    RetriesExhausted,
+    Budget,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StepCompleted {
+    pub step_key: StepKey,
+    pub name: Arc<str>,
+    pub attempt: u32,
+    /// Keyed with the lineage's salt at the edge; `None`: the step has no input.
+    pub input_digest: Option<Digest>,
+    pub input: Option<PayloadRef>,
+    pub output: PayloadRef,
+    pub llm: Option<LlmCall>,
+    pub resources: Vec<Resource>,
+    pub cost: NanoDollars,
+    pub duration_us: u64,
+    /// Owner of the outcome this was taken over from.
+    pub deduplicated_from: Option<(SessionId, Seq)>,
+    pub guarded: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StepFailed {
+    pub step_key: StepKey,
+    pub name: Arc<str>,
+    pub attempt: u32,
+    pub input_digest: Option<Digest>,
+    pub failure: PayloadRef,
+    /// True if this is the step's outcome.
+    pub is_final: bool,
+    pub retry_at: Option<TimeMs>,
+    pub usage: Option<Usage>,
+    pub duration_us: u64,
+    pub guarded: bool,
+}
+
+/// A model call.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LlmCall {
+    pub request: Option<PayloadRef>,
+    pub response: Option<PayloadRef>,
+    pub usage: Usage,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    pub provider: Arc<str>,
+    pub model: Arc<str>,
+    pub input_tokens: u64,
+    pub cached_read_tokens: u64,
+    pub cache_write_tokens: u64,
+    pub output_tokens: u64,
+    pub estimated: bool,
+    /// `None`: the price is unknown, which is not zero.
+    pub cost: Option<NanoDollars>,
+    pub price_date: Arc<str>,
+}
+
+/// Something outside that a step touched.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Resource {
+    pub kind: Arc<str>,
+    pub id: Arc<str>,
+    pub mode: ResourceMode,
+    pub range: Arc<str>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ResourceMode {
+    Read,
+    Write,
+    Delete,
+    Run,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GuardIntent {
+    pub step_key: StepKey,
+    pub name: Arc<str>,
+    pub attempt: u32,
+    pub input_digest: Digest,
+    pub attempt_ms: u64,
+    pub grace_ms: u64,
+    pub policy: GuardPolicy,
+    pub idempotency_key: PayloadRef,
+}
+
+/// What happens to a guarded effect whose outcome stays unknown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GuardPolicy {
+    Pause,
+    Fail,
+    Retry,
+    Reconcile,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnknownReason {
+    Threw,
+    TimedOut,
+    Aborted,
+    /// Attempt time and grace are over and nothing was heard: the policy decides now.
+    NoOutcome,
+    /// Attempt time and grace are over after an earlier report: the policy decides now.
+    GraceOver,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GuardResolved {
+    pub step_key: StepKey,
+    pub attempt: u32,
+    pub resolution: Resolution,
+    /// "policy", "tool", "reconcile" or a token's name.
+    pub by: Arc<str>,
+}
+
+/// How an attempt was resolved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Resolution {
+    /// The effect happened; this is the step's outcome.
+    Output(PayloadRef),
+    /// The step fails; `None`: the policy failed it with code `effect_unknown`.
+    Failure(Option<PayloadRef>),
+    /// The effect did not happen: another attempt may start.
+    NotApplied(Option<PayloadRef>),
+    /// The tool honours the key: another attempt may start.
+    Retry,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ZoneCommitted {
+    pub zone_key: StepKey,
+    pub attempt: u32,
+    pub output: Option<PayloadRef>,
+    pub record: PayloadRef,
+    pub llm_calls: Vec<LlmCall>,
+    pub duration_us: u64,
+    pub cost: NanoDollars,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ZoneFailed {
+    pub zone_key: StepKey,
+    pub attempt: u32,
+    pub failure: PayloadRef,
+    pub is_final: bool,
+    pub usage: Vec<Usage>,
+    pub retry_at: Option<TimeMs>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ZoneRolledBack {
+    pub zone_key: StepKey,
+    pub attempt: u32,
+    pub reason: RollbackReason,
+    pub evidence_bytes: u64,
+    pub wasted_tokens: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RollbackReason {
+    Takeover,
+    Abort,
+}
+
+/// What a token may do.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Role {
+    Worker,
+    Client,
+    Compactor,
+    Viewer,
+    Admin,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TokenCreated {
+    pub token: TokenId,
+    pub name: Arc<str>,
+    pub role: Role,
+    /// "*": all.
+    pub namespace: Namespace,
+    pub expires: Option<TimeMs>,
+}
+
+impl Event {
+    /// The event's payloads, in the order in which inline bytes follow its stored header.
+    pub fn payloads(&self) -> Vec<&PayloadRef> {
+        let mut refs: Vec<&PayloadRef> = Vec::new();
+        refs.extend(&self.state_delta);
+        refs.extend(&self.conversation_delta);
+        self.body.payloads(&mut refs);
+        refs
+    }
+}
+
+impl Body {
+    fn payloads<'a>(&'a self, refs: &mut Vec<&'a PayloadRef>) {
+        match self {
+            Self::SessionStarted(started) => {
+                refs.extend(&started.key);
+                refs.push(&started.input);
+            }
+            Self::SessionPaused { details, .. } => refs.extend(details),
+            Self::SessionCompleted { output } => refs.push(output),
+            Self::SessionFailed { failure } => refs.push(failure),
+            Self::StepCompleted(step) => {
+                refs.extend(&step.input);
+                refs.push(&step.output);
+                refs.extend(step.llm.iter().flat_map(LlmCall::payloads));
+            }
+            Self::StepFailed(step) => refs.push(&step.failure),
+            Self::GuardIntent(intent) => refs.push(&intent.idempotency_key),
+            Self::GuardUnknown { failure, .. } => refs.extend(failure),
+            Self::GuardResolved(resolved) => refs.extend(resolved.resolution.payload()),
+            Self::ZoneCommitted(zone) => {
+                refs.extend(&zone.output);
+                refs.push(&zone.record);
+                refs.extend(zone.llm_calls.iter().flat_map(LlmCall::payloads));
+            }
+            Self::ZoneFailed(zone) => refs.push(&zone.failure),
+            Self::LeaseGranted(_)
+            | Self::LeaseReleased { .. }
+            | Self::SessionResumed { .. }
+            | Self::SessionCancelled { .. }
+            | Self::ZoneEntered { .. }
+            | Self::ZoneRolledBack(_)
+            | Self::TokenCreated(_)
+            | Self::TokenRevoked { .. } => {}
+        }
+    }
+}
+
+impl LlmCall {
+    fn payloads(&self) -> impl Iterator<Item = &PayloadRef> {
+        self.request.iter().chain(&self.response)
+    }
+}
+
+impl Resolution {
+    /// The payload the resolution carries.
+    pub fn payload(&self) -> Option<&PayloadRef> {
+        match self {
+            Self::Output(output) => Some(output),
+            Self::Failure(failure) | Self::NotApplied(failure) => failure.as_ref(),
+            Self::Retry => None,
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The head: everything about a session that deciding its next event needs, in one bounded row.
+//!
+//! 1. The head is the fold of the session's events; nothing else is ever written into it.
+//! 2. Its encoded size stays under `HEAD_BYTES_MAX`: what could grow is counted and refused at submit.
+
+use std::sync::Arc;
+
+use super::event::{GuardPolicy, PauseReason};
+use super::ids::{
+    DedupeId, Epoch, Hash, InstanceId, LineageId, Namespace, NanoDollars, Seq, SessionId, StepKey, TimeMs,
+};
+
+/// Largest encoded head in bytes.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most open intents, zones and timers together of one session.
+pub const OPEN_MAX: usize = 64;
+/// Most bytes the keys of open intents and zones may have together.
+pub const OPEN_KEY_BYTES_MAX: usize = 12 * 1024;
+/// Longest step key in bytes.
+pub const STEP_KEY_BYTES_MAX: usize = 1024;
+/// How many recent dedupe ids a session remembers.
+pub const DEDUPE_IDS_MAX: usize = 16;
+
+/// State of a session as far as its next event depends on it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Head {
+    pub session: SessionId,
+    pub namespace: Namespace,
+    pub workflow: Arc<str>,
+    pub version: Arc<str>,
+    pub generation: u32,
+    pub lineage: LineageId,
+    pub root: SessionId,
+    pub system: bool,
+    pub status: Status,
+    /// Last event.
+    pub seq: Seq,
+    pub hash: Hash,
+    /// Ledger time of the last event.
+    pub time: TimeMs,
+    pub started: TimeMs,
+    /// Last epoch granted.
+    pub epoch: Epoch,
+    /// Who holds the lease.
+    pub holder: Option<InstanceId>,
+    pub intents: Vec<OpenIntent>,
+    pub zones: Vec<OpenZone>,
+    pub counters: Counters,
+    /// Recent client and operator appends, oldest first.
+    pub dedupe: Vec<(DedupeId, Seq)>,
+}
+
+/// Where a session is in its life.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Status {
+    /// Started, never leased.
+    Pending,
+    Running,
+    /// For a timer, signal, approval or child.
+    Waiting,
+    Paused { reason: PauseReason, step_key: Option<StepKey> },
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl Status {
+    /// True for states that accept no event.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        match self {
+            Self::Completed | Self::Failed | Self::Cancelled => true,
+            Self::Pending | Self::Running | Self::Waiting | Self::Paused { .. } => false,
+        }
+    }
+
+    /// True if a worker may run the session now.
+    #[must_use]
+    pub fn is_runnable(&self) -> bool {
+        matches!(self, Self::Pending | Self::Running)
+    }
+}
+
+/// A guarded attempt that was started and has no outcome.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenIntent {
+    pub step_key: StepKey,
+    pub attempt: u32,
+    pub seq: Seq,
+    /// Intent's ledger time + attempt time + grace.
+    pub due: TimeMs,
+    pub policy: GuardPolicy,
+    pub state: IntentState,
+}
+
+/// What is known of an open attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IntentState {
+    /// Called, or about to be.
+    Open,
+    /// Reported unknown; the policy waits for `due`.
+    Unknown,
+    /// Unknown and past `due`; the run reconciles, or a person resolves.
+    Due,
+    /// Did not happen, or may be repeated: the next attempt may start.
+    MayRetry,
+}
+
+/// A zone that was entered and has no outcome.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenZone {
+    pub zone_key: StepKey,
+    pub attempt: u32,
+    /// Its entry.
+    pub seq: Seq,
+}
+
+/// Sums over a session.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    pub steps: u64,
+    pub llm_calls: u64,
+    pub input_tokens: u64,
+    pub cached_read_tokens: u64,
+    pub cache_write_tokens: u64,
+    pub output_tokens: u64,
+    pub cost: NanoDollars,
+    pub wasted_tokens: u64,
+    pub wasted_cost: NanoDollars,
+}
+
+/// Index row of a step or zone: its last recorded attempt.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StepRow {
+    pub seq: Seq,
+    pub attempt: u32,
+    /// Epoch under which it was committed; 0: by a driver or operator.
+    pub epoch: Epoch,
+    pub state: StepState,
+    pub input_digest: Option<super::ids::Digest>,
+    /// Digest of the output or failure, to tell a re-sent commit from a contradicting one.
+    pub outcome_digest: Option<super::ids::Digest>,
+}
+
+/// What the last recorded attempt of a step came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StepState {
+    /// An intent or a zone entry without outcome.
+    Open,
+    /// The attempt failed or was rolled back and another may follow.
+    Retryable,
+    Completed,
+    Failed,
+}
+
+/// Index row of an idempotency key in its namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GuardRow {
+    pub session: SessionId,
+    /// blake3 of the owning step's key.
+    pub step_key_hash: [u8; 32],
+    /// Keyed with the namespace's salt.
+    pub input_digest: super::ids::Digest,
+}
+
+/// Index row of a session key in its namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyRow {
+    pub session: SessionId,
+    pub generation: u32,
+    /// Keyed with the namespace's salt.
+    pub input_digest: super::ids::Digest,
+}
