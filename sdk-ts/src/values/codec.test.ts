@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { ValueError } from "../errors.js";
-import { decodeValue, encodeValue } from "./codec.js";
+import { decodeValue, encodeValue, isJsonText } from "./codec.js";
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("utf8");
@@ -180,4 +180,11 @@ it("the hot path is quick: 20,000 values of 1 KB a second, both ways", () => {
   const perSecond = 5_000 / ((performance.now() - started) / 1_000);
   // A seventh of what two cores measured, so that a busy machine does not fail it; a lost fast path would.
   assert(perSecond > 20_000, `${Math.round(perSecond)} values/s`);
+});
+
+it("says which encoded values other clients can read as JSON", () => {
+  assert.deepEqual(
+    [{ a: 1 }, null, "x", undefined, new Date(0), new Uint8Array(1)].map((value) => isJsonText(encodeValue(value))),
+    [true, true, true, false, false, false],
+  );
 });

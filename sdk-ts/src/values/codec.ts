@@ -50,11 +50,16 @@ export function decodeValue(bytes: Uint8Array): unknown {
   if (format === RAW_BYTES) return Uint8Array.from(bytes.subarray(1));
   try {
     if (format === DEVALUE) return parse(decoder.decode(bytes.subarray(1)));
-    if (format >= FIRST_TEXT_BYTE) return JSON.parse(decoder.decode(bytes)) as unknown;
+    if (isJsonText(bytes)) return JSON.parse(decoder.decode(bytes)) as unknown;
   } catch (cause) {
     throw undecodable(`${bytes.length} stored bytes are damaged`, cause);
   }
   throw undecodable(`stored bytes have the unknown format ${format}`);
+}
+
+/** Says whether encoded bytes are plain JSON text, which clients without this codec can read. */
+export function isJsonText(bytes: Uint8Array): boolean {
+  return (bytes[0] ?? 0) >= FIRST_TEXT_BYTE;
 }
 
 function undecodable(problem: string, cause?: unknown): ValueError {

@@ -11,6 +11,8 @@ it("redacts before and encrypts after encoding", () => {
     decode: invert,
   });
   const stored = codec.encode({ user: "u", password: "p" }, { kind: "input", name: "login" });
+  assert.equal(codec.name, "custom");
+  assert.equal(payloadCodec().name, "");
   assert.equal(Buffer.from(stored).includes("user"), false);
   assert.deepEqual(codec.decode(stored), { user: "u", password: "***" });
 });

@@ -17,6 +17,8 @@ export interface PayloadWhere {
 
 /** Hooks of a worker or client. They are synchronous: keys are fetched before the worker starts. */
 export interface PayloadHooks {
+  /** Names what {@link PayloadHooks.encode} does, e.g. `aes-256-gcm/1`; stored beside each payload. Default: `custom`. */
+  name?: string;
   /** Returns the value to store in place of `value`. Workflow code sees the redacted value too, live and on replay. */
   redact?(value: unknown, where: PayloadWhere): unknown;
   /** Transforms encoded bytes before they leave the process, e.g. encrypts them. */
@@ -27,6 +29,8 @@ export interface PayloadHooks {
 
 /** The codec with a worker's or client's hooks applied. */
 export interface PayloadCodec {
+  /** Name of the byte hooks; empty: there are none. */
+  readonly name: string;
   encode(value: unknown, where: PayloadWhere): Uint8Array;
   decode(bytes: Uint8Array): unknown;
 }
@@ -34,6 +38,7 @@ export interface PayloadCodec {
 /** Composes the hooks with the codec. Empty payloads (undefined) pass by the byte hooks in both directions. */
 export function payloadCodec(hooks: PayloadHooks = {}): PayloadCodec {
   return {
+    name: hooks.encode === undefined ? "" : (hooks.name ?? "custom"),
     encode(value, where) {
       const kept = hooks.redact === undefined ? value : hooks.redact(value, where);
       const bytes = encodeValue(kept);
