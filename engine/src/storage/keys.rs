@@ -1,0 +1,392 @@
+//! The whole key space on one page.
+//!
+//! Owns every byte that a stored key is made of. Never reads or writes a value.
+//!
+//! K1. A byte that names a kind is assigned once; a retired or reserved one stays in the lists below for ever.
+//! K2. Numbers are big-endian, so keys sort as the numbers do.
+//! K3. Every key of `Table::Ledger` leads with (segment, lineage): what belongs to a lineage is one range and goes as one.
+//! K4. `parse` gives back what `bytes` was made from, and refuses every other byte string.
+//!
+//! ```text
+//! rows     kind
+//!          01                                             position of the ledger
+//!          02                                             incarnation of the ledger
+//!          10   session 16                                head
+//!          11   digest 32                                 session key   (namespace-salted namespace + workflow + key)
+//!          12   digest 32                                 guard         (namespace-salted step name + key)
+//!          13   lineage 16                                locator: the lineage's segment
+//!          20   name                                      namespace: salt, system session
+//!          21   digest 32                                 token
+//!          30   system session 16, session 16             list of a namespace's sessions, by creation
+//!          31   session 16                                live: not ended
+//!          32   due ms 8, session 16, what 1, seq 8       due
+//!          reserved: 14 stub of an archived lineage · 15 claim of a lineage for archiving · 33 labels · 34 children
+//!                    40 price file
+//! ledger   segment 4, lineage 16, kind
+//!          01                                             lineage: salt, creation
+//!          02   session 16, seq 8                         event
+//!          03   session 16, digest 32                     step index    (digest of the step key)
+//!          04   digest 32, n 4                            chunk n of a payload
+//!          05   session 16, entry seq 8, attempt 4, n 4   evidence of a zone's attempt
+//!          reserved: 06 dedupe ids beyond those in the head · 07 signal · 08 CCS artefact
+//! ```
+
+mod parts;
+mod ranges;
+
+use bytes::Bytes;
+
+use crate::graph::ids::{Digest, LineageId, Seq, SessionId, TimeMs};
+use parts::{Reader, Writer};
+
+pub use parts::BadKey;
+
+/// A time range of lineage starts; space is reclaimed by segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Segment(pub u32);
+
+impl Segment {
+    /// Returns the segment of a lineage that starts at `start`; segments are `segment_ms` long (a day by default).
+    pub fn at(start: TimeMs, segment_ms: u64) -> Self {
+        let n = start.0.checked_div(segment_ms).unwrap_or(0);
+        Segment(u32::try_from(n).unwrap_or(u32::MAX))
+    }
+}
+
+/// Kind bytes of `Table::Rows` (K1).
+mod row {
+    pub(super) const POSITION: u8 = 0x01;
+    pub(super) const INCARNATION: u8 = 0x02;
+    pub(super) const HEAD: u8 = 0x10;
+    pub(super) const SESSION_KEY: u8 = 0x11;
+    pub(super) const GUARD: u8 = 0x12;
+    pub(super) const LOCATOR: u8 = 0x13;
+    pub(super) const NAMESPACE: u8 = 0x20;
+    pub(super) const TOKEN: u8 = 0x21;
+    pub(super) const LIST: u8 = 0x30;
+    pub(super) const LIVE: u8 = 0x31;
+    pub(super) const DUE: u8 = 0x32;
+
+    /// Named now so that nothing else takes them: stub, claim, labels, children, price file.
+    pub(super) const RESERVED: [u8; 5] = [0x14, 0x15, 0x33, 0x34, 0x40];
+}
+
+/// Kind bytes of `Table::Ledger` (K1).
+mod item {
+    pub(super) const LINEAGE: u8 = 0x01;
+    pub(super) const EVENT: u8 = 0x02;
+    pub(super) const STEP: u8 = 0x03;
+    pub(super) const CHUNK: u8 = 0x04;
+    pub(super) const EVIDENCE: u8 = 0x05;
+
+    /// Named now so that nothing else takes them: dedupe, signal, CCS artefact.
+    pub(super) const RESERVED: [u8; 3] = [0x06, 0x07, 0x08];
+}
+
+const ID: usize = size_of::<SessionId>();
+const DIGEST: usize = size_of::<Digest>();
+const U64: usize = size_of::<u64>();
+const U32: usize = size_of::<u32>();
+/// Segment, lineage, kind.
+const LEDGER_PREFIX: usize = U32 + ID + 1;
+
+const _: () = assert!(size_of::<LineageId>() == 16 && size_of::<SessionId>() == 16);
+const _: () = assert!(DIGEST == 32);
+const _: () = assert!(LEDGER_PREFIX == 21);
+const _: () = assert!(RowKey::LIST_BYTES == 33 && RowKey::DUE_BYTES == 34);
+const _: () = assert!(
+    LedgerKey::EVENT_BYTES == 45 && LedgerKey::STEP_BYTES == 69 && LedgerKey::CHUNK_BYTES == 57
+);
+const _: () = assert!(LedgerKey::EVIDENCE_BYTES == 53);
+
+/// The longest name of a namespace, in bytes.
+pub const NAMESPACE_BYTES_MAX: usize = 128;
+
+/// What becomes due; the bytes are assigned once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Due {
+    /// A timer of the workflow.
+    Timer = 1,
+    /// A guarded step's attempt time and grace are over.
+    Intent = 2,
+    /// A failed step may be tried again.
+    Retry = 3,
+    /// An approval or signal was waited for long enough.
+    Wait = 4,
+    /// A session key or guard row has been kept long enough.
+    Retention = 5,
+    /// An ended session may be archived.
+    Archive = 6,
+    /// A session's wall-time budget is used up.
+    Budget = 7,
+}
+
+impl Due {
+    const ALL: [Due; 7] = [
+        Due::Timer,
+        Due::Intent,
+        Due::Retry,
+        Due::Wait,
+        Due::Retention,
+        Due::Archive,
+        Due::Budget,
+    ];
+
+    fn parse(byte: u8) -> Option<Due> {
+        Due::ALL.into_iter().find(|due| *due as u8 == byte)
+    }
+}
+
+/// A key of `Table::Rows`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowKey<'a> {
+    /// Where the ledger stands; written by the store itself with every frame.
+    Position,
+    /// The ledger's present life, which every lease names.
+    Incarnation,
+    /// A session's head.
+    Head(SessionId),
+    /// The session that a caller's key names.
+    SessionKey(Digest),
+    /// The outcome of a guarded step's key.
+    Guard(Digest),
+    /// The segment that holds a lineage.
+    Locator(LineageId),
+    /// A namespace, by name (at most `NAMESPACE_BYTES_MAX` bytes): its salt and its system session.
+    Namespace(&'a str),
+    /// An access token, by the digest of its secret.
+    Token(Digest),
+    /// A session in the list of its namespace, which the system session stands for. UUIDv7 sorts by creation.
+    List {
+        /// The namespace's system session.
+        system: SessionId,
+        /// The listed session.
+        session: SessionId,
+    },
+    /// A session that has not ended; read at start to dispatch it again.
+    Live(SessionId),
+    /// Something of a session that becomes due.
+    Due {
+        /// When, in ledger time.
+        at: TimeMs,
+        /// Whose.
+        session: SessionId,
+        /// What.
+        what: Due,
+        /// The event that opened it.
+        seq: Seq,
+    },
+}
+
+impl<'a> RowKey<'a> {
+    const LIST_BYTES: usize = 1 + 2 * ID;
+    const DUE_BYTES: usize = 1 + U64 + ID + 1 + U64;
+
+    /// Returns the key's bytes.
+    pub fn bytes(&self) -> Bytes {
+        match self {
+            RowKey::Position => Writer::row(row::POSITION, 1),
+            RowKey::Incarnation => Writer::row(row::INCARNATION, 1),
+            RowKey::Head(session) => Writer::row(row::HEAD, 1 + ID).put(&session.0),
+            RowKey::SessionKey(digest) => Writer::row(row::SESSION_KEY, 1 + DIGEST).put(&digest.0),
+            RowKey::Guard(digest) => Writer::row(row::GUARD, 1 + DIGEST).put(&digest.0),
+            RowKey::Locator(lineage) => Writer::row(row::LOCATOR, 1 + ID).put(&lineage.0),
+            RowKey::Namespace(name) => {
+                Writer::row(row::NAMESPACE, 1 + name.len()).put(name.as_bytes())
+            }
+            RowKey::Token(digest) => Writer::row(row::TOKEN, 1 + DIGEST).put(&digest.0),
+            RowKey::List { system, session } => Writer::row(row::LIST, Self::LIST_BYTES)
+                .put(&system.0)
+                .put(&session.0),
+            RowKey::Live(session) => Writer::row(row::LIVE, 1 + ID).put(&session.0),
+            RowKey::Due {
+                at,
+                session,
+                what,
+                seq,
+            } => Writer::row(row::DUE, Self::DUE_BYTES)
+                .put(&at.0.to_be_bytes())
+                .put(&session.0)
+                .put(&[*what as u8])
+                .put(&seq.0.to_be_bytes()),
+        }
+        .finish()
+    }
+
+    /// Reads a key back (K4).
+    ///
+    /// # Errors
+    /// `BadKey` for a kind that is unknown or reserved, and for a wrong length.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, BadKey> {
+        RowKey::read(&mut Reader(bytes)).ok_or_else(|| BadKey::new(bytes, &row::RESERVED, 0))
+    }
+
+    fn read(reader: &mut Reader<'a>) -> Option<Self> {
+        let [kind] = reader.take()?;
+        let key = match kind {
+            row::POSITION => RowKey::Position,
+            row::INCARNATION => RowKey::Incarnation,
+            row::HEAD => RowKey::Head(reader.session()?),
+            row::SESSION_KEY => RowKey::SessionKey(reader.digest()?),
+            row::GUARD => RowKey::Guard(reader.digest()?),
+            row::LOCATOR => RowKey::Locator(LineageId(reader.take()?)),
+            row::NAMESPACE => RowKey::Namespace(reader.rest_as_name()?),
+            row::TOKEN => RowKey::Token(reader.digest()?),
+            row::LIST => RowKey::List {
+                system: reader.session()?,
+                session: reader.session()?,
+            },
+            row::LIVE => RowKey::Live(reader.session()?),
+            row::DUE => RowKey::Due {
+                at: TimeMs(reader.u64()?),
+                session: reader.session()?,
+                what: Due::parse(reader.byte()?)?,
+                seq: Seq(reader.u64()?),
+            },
+            _ => return None,
+        };
+        reader.end(key)
+    }
+}
+
+/// A key of `Table::Ledger` (K3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LedgerKey {
+    /// The segment that holds the lineage; the locator row names it.
+    pub segment: Segment,
+    /// The lineage that the row belongs to.
+    pub lineage: LineageId,
+    /// What of the lineage.
+    pub item: Item,
+}
+
+/// What a row of a lineage is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Item {
+    /// The lineage itself: its salt and its creation.
+    Lineage,
+    /// An event of a session: header and inline payloads.
+    Event {
+        /// The session.
+        session: SessionId,
+        /// Its place in the session.
+        seq: Seq,
+    },
+    /// Where the outcome of a step is.
+    Step {
+        /// The session.
+        session: SessionId,
+        /// The digest of the step key.
+        step: Digest,
+    },
+    /// A piece of a payload that is too large to lie in its event.
+    Chunk {
+        /// The payload's digest, keyed with the lineage's salt.
+        digest: Digest,
+        /// Which piece, from 0.
+        n: u32,
+    },
+    /// What an attempt of a zone streamed; deleted when the zone commits.
+    Evidence {
+        /// The session.
+        session: SessionId,
+        /// The seq of the event that entered the zone.
+        entry: Seq,
+        /// The attempt.
+        attempt: u32,
+        /// Which piece, from 0.
+        n: u32,
+    },
+}
+
+impl LedgerKey {
+    const EVENT_BYTES: usize = LEDGER_PREFIX + ID + U64;
+    const STEP_BYTES: usize = LEDGER_PREFIX + ID + DIGEST;
+    const CHUNK_BYTES: usize = LEDGER_PREFIX + DIGEST + U32;
+    const EVIDENCE_BYTES: usize = LEDGER_PREFIX + ID + U64 + U32 + U32;
+
+    /// Names an item of a lineage.
+    pub fn new(segment: Segment, lineage: LineageId, item: Item) -> Self {
+        LedgerKey {
+            segment,
+            lineage,
+            item,
+        }
+    }
+
+    /// Returns the key's bytes.
+    pub fn bytes(&self) -> Bytes {
+        let start =
+            |kind, capacity| Writer::ledger(self.segment, self.lineage, Some(kind), capacity);
+        match &self.item {
+            Item::Lineage => start(item::LINEAGE, LEDGER_PREFIX),
+            Item::Event { session, seq } => start(item::EVENT, Self::EVENT_BYTES)
+                .put(&session.0)
+                .put(&seq.0.to_be_bytes()),
+            Item::Step { session, step } => start(item::STEP, Self::STEP_BYTES)
+                .put(&session.0)
+                .put(&step.0),
+            Item::Chunk { digest, n } => start(item::CHUNK, Self::CHUNK_BYTES)
+                .put(&digest.0)
+                .put(&n.to_be_bytes()),
+            Item::Evidence {
+                session,
+                entry,
+                attempt,
+                n,
+            } => start(item::EVIDENCE, Self::EVIDENCE_BYTES)
+                .put(&session.0)
+                .put(&entry.0.to_be_bytes())
+                .put(&attempt.to_be_bytes())
+                .put(&n.to_be_bytes()),
+        }
+        .finish()
+    }
+
+    /// Reads a key back (K4).
+    ///
+    /// # Errors
+    /// As `RowKey::parse`.
+    pub fn parse(bytes: &[u8]) -> Result<Self, BadKey> {
+        LedgerKey::read(&mut Reader(bytes))
+            .ok_or_else(|| BadKey::new(bytes, &item::RESERVED, LEDGER_PREFIX - 1))
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let segment = Segment(reader.u32()?);
+        let lineage = LineageId(reader.take()?);
+        let item = match reader.byte()? {
+            item::LINEAGE => Item::Lineage,
+            item::EVENT => Item::Event {
+                session: reader.session()?,
+                seq: Seq(reader.u64()?),
+            },
+            item::STEP => Item::Step {
+                session: reader.session()?,
+                step: reader.digest()?,
+            },
+            item::CHUNK => Item::Chunk {
+                digest: reader.digest()?,
+                n: reader.u32()?,
+            },
+            item::EVIDENCE => Item::Evidence {
+                session: reader.session()?,
+                entry: Seq(reader.u64()?),
+                attempt: reader.u32()?,
+                n: reader.u32()?,
+            },
+            _ => return None,
+        };
+        reader.end(LedgerKey {
+            segment,
+            lineage,
+            item,
+        })
+    }
+
+    /// Tells whether `key`, of `Table::Ledger`, names a payload chunk.
+    pub(super) fn is_chunk(key: &[u8]) -> bool {
+        key.len() == Self::CHUNK_BYTES && key.get(LEDGER_PREFIX - 1) == Some(&item::CHUNK)
+    }
+}

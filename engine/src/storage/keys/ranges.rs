@@ -1,0 +1,118 @@
+//! The ranges of keys that readers and the ledger walk.
+
+use super::parts::Writer;
+use super::{Item, LEDGER_PREFIX, LedgerKey, RowKey, Segment, U64, item, row};
+use crate::graph::ids::{Digest, LineageId, Seq, SessionId, TimeMs};
+use crate::storage::KeyRange;
+
+impl KeyRange {
+    /// All that lies in a segment.
+    pub fn segment(segment: Segment) -> Self {
+        KeyRange::prefix(segment.0.to_be_bytes())
+    }
+
+    /// All that belongs to a lineage; deleting it is how a lineage goes (K3).
+    pub fn lineage(segment: Segment, lineage: LineageId) -> Self {
+        KeyRange::prefix(Writer::ledger(segment, lineage, None, LEDGER_PREFIX).0)
+    }
+
+    /// A session's events from `from` on.
+    pub fn events(segment: Segment, lineage: LineageId, session: SessionId, from: Seq) -> Self {
+        let first = LedgerKey::new(segment, lineage, Item::Event { session, seq: from });
+        KeyRange::prefix(
+            Writer::ledger(segment, lineage, Some(item::EVENT), LedgerKey::EVENT_BYTES)
+                .put(&session.0)
+                .0,
+        )
+        .starting_at(first.bytes())
+    }
+
+    /// A payload's chunks from `from` on.
+    pub fn chunks(segment: Segment, lineage: LineageId, digest: Digest, from: u32) -> Self {
+        let first = LedgerKey::new(segment, lineage, Item::Chunk { digest, n: from });
+        KeyRange::prefix(
+            Writer::ledger(segment, lineage, Some(item::CHUNK), LedgerKey::CHUNK_BYTES)
+                .put(&digest.0)
+                .0,
+        )
+        .starting_at(first.bytes())
+    }
+
+    /// What all attempts of a zone streamed.
+    pub fn zone_evidence(
+        segment: Segment,
+        lineage: LineageId,
+        session: SessionId,
+        entry: Seq,
+    ) -> Self {
+        KeyRange::prefix(evidence(segment, lineage, session, entry).0)
+    }
+
+    /// What one attempt of a zone streamed.
+    pub fn evidence(
+        segment: Segment,
+        lineage: LineageId,
+        session: SessionId,
+        entry: Seq,
+        attempt: u32,
+    ) -> Self {
+        KeyRange::prefix(
+            evidence(segment, lineage, session, entry)
+                .put(&attempt.to_be_bytes())
+                .0,
+        )
+    }
+
+    /// All namespaces, by name.
+    pub fn namespaces() -> Self {
+        KeyRange::prefix([row::NAMESPACE])
+    }
+
+    /// All tokens.
+    pub fn tokens() -> Self {
+        KeyRange::prefix([row::TOKEN])
+    }
+
+    /// All heads.
+    pub fn heads() -> Self {
+        KeyRange::prefix([row::HEAD])
+    }
+
+    /// A namespace's sessions, oldest first; `system` is the namespace's system session.
+    pub fn list(system: SessionId) -> Self {
+        KeyRange::prefix(Writer::row(row::LIST, RowKey::LIST_BYTES).put(&system.0).0)
+    }
+
+    /// The sessions that have not ended.
+    pub fn live() -> Self {
+        KeyRange::prefix([row::LIVE])
+    }
+
+    /// What is due at `now` or earlier, earliest first.
+    pub fn due(now: TimeMs) -> Self {
+        let all = KeyRange::prefix([row::DUE]);
+        match now.0.checked_add(1) {
+            None => all,
+            Some(end) => KeyRange::new(
+                all.from(),
+                Writer::row(row::DUE, 1 + U64).put(&end.to_be_bytes()).0,
+            ),
+        }
+    }
+
+    /// All that is or will be due, earliest first.
+    pub fn due_ever() -> Self {
+        KeyRange::prefix([row::DUE])
+    }
+}
+
+fn evidence(segment: Segment, lineage: LineageId, session: SessionId, entry: Seq) -> Writer {
+    Writer::ledger(
+        segment,
+        lineage,
+        Some(item::EVIDENCE),
+        LedgerKey::EVIDENCE_BYTES,
+    )
+    .put(&session.0)
+    .put(&entry.0.to_be_bytes())
+}
