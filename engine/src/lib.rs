@@ -1,2 +1,12 @@
+//! The Cellaflow engine: a durable runtime for AI agents. ARCHITECTURE.md is the map.
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod dev;
 pub mod graph;
+pub mod ids;
+pub mod rpc;
 pub mod storage;
+pub mod telemetry;

@@ -1,0 +1,171 @@
+//! The command line: `cellaflow <command>`.
+//!
+//! Owns: arguments, help, what is printed, exit codes. Never: touches the ledger; operator commands are gRPC clients
+//! like any other, and `dev` and `serve` only hand settings to the daemon.
+//!
+//! Invariants:
+//! - P1 stdout carries a command's result alone; with `--json` exactly one JSON value. Everything else goes to stderr.
+//! - P2 Exit codes: 0 done, 64 wrong arguments or configuration, 1 anything else.
+//! - P3 A secret is printed only by the commands whose purpose that is: `connect --env|--json` and `tokens hash`.
+
+mod connect;
+pub mod lookup;
+mod output;
+mod setting_flags;
+mod tokens_hash;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Faults, Mode, Settings, faults};
+use setting_flags::SettingFlags;
+
+#[derive(Parser)]
+#[command(name = "cellaflow", version, about = "Makes long-running AI agents survive crashes")]
+#[command(after_help = "Start with `cellaflow dev`; every command explains itself with --help.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Starts an engine for development: no configuration, certificates and token are made on first start
+    #[command(after_help = DEV_EXAMPLES)]
+    Dev(Dev),
+    /// Starts an engine for production, from a TOML file, CELLAFLOW_ENGINE_* variables and flags
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Serve),
+    /// Prints what another shell, container or program needs to reach the engine
+    #[command(after_help = connect::EXAMPLES)]
+    Connect(connect::Connect),
+    /// Works with tokens
+    #[command(subcommand)]
+    Tokens(Tokens),
+}
+
+#[derive(Subcommand)]
+enum Tokens {
+    /// Makes a token, or reads one from stdin, and prints the hash for the configuration of `serve`
+    #[command(after_help = tokens_hash::EXAMPLES)]
+    Hash(tokens_hash::Hash),
+}
+
+const DEV_EXAMPLES: &str = "Examples:
+  cellaflow dev                                    engine on 127.0.0.1:50051, data in ./.cellaflow
+  cellaflow dev --listen 0.0.0.0:50051             also for containers of this machine
+  cellaflow dev --data-dir /tmp/try --listen 127.0.0.1:0
+  cellaflow dev --san build.example.com            one more name in the certificate
+
+Every setting is also read from CELLAFLOW_ENGINE_<NAME>; a flag wins.";
+
+const SERVE_EXAMPLES: &str = "Examples:
+  cellaflow serve --config /etc/cellaflow.toml
+  cellaflow serve --config /etc/cellaflow.toml --check-config
+  CELLAFLOW_ENGINE_LISTEN=0.0.0.0:443 cellaflow serve --tls-cert cert.pem --tls-key key.pem
+
+A minimal file (make the hash with `cellaflow tokens hash`):
+  tls_cert = \"/etc/cellaflow/cert.pem\"
+  tls_key = \"/etc/cellaflow/key.pem\"
+  [[tokens]]
+  name = \"agents\"
+  hash = \"64 hexadecimal digits\"
+  role = \"worker\"            # worker, client, compactor, viewer or admin
+  namespace = \"default\"
+  expires = 2027-01-31T00:00:00Z   # optional
+
+Flags win over CELLAFLOW_ENGINE_<NAME>, which wins over the file.";
+
+#[derive(Args)]
+struct Dev {
+    #[command(flatten)]
+    settings: SettingFlags<true>,
+    #[command(flatten)]
+    check: Check,
+}
+
+#[derive(Args)]
+struct Serve {
+    #[command(flatten)]
+    settings: SettingFlags<false>,
+    #[command(flatten)]
+    check: Check,
+}
+
+#[derive(Args)]
+struct Check {
+    /// Prints the effective settings, without secrets, and exits
+    #[arg(long)]
+    check_config: bool,
+    /// With --check-config: prints JSON
+    #[arg(long, requires = "check_config")]
+    json: bool,
+}
+
+/// What is left to do after the command line was read.
+pub enum Outcome {
+    /// Run a daemon with these settings, whose `mode` says which.
+    Daemon(Box<Settings>),
+    /// Nothing: exit with this code.
+    Exit(ExitCode),
+}
+
+/// Reads the command line and runs every command but the daemons.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version arrive here too, and are no mistake. A closed pipe is not worth an exit code.
+            drop(error.print());
+            let code = if error.use_stderr() { faults::EXIT_CODE } else { 0 };
+            return Outcome::Exit(code.into());
+        }
+    };
+    match cli.command {
+        Command::Dev(dev) => daemon(Settings::load(Mode::Dev, &dev.settings.sources()), &dev.check),
+        Command::Serve(serve) => daemon(Settings::load(Mode::Serve, &serve.settings.sources()), &serve.check),
+        Command::Connect(command) => Outcome::Exit(output::finish(command.run())),
+        Command::Tokens(Tokens::Hash(command)) => Outcome::Exit(output::finish(command.run())),
+    }
+}
+
+fn daemon(settings: Result<Settings, Faults>, check: &Check) -> Outcome {
+    let settings = match settings {
+        Ok(settings) => settings,
+        Err(faults) => {
+            output::complain(&faults);
+            return Outcome::Exit(faults::EXIT_CODE.into());
+        }
+    };
+    if !check.check_config {
+        return Outcome::Daemon(Box::new(settings));
+    }
+    let text = if check.json { output::json(&settings.to_json()) } else { settings.to_toml() };
+    Outcome::Exit(output::finish(Ok(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_tree_is_consistent_and_every_command_shows_examples() {
+        let mut root = Cli::command();
+        root.build();
+        root.clone().debug_assert();
+        let mut open: Vec<clap::Command> =
+            root.get_subcommands().filter(|c| c.get_name() != "help").cloned().collect();
+        while let Some(mut command) = open.pop() {
+            let inner: Vec<_> =
+                command.get_subcommands().filter(|c| c.get_name() != "help").cloned().collect();
+            if inner.is_empty() {
+                let help = command.render_long_help().to_string();
+                assert!(help.contains("Examples:"), "{} shows no examples", command.get_name());
+            }
+            open.extend(inner);
+        }
+    }
+}

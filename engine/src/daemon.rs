@@ -1,0 +1,126 @@
+//! The composition root: the only place that knows every part, and the order in which they start and stop.
+//!
+//! Start: settings → logs → TLS and tokens → port → services. Stop: no new connections, running requests get
+//! `drain_ms`, then the rest is cut off.
+
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::clock::{self, Clock};
+use crate::config::{Mode, Settings};
+use crate::ids::Mint;
+use crate::rpc::auth::{self, Gate, TokenLookup};
+use crate::rpc::{listen, tls};
+use crate::telemetry::{self, Metrics};
+use crate::{dev, rpc};
+
+/// What both modes need before anything is served.
+struct Parts {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    tls: Arc<rustls::ServerConfig>,
+    tokens: Arc<dyn TokenLookup>,
+    listener: TcpListener,
+    metrics: Metrics,
+}
+
+/// Runs a daemon until it is asked to stop; returns its exit code.
+pub fn run(settings: Settings) -> ExitCode {
+    telemetry::logs::install(&settings);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("cannot start the runtime: {error}")),
+    };
+    let outcome = runtime.block_on(start(settings));
+    // Blocking tasks that never end must not keep a drained daemon alive.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => failed(&problem),
+    }
+}
+
+fn failed(problem: &str) -> ExitCode {
+    tracing::error!("{problem}");
+    ExitCode::FAILURE
+}
+
+async fn start(settings: Settings) -> Result<(), String> {
+    let clock: Arc<dyn Clock> = Arc::new(clock::System);
+    let mint = Mint::new(Arc::clone(&clock));
+    let metrics = Metrics::new();
+    if settings.mode == Mode::Dev {
+        let prepared = dev::prepare(settings, &*clock, &mint).map_err(|error| error.to_string())?;
+        let listener = prepared.listener.try_clone().map_err(|error| error.to_string())?;
+        let parts = Parts {
+            settings: prepared.settings.clone(),
+            clock,
+            tls: Arc::clone(&prepared.tls),
+            tokens: Arc::new(prepared.tokens.clone()),
+            listener,
+            metrics,
+        };
+        let publish = || {
+            let path = prepared.publish().map_err(|error| error.to_string())?;
+            tracing::info!(url = prepared.connection.url, connection = %path.display(), "engine ready");
+            Ok(())
+        };
+        return serve(parts, publish).await;
+    }
+    let files = settings.tls.as_ref().ok_or("no certificate is set")?;
+    let tls = tls::load(&files.cert, &files.key)
+        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    let tokens = Arc::new(auth::StaticTokens::new(&settings.tokens));
+    let listener =
+        listen::bind(settings.listen).map_err(|error| format!("listen ({}): {error}", settings.listen))?;
+    let listening = settings.listen;
+    let parts = Parts { settings, clock, tls, tokens, listener, metrics };
+    serve(parts, || {
+        tracing::info!(%listening, "engine ready");
+        Ok(())
+    })
+    .await
+}
+
+async fn serve(parts: Parts, ready: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let Parts { settings, clock, tls, tokens, listener, metrics } = parts;
+    let (stop, stopping) = watch::channel(false);
+    let stopped = |mut stopping: watch::Receiver<bool>| async move {
+        // An error means the sender is gone, which also means stop.
+        let _ = stopping.wait_for(|stop| *stop).await;
+    };
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| error.to_string())?;
+    if let Some(address) = settings.metrics_listen {
+        let scrapes = tokio::net::TcpListener::bind(address)
+            .await
+            .map_err(|error| format!("metrics_listen ({address}): {error}; choose another, or \"off\""))?;
+        drop(tokio::spawn(telemetry::serve_metrics(scrapes, metrics.clone(), stopped(stopping.clone()))));
+    }
+    let incoming = listen::incoming(
+        listener,
+        listen::Options::new(tls, &settings.limits, metrics.clone()),
+        stopped(stopping.clone()),
+    );
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let router = tonic::transport::Server::builder()
+        .layer(auth::layer(Gate::new(tokens, clock), metrics))
+        .add_service(health_service);
+    let mut server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped(stopping)));
+    ready()?;
+    tokio::select! {
+        ended = &mut server => return Err(format!("the server ended by itself: {ended:?}")),
+        () = rpc::signals::stop_requested() => {}
+    }
+    tracing::info!(drain_ms = settings.limits.drain_ms, "stopping");
+    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    let _ = stop.send(true);
+    if tokio::time::timeout(Duration::from_millis(settings.limits.drain_ms), server).await.is_err() {
+        tracing::warn!("requests were still running after drain_ms and are cut off");
+    }
+    Ok(())
+}

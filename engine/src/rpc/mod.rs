@@ -1,0 +1,6 @@
+//! The network edge: convert, submit or read, convert back.
+
+pub mod auth;
+pub mod listen;
+pub mod signals;
+pub mod tls;
