@@ -14,7 +14,7 @@ async function using<T>(
 ): Promise<T> {
   const llm = await startScriptedLlm(options);
   // One request per attempt, as the SDK does it: a hidden retry would be a second bill.
-  const client = new OpenAI({ apiKey: "none", baseURL: llm.baseUrl, maxRetries: 0 });
+  const client = new OpenAI({ apiKey: "none", baseURL: llm.baseUrl, maxRetries: 0, logLevel: "off" });
   try {
     return await use(llm, client);
   } finally {
