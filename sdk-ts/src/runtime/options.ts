@@ -1,0 +1,72 @@
+/**
+ * The options and handles of steps, as users see them.
+ *
+ * Owns: their types and defaults. Never: behaviour.
+ */
+
+/** How failed attempts are tried again: with exponential backoff and full jitter. */
+export interface RetryPolicy {
+  /** Attempts in all, the first included. Default: 3. */
+  maxAttempts?: number;
+  /** The wait before attempt n + 1 is random between 0 and min(maxMs, initialMs * factor^(n - 1)). */
+  backoff?: {
+    /** Default: 200 ms. */
+    initialMs?: number;
+    /** Default: 30,000 ms. */
+    maxMs?: number;
+    /** Default: 2. */
+    factor?: number;
+  };
+}
+
+/** Something outside that a step touches. Compaction reads these, never step or tool names. */
+export interface Resource {
+  /** Kind, for example "file", "url", "command". */
+  kind: string;
+  /** Identity within the kind, for example a path. */
+  id: string;
+  mode: "read" | "write" | "delete" | "run";
+  /** A part of it, for example "10-40" (lines). Default: the whole. */
+  range?: string;
+}
+
+/** Writes a line about a step to the worker's log. */
+export type StepLog = (message: string, fields?: Readonly<Record<string, unknown>>) => void;
+
+/** What the function of a step gets besides its input. */
+export interface StepHandle {
+  /** Fires when the attempt has to stop: its time is up, the session was taken over or ended, the worker shuts down. */
+  readonly signal: AbortSignal;
+  /** From 1; survives crashes. */
+  readonly attempt: number;
+  /** The idempotency key of a guarded step; else one derived from session and step key, the same for every attempt. */
+  readonly idempotencyKey: string;
+  /** Starts the clock of `timeoutMs` again. Does nothing for a guarded step, whose time is fixed beforehand. */
+  heartbeat(): void;
+  readonly log: StepLog;
+  /** Adds to the step's own cost, in nano-dollars (1e-9 USD, an integer). */
+  cost(nanoDollars: number | bigint): void;
+}
+
+/** What `reconcile` found out about a guarded attempt whose outcome is unknown. */
+export type Finding<O> = { applied: O } | "notApplied" | "unknown";
+
+/** Options of a step. */
+export interface StepOptions<I = unknown, O = unknown> {
+  /** What the step depends on; passed to its function. Its digest is compared on replay. */
+  input?: I;
+  /** Names the step in its scope in place of its occurrence. */
+  key?: string;
+  /** Makes the step guarded, under this key: never started twice while its outcome is unknown. 1 to 512 bytes. */
+  idempotencyKey?: string;
+  /** Makes the step guarded, under a key derived from `ctx.rootId` and the step key. */
+  effect?: "guarded";
+  /** What happens when a guarded outcome stays unknown. Default: "reconcile" if that is given, else "pause". */
+  onUnknown?: "pause" | "fail" | "retry" | "reconcile";
+  /** Asks the outside whether the effect of an unknown attempt happened. */
+  reconcile?: (input: I, step: StepHandle) => Finding<O> | Promise<Finding<O>>;
+  retry?: RetryPolicy;
+  /** Time for one attempt in ms. Default: none for an unguarded step, the engine's (30 s) for a guarded one. */
+  timeoutMs?: number;
+  resources?: readonly Resource[];
+}
