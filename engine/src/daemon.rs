@@ -51,6 +51,9 @@ fn failed(problem: &str) -> ExitCode {
 
 async fn start(settings: Settings) -> Result<(), String> {
     let clock: Arc<dyn Clock> = Arc::new(clock::System);
+    for warning in settings.warnings(clock.wall_ms()) {
+        tracing::warn!("{warning}");
+    }
     let mint = Mint::new(Arc::clone(&clock));
     let metrics = Metrics::new();
     if settings.mode == Mode::Dev {

@@ -41,7 +41,7 @@ impl Hash {
         let token = made
             .map(|token| format!("token: {token}\n  (shown once: give it to the program that connects)\n\n"));
         Ok(format!(
-            "{}For the engine's configuration:\n\n[[tokens]]\nname = \"\"   # for logs\nhash = \"{hash}\"\n\
+            "{}For the engine's configuration:\n\n[[tokens]]\nname = \"agents\"   # for logs and events\nhash = \"{hash}\"\n\
              role = \"worker\"   # worker, client, compactor, viewer or admin\nnamespace = \"default\"\n",
             token.unwrap_or_default()
         ))

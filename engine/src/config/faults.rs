@@ -9,6 +9,8 @@ pub const EXIT_CODE: u8 = 64;
 /// Where a value came from; later variants win over earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
+    /// Nobody set it, and it has no default.
+    Absent,
     /// Nobody set it.
     Default,
     /// A TOML file.
@@ -23,6 +25,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Absent => f.write_str("not set anywhere"),
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Env(name) | Self::Flag(name) => f.write_str(name),
         }

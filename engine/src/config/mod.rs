@@ -112,6 +112,33 @@ impl Settings {
         if faults.0.is_empty() { Ok(settings) } else { Err(faults) }
     }
 
+    /// Returns the folder of the ledger itself, inside the data folder.
+    pub fn ledger_dir(&self) -> PathBuf {
+        self.data_dir.join("ledger")
+    }
+
+    /// Returns what deserves a warning at start but keeps nothing from starting.
+    pub fn warnings(&self, now_ms: u64) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.mode == Mode::Serve && self.tokens.is_empty() {
+            warnings.push(
+                "no token is configured: only tokens made earlier with `cellaflow tokens create` can connect; \
+                 `cellaflow tokens hash` prints what to add"
+                    .to_owned(),
+            );
+        }
+        for token in &self.tokens {
+            if let Some(at_ms) = token.expires_ms.filter(|at_ms| *at_ms <= now_ms) {
+                let at = crate::clock::rfc3339(at_ms);
+                warnings.push(format!(
+                    "token {} expired at {at} and is refused: remove it or replace it",
+                    token.name
+                ));
+            }
+        }
+        warnings
+    }
+
     /// Returns where the value of `key` came from.
     pub fn origin(&self, key: &str) -> Origin {
         self.origins.get(key).cloned().unwrap_or(Origin::Default)
@@ -159,9 +186,9 @@ impl Settings {
         if self.mode == Mode::Dev {
             return;
         }
-        let missing = "it is not set, and without TLS nothing is served";
+        let missing = "without TLS nothing is served";
         if cert.is_none() && !faults.0.iter().any(|fault| fault.key == "tls_cert") {
-            faults.add("tls_cert", Origin::Default, missing, "name the PEM file of the certificate chain");
+            faults.add("tls_cert", Origin::Absent, missing, "name the PEM file of the certificate chain");
         }
         if key.is_none() && !faults.0.iter().any(|fault| fault.key == "tls_key") {
             faults.add(

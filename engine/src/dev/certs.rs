@@ -81,8 +81,7 @@ fn is_name(name: &str) -> bool {
 /// Returns the folder's certificates, issuing what is missing, differs in names, or ends soon.
 pub(super) fn ensure(root: &Path, names: &[String], clock: &dyn Clock, mint: &Mint) -> Result<Certs, Error> {
     let store = Store { folder: root.join("tls"), now_ms: clock.wall_ms() };
-    std::fs::create_dir_all(&store.folder)
-        .map_err(|error| files::failed(&store.folder, "make it", &error))?;
+    files::make_folder(&store.folder)?;
     if let Some(certs) = store.current(names)? {
         return Ok(certs);
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::Error;
@@ -37,6 +37,12 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
             .map_err(|error| failed(path, "make it private", &error))?;
     }
     Ok(Some(text))
+}
+
+/// Makes a folder that only its owner can enter, and those above it.
+pub(super) fn make_folder(path: &Path) -> Result<(), Error> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| failed(path, "make it", &error))
 }
 
 /// Removes a file if it is there.

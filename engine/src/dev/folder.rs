@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -34,11 +34,7 @@ pub(super) struct Lock(#[expect(dead_code, reason = "held for its lock")] fs::Fi
 pub(super) fn open(root: &Path) -> Result<Lock, Error> {
     let ours = recognise(root)?;
     if !ours {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(root)
-            .map_err(|error| files::failed(root, "make it", &error))?;
+        files::make_folder(root)?;
     }
     let lock = lock(root)?;
     if !ours {

@@ -68,6 +68,8 @@ fn d1_first_start_makes_everything_private() {
         let mode = file.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{}", file.display());
     }
+    let mode = fixture.root().join("tls").metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o700, "nobody else lists the keys");
     use crate::rpc::auth::TokenLookup as _;
     let principal = prepared.tokens.find(&token_hash(&read.token)).unwrap();
     assert_eq!((principal.role, &*principal.namespace), (Role::Admin, EVERY_NAMESPACE));

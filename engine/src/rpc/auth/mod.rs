@@ -15,6 +15,7 @@ pub mod access;
 mod body;
 mod layer;
 mod lookup;
+mod message;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use std::time::Duration;
 pub use crate::graph::event::Role;
 pub use layer::{Auth, AuthLayer, layer};
 pub use lookup::{AnyOf, StaticTokens, TokenLookup};
+pub use message::check_worker_message;
 
 use crate::clock::{Clock, rfc3339};
 use crate::config::tokens::is_namespace;
