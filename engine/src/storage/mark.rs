@@ -22,7 +22,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::codec::take;
-use super::{Fault, LedgerId};
+use super::{Fault, LedgerId, Position};
 use crate::graph::ids::FrameNumber;
 
 /// The file's name in the data folder.
@@ -44,6 +44,14 @@ pub(super) struct Mark {
 }
 
 impl Mark {
+    /// Marks all that the ledger holds at `position`.
+    pub(super) fn of(position: &Position) -> Mark {
+        Mark {
+            ledger_id: position.ledger_id,
+            frame: position.frame,
+        }
+    }
+
     fn encode(&self) -> [u8; SLOT_BYTES] {
         let mut slot = Vec::with_capacity(SLOT_BYTES);
         slot.extend_from_slice(&MAGIC);

@@ -164,13 +164,13 @@ pub fn open(dir: &Path, settings: &Settings, new_id: LedgerId) -> Result<Opened,
                 frame: FrameNumber(0),
             };
             mark::create(dir, mark)?;
-            create(folder, settings, mark)
+            start(folder, settings, mark, true)
         }
         Found::Unfinished(mark) => {
             folder.discard_remains()?;
-            create(folder, settings, mark)
+            start(folder, settings, mark, true)
         }
-        Found::Ledger(mark) => resume(folder, settings, mark),
+        Found::Ledger(mark) => start(folder, settings, mark, false),
     }
 }
 
@@ -296,32 +296,18 @@ fn lost(folder: &Folder, mark: Mark, recovered: Result<FrameNumber, String>) -> 
     }
 }
 
-/// Makes the store of a ledger whose mark is durable already (O2).
-fn create(folder: Folder, settings: &Settings, mark: Mark) -> Result<Opened, OpenError> {
-    let store = Rocks::start(folder, settings, Position::genesis(mark.ledger_id))?;
-    Ok(Opened {
-        store,
-        created: true,
-        marked: mark.frame,
-        recovered: mark.frame,
-    })
-}
-
-/// Opens a ledger that was found whole, and looks again: from here on its log is gone.
-fn resume(folder: Folder, settings: &Settings, mark: Mark) -> Result<Opened, OpenError> {
-    let dir = folder.dir().to_owned();
-    let store = Rocks::start(folder, settings, Position::genesis(mark.ledger_id))?;
+/// Opens the store for writing; from here on the log that recovery judged is gone.
+fn start(
+    folder: Folder,
+    settings: &Settings,
+    mark: Mark,
+    created: bool,
+) -> Result<Opened, OpenError> {
+    let store = Rocks::start(folder, settings, mark)?;
     let recovered = store.position().frame;
-    if recovered < mark.frame {
-        return Err(OpenError::Lost {
-            dir,
-            marked: mark.frame,
-            recovered: Ok(recovered),
-        });
-    }
     Ok(Opened {
         store,
-        created: false,
+        created,
         marked: mark.frame,
         recovered,
     })

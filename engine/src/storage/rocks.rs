@@ -49,12 +49,8 @@ pub struct Rocks {
 impl Rocks {
     /// Opens a folder that `open` has found good, or makes a new ledger in it if it holds none.
     ///
-    /// `genesis` is used for a new ledger only.
-    pub(super) fn start(
-        folder: Folder,
-        settings: &Settings,
-        genesis: Position,
-    ) -> Result<Rocks, Fault> {
+    /// What comes up is compared with `marked` once more, before the mark is written again.
+    pub(super) fn start(folder: Folder, settings: &Settings, marked: Mark) -> Result<Rocks, Fault> {
         let cache = options::cache(settings);
         let mut options = options::database(settings, &cache);
         options.create_if_missing(true);
@@ -67,15 +63,10 @@ impl Rocks {
             .map_err(engine("open the ledger"))?;
         let position = match read_position(&db)? {
             Some(position) => position,
-            None => write_genesis(&db, genesis)?,
+            None => write_genesis(&db, Position::genesis(marked.ledger_id))?,
         };
-        let mark = MarkFile::resume(
-            folder.dir(),
-            Mark {
-                ledger_id: position.ledger_id,
-                frame: position.frame,
-            },
-        )?;
+        check_covers(&position, marked)?;
+        let mark = MarkFile::resume(folder.dir(), Mark::of(&position))?;
         Ok(Rocks {
             db,
             mark,
@@ -198,13 +189,7 @@ impl Store for Rocks {
             .map_err(engine("write a checkpoint"))?;
         // The copy itself says what it holds: a commit may have got in while it was made.
         let position = inspect(&db)?.ok_or_else(|| missing_position("write a checkpoint"))?;
-        mark::create(
-            dir,
-            Mark {
-                ledger_id: position.ledger_id,
-                frame: position.frame,
-            },
-        )?;
+        mark::create(dir, Mark::of(&position))?;
         Ok(position)
     }
 
@@ -358,6 +343,21 @@ fn write_genesis(db: &DB, genesis: Position) -> Result<Position, Fault> {
     )
     .map_err(engine("create the ledger"))?;
     Ok(genesis)
+}
+
+/// Holds whenever `open` let the folder pass; the mark must not be lowered if it does not.
+fn check_covers(position: &Position, marked: Mark) -> Result<(), Fault> {
+    if position.ledger_id == marked.ledger_id && position.frame >= marked.frame {
+        return Ok(());
+    }
+    let (found, frame) = (position.ledger_id, position.frame);
+    Err(Fault::Engine {
+        action: "open the ledger".to_owned(),
+        detail: format!(
+            "ledger {found} came up at frame {frame}, and the mark names frame {} of ledger {}",
+            marked.frame, marked.ledger_id
+        ),
+    })
 }
 
 fn missing_position(action: &str) -> Fault {
