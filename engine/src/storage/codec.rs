@@ -50,14 +50,8 @@ pub enum Format {
 }
 
 impl Format {
-    const ALL: [Format; 6] = [
-        Format::Row,
-        Format::Event,
-        Format::Chunk,
-        Format::ChunkZstd,
-        Format::Position,
-        Format::Mark,
-    ];
+    const ALL: [Format; 6] =
+        [Format::Row, Format::Event, Format::Chunk, Format::ChunkZstd, Format::Position, Format::Mark];
 
     fn parse(byte: u8) -> Option<Format> {
         Format::ALL.into_iter().find(|format| *format as u8 == byte)
@@ -72,11 +66,8 @@ pub fn seal(format: Format, body: &[u8]) -> Bytes {
 /// Puts the concatenation of `parts` into one envelope, without joining them first.
 pub fn seal_parts(format: Format, parts: &[&[u8]]) -> Bytes {
     let body_bytes = parts.iter().map(|part| part.len()).sum::<usize>();
-    let crc = parts
-        .iter()
-        .fold(crc32c::crc32c(&[format as u8]), |crc, part| {
-            crc32c::crc32c_append(crc, part)
-        });
+    let crc =
+        parts.iter().fold(crc32c::crc32c(&[format as u8]), |crc, part| crc32c::crc32c_append(crc, part));
     let mut value = BytesMut::with_capacity(ENVELOPE_BYTES.saturating_add(body_bytes));
     value.put_u8(format as u8);
     value.put_u32(crc);
@@ -103,11 +94,7 @@ pub fn open(table: Table, key: &[u8], value: &Bytes) -> Result<(Format, Bytes), 
     }
     match Format::parse(format) {
         Some(known) => Ok((known, value.slice(ENVELOPE_BYTES..))),
-        None => Err(Fault::UnknownFormat {
-            table,
-            key: key.to_vec(),
-            format,
-        }),
+        None => Err(Fault::UnknownFormat { table, key: key.to_vec(), format }),
     }
 }
 
@@ -118,24 +105,18 @@ pub fn open(table: Table, key: &[u8], value: &Bytes) -> Result<(Format, Bytes), 
 pub fn open_as(wanted: Format, table: Table, key: &[u8], value: &Bytes) -> Result<Bytes, Fault> {
     match open(table, key, value)? {
         (format, body) if format == wanted => Ok(body),
-        (format, _) => Err(Fault::corrupt(
-            table,
-            key,
-            format!("it is a {format:?} where a {wanted:?} belongs"),
-        )),
+        (format, _) => {
+            Err(Fault::corrupt(table, key, format!("it is a {format:?} where a {wanted:?} belongs")))
+        }
     }
 }
 
 /// Puts payload bytes, at most `CHUNK_BYTES_MAX` of them, into an envelope, compressed if that pays (C3).
 pub fn seal_chunk(payload: &[u8]) -> Bytes {
-    let length = u32::try_from(payload.len())
-        .unwrap_or(u32::MAX)
-        .to_be_bytes();
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
     let small_enough = payload.len() - payload.len().div_ceil(20);
     match zstd::bulk::compress(payload, ZSTD_LEVEL) {
-        Ok(packed)
-            if payload.len() <= CHUNK_BYTES_MAX && packed.len() + length.len() <= small_enough =>
-        {
+        Ok(packed) if payload.len() <= CHUNK_BYTES_MAX && packed.len() + length.len() <= small_enough => {
             seal_parts(Format::ChunkZstd, &[&length, &packed])
         }
         // What cannot be compressed is kept as it is; there is nothing to report.
@@ -161,22 +142,15 @@ pub fn open_chunk(key: &[u8], value: &Bytes) -> Result<Bytes, Fault> {
 
 fn inflate(body: &[u8]) -> Result<Bytes, String> {
     let mut packed = body;
-    let claimed = take::<4>(&mut packed)
-        .map(u32::from_be_bytes)
-        .ok_or("its length is missing")?;
+    let claimed = take::<4>(&mut packed).map(u32::from_be_bytes).ok_or("its length is missing")?;
     let length = usize::try_from(claimed).map_err(|error| error.to_string())?;
     if length > CHUNK_BYTES_MAX {
-        return Err(format!(
-            "it claims {length} bytes, and a chunk has at most {CHUNK_BYTES_MAX}"
-        ));
+        return Err(format!("it claims {length} bytes, and a chunk has at most {CHUNK_BYTES_MAX}"));
     }
-    let payload = zstd::bulk::decompress(packed, length)
-        .map_err(|error| format!("it does not inflate: {error}"))?;
+    let payload =
+        zstd::bulk::decompress(packed, length).map_err(|error| format!("it does not inflate: {error}"))?;
     if payload.len() != length {
-        return Err(format!(
-            "it inflates to {} bytes instead of {length}",
-            payload.len()
-        ));
+        return Err(format!("it inflates to {} bytes instead of {length}", payload.len()));
     }
     Ok(Bytes::from(payload))
 }
@@ -201,10 +175,7 @@ pub(super) fn open_position(key: &[u8], value: &Bytes) -> Result<Position, Fault
         Fault::corrupt(
             Table::Rows,
             key,
-            format!(
-                "it has {} bytes and a position has {POSITION_BYTES}",
-                body.len()
-            ),
+            format!("it has {} bytes and a position has {POSITION_BYTES}", body.len()),
         )
     })
 }

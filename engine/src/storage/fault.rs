@@ -95,19 +95,12 @@ pub enum Fault {
 impl Fault {
     /// Wraps a file error; `action` names what was tried.
     pub(super) fn io(action: impl Into<String>, error: impl fmt::Display) -> Self {
-        Fault::Io {
-            action: action.into(),
-            detail: error.to_string(),
-        }
+        Fault::Io { action: action.into(), detail: error.to_string() }
     }
 
     /// Reports a damaged value.
     pub(super) fn corrupt(table: Table, key: &[u8], problem: impl Into<String>) -> Self {
-        Fault::Corrupt {
-            table,
-            key: key.to_vec(),
-            problem: problem.into(),
-        }
+        Fault::Corrupt { table, key: key.to_vec(), problem: problem.into() }
     }
 }
 
@@ -120,9 +113,7 @@ impl Poison {
     pub(super) fn check(&self) -> Result<(), Fault> {
         match self.0.lock().as_ref() {
             None => Ok(()),
-            Some(first) => Err(Fault::Poisoned {
-                first: first.clone(),
-            }),
+            Some(first) => Err(Fault::Poisoned { first: first.clone() }),
         }
     }
 

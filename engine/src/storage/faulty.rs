@@ -13,9 +13,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use super::fault::Poison;
-use super::{
-    Fault, Frame, KeyRange, Page, Position, Reclaimed, Scan, Snapshot, Stats, Store, Table,
-};
+use super::{Fault, Frame, KeyRange, Page, Position, Reclaimed, Scan, Snapshot, Stats, Store, Table};
 
 /// Where a commit can be held or failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,12 +106,7 @@ impl<S: Store> Faulty<S> {
     /// Puts `gate` in front of `inner`'s commits.
     pub fn new(inner: S, gate: Arc<Gate>) -> Self {
         let position = Mutex::new(inner.position());
-        Faulty {
-            inner,
-            gate,
-            poison: Poison::default(),
-            position,
-        }
+        Faulty { inner, gate, poison: Poison::default(), position }
     }
 
     /// Returns the store behind the gate, for a look at what it holds.
@@ -133,10 +126,7 @@ impl<S: Store> Faulty<S> {
 
 impl<S: Store> Store for Faulty<S> {
     fn snapshot(&self) -> Box<dyn Snapshot + '_> {
-        Box::new(FaultyView {
-            inner: self.inner.snapshot(),
-            poison: &self.poison,
-        })
+        Box::new(FaultyView { inner: self.inner.snapshot(), poison: &self.poison })
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Fault> {
@@ -146,8 +136,7 @@ impl<S: Store> Store for Faulty<S> {
 
     fn commit(&self, frame: &Frame) -> Result<(), Fault> {
         self.poison.check()?;
-        self.pass_and_commit(frame)
-            .map_err(|fault| self.poison.set_unless_refused(fault))
+        self.pass_and_commit(frame).map_err(|fault| self.poison.set_unless_refused(fault))
     }
 
     fn reclaim(&self, range: &KeyRange) -> Result<Reclaimed, Fault> {

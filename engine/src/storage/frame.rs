@@ -48,19 +48,12 @@ pub enum Op {
 impl Op {
     /// Writes `value`, already in its envelope, under `key`.
     pub fn put(table: Table, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
-        Op::Put {
-            table,
-            key: key.into(),
-            value: value.into(),
-        }
+        Op::Put { table, key: key.into(), value: value.into() }
     }
 
     /// Removes the row under `key`.
     pub fn delete(table: Table, key: impl Into<Bytes>) -> Self {
-        Op::Delete {
-            table,
-            key: key.into(),
-        }
+        Op::Delete { table, key: key.into() }
     }
 
     /// Removes every row in `range`.
@@ -105,37 +98,17 @@ impl Frame {
     ///
     /// # Errors
     /// As `follow`.
-    pub fn seal(
-        number: FrameNumber,
-        previous: Hash,
-        shard_epoch: u64,
-        ops: Vec<Op>,
-    ) -> Result<Frame, Fault> {
-        let bytes = ops
-            .iter()
-            .map(Op::bytes)
-            .fold(0_usize, usize::saturating_add);
+    pub fn seal(number: FrameNumber, previous: Hash, shard_epoch: u64, ops: Vec<Op>) -> Result<Frame, Fault> {
+        let bytes = ops.iter().map(Op::bytes).fold(0_usize, usize::saturating_add);
         let problem = if ops.is_empty() {
             "it changes nothing; commit a frame only when there is something to commit".to_owned()
         } else if bytes > FRAME_BYTES_MAX {
-            format!(
-                "it holds {bytes} bytes and the limit is {FRAME_BYTES_MAX} (frame_bytes_max); split it"
-            )
+            format!("it holds {bytes} bytes and the limit is {FRAME_BYTES_MAX} (frame_bytes_max); split it")
         } else {
             let hash = hash(number, previous, shard_epoch, &ops);
-            return Ok(Frame {
-                number,
-                previous,
-                shard_epoch,
-                ops,
-                hash,
-                bytes,
-            });
+            return Ok(Frame { number, previous, shard_epoch, ops, hash, bytes });
         };
-        Err(Fault::BadFrame {
-            frame: number.0,
-            problem,
-        })
+        Err(Fault::BadFrame { frame: number.0, problem })
     }
 
     /// The frame's number; the first is 1.

@@ -94,9 +94,8 @@ const _: () = assert!(size_of::<LineageId>() == 16 && size_of::<SessionId>() == 
 const _: () = assert!(DIGEST == 32);
 const _: () = assert!(LEDGER_PREFIX == 21);
 const _: () = assert!(RowKey::LIST_BYTES == 33 && RowKey::DUE_BYTES == 34);
-const _: () = assert!(
-    LedgerKey::EVENT_BYTES == 45 && LedgerKey::STEP_BYTES == 69 && LedgerKey::CHUNK_BYTES == 57
-);
+const _: () =
+    assert!(LedgerKey::EVENT_BYTES == 45 && LedgerKey::STEP_BYTES == 69 && LedgerKey::CHUNK_BYTES == 57);
 const _: () = assert!(LedgerKey::EVIDENCE_BYTES == 53);
 
 /// The longest name of a namespace, in bytes.
@@ -123,15 +122,8 @@ pub enum Due {
 }
 
 impl Due {
-    const ALL: [Due; 7] = [
-        Due::Timer,
-        Due::Intent,
-        Due::Retry,
-        Due::Wait,
-        Due::Retention,
-        Due::Archive,
-        Due::Budget,
-    ];
+    const ALL: [Due; 7] =
+        [Due::Timer, Due::Intent, Due::Retry, Due::Wait, Due::Retention, Due::Archive, Due::Budget];
 
     fn parse(byte: u8) -> Option<Due> {
         Due::ALL.into_iter().find(|due| *due as u8 == byte)
@@ -192,20 +184,13 @@ impl<'a> RowKey<'a> {
             RowKey::SessionKey(digest) => Writer::row(row::SESSION_KEY, 1 + DIGEST).put(&digest.0),
             RowKey::Guard(digest) => Writer::row(row::GUARD, 1 + DIGEST).put(&digest.0),
             RowKey::Locator(lineage) => Writer::row(row::LOCATOR, 1 + ID).put(&lineage.0),
-            RowKey::Namespace(name) => {
-                Writer::row(row::NAMESPACE, 1 + name.len()).put(name.as_bytes())
-            }
+            RowKey::Namespace(name) => Writer::row(row::NAMESPACE, 1 + name.len()).put(name.as_bytes()),
             RowKey::Token(digest) => Writer::row(row::TOKEN, 1 + DIGEST).put(&digest.0),
-            RowKey::List { system, session } => Writer::row(row::LIST, Self::LIST_BYTES)
-                .put(&system.0)
-                .put(&session.0),
+            RowKey::List { system, session } => {
+                Writer::row(row::LIST, Self::LIST_BYTES).put(&system.0).put(&session.0)
+            }
             RowKey::Live(session) => Writer::row(row::LIVE, 1 + ID).put(&session.0),
-            RowKey::Due {
-                at,
-                session,
-                what,
-                seq,
-            } => Writer::row(row::DUE, Self::DUE_BYTES)
+            RowKey::Due { at, session, what, seq } => Writer::row(row::DUE, Self::DUE_BYTES)
                 .put(&at.0.to_be_bytes())
                 .put(&session.0)
                 .put(&[*what as u8])
@@ -233,10 +218,7 @@ impl<'a> RowKey<'a> {
             row::LOCATOR => RowKey::Locator(LineageId(reader.take()?)),
             row::NAMESPACE => RowKey::Namespace(reader.rest_as_name()?),
             row::TOKEN => RowKey::Token(reader.digest()?),
-            row::LIST => RowKey::List {
-                system: reader.session()?,
-                session: reader.session()?,
-            },
+            row::LIST => RowKey::List { system: reader.session()?, session: reader.session()? },
             row::LIVE => RowKey::Live(reader.session()?),
             row::DUE => RowKey::Due {
                 at: TimeMs(reader.u64()?),
@@ -308,34 +290,22 @@ impl LedgerKey {
 
     /// Names an item of a lineage.
     pub fn new(segment: Segment, lineage: LineageId, item: Item) -> Self {
-        LedgerKey {
-            segment,
-            lineage,
-            item,
-        }
+        LedgerKey { segment, lineage, item }
     }
 
     /// Returns the key's bytes.
     pub fn bytes(&self) -> Bytes {
-        let start =
-            |kind, capacity| Writer::ledger(self.segment, self.lineage, Some(kind), capacity);
+        let start = |kind, capacity| Writer::ledger(self.segment, self.lineage, Some(kind), capacity);
         match &self.item {
             Item::Lineage => start(item::LINEAGE, LEDGER_PREFIX),
-            Item::Event { session, seq } => start(item::EVENT, Self::EVENT_BYTES)
-                .put(&session.0)
-                .put(&seq.0.to_be_bytes()),
-            Item::Step { session, step } => start(item::STEP, Self::STEP_BYTES)
-                .put(&session.0)
-                .put(&step.0),
-            Item::Chunk { digest, n } => start(item::CHUNK, Self::CHUNK_BYTES)
-                .put(&digest.0)
-                .put(&n.to_be_bytes()),
-            Item::Evidence {
-                session,
-                entry,
-                attempt,
-                n,
-            } => start(item::EVIDENCE, Self::EVIDENCE_BYTES)
+            Item::Event { session, seq } => {
+                start(item::EVENT, Self::EVENT_BYTES).put(&session.0).put(&seq.0.to_be_bytes())
+            }
+            Item::Step { session, step } => start(item::STEP, Self::STEP_BYTES).put(&session.0).put(&step.0),
+            Item::Chunk { digest, n } => {
+                start(item::CHUNK, Self::CHUNK_BYTES).put(&digest.0).put(&n.to_be_bytes())
+            }
+            Item::Evidence { session, entry, attempt, n } => start(item::EVIDENCE, Self::EVIDENCE_BYTES)
                 .put(&session.0)
                 .put(&entry.0.to_be_bytes())
                 .put(&attempt.to_be_bytes())
@@ -358,18 +328,9 @@ impl LedgerKey {
         let lineage = LineageId(reader.take()?);
         let item = match reader.byte()? {
             item::LINEAGE => Item::Lineage,
-            item::EVENT => Item::Event {
-                session: reader.session()?,
-                seq: Seq(reader.u64()?),
-            },
-            item::STEP => Item::Step {
-                session: reader.session()?,
-                step: reader.digest()?,
-            },
-            item::CHUNK => Item::Chunk {
-                digest: reader.digest()?,
-                n: reader.u32()?,
-            },
+            item::EVENT => Item::Event { session: reader.session()?, seq: Seq(reader.u64()?) },
+            item::STEP => Item::Step { session: reader.session()?, step: reader.digest()? },
+            item::CHUNK => Item::Chunk { digest: reader.digest()?, n: reader.u32()? },
             item::EVIDENCE => Item::Evidence {
                 session: reader.session()?,
                 entry: Seq(reader.u64()?),
@@ -378,11 +339,7 @@ impl LedgerKey {
             },
             _ => return None,
         };
-        reader.end(LedgerKey {
-            segment,
-            lineage,
-            item,
-        })
+        reader.end(LedgerKey { segment, lineage, item })
     }
 
     /// Tells whether `key`, of `Table::Ledger`, names a payload chunk.

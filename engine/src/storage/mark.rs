@@ -46,10 +46,7 @@ pub(super) struct Mark {
 impl Mark {
     /// Marks all that the ledger holds at `position`.
     pub(super) fn of(position: &Position) -> Mark {
-        Mark {
-            ledger_id: position.ledger_id,
-            frame: position.frame,
-        }
+        Mark { ledger_id: position.ledger_id, frame: position.frame }
     }
 
     fn encode(&self) -> [u8; SLOT_BYTES] {
@@ -110,16 +107,11 @@ pub(super) fn read(dir: &Path) -> Result<Option<Slots>, Fault> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Fault::io(format!("opening {}", path.display()), error)),
     };
-    read_slots(&file)
-        .map(Some)
-        .map_err(|error| Fault::io(format!("reading {}", path.display()), error))
+    read_slots(&file).map(Some).map_err(|error| Fault::io(format!("reading {}", path.display()), error))
 }
 
 fn read_slots(file: &File) -> io::Result<Slots> {
-    Ok(Slots([
-        read_slot(file, Slot::First)?,
-        read_slot(file, Slot::Second)?,
-    ]))
+    Ok(Slots([read_slot(file, Slot::First)?, read_slot(file, Slot::Second)?]))
 }
 
 /// A file that is too short has a bad slot there; it is not an error.
@@ -142,12 +134,7 @@ pub(super) fn create(dir: &Path, mark: Mark) -> Result<(), Fault> {
 }
 
 fn write_new(path: &Path, mark: Mark) -> io::Result<()> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     for slot in [Slot::First, Slot::Second] {
         file.write_all_at(&mark.encode(), slot.offset())?;
     }
@@ -204,17 +191,12 @@ impl MarkFile {
     /// Goes on from a recovered ledger: `mark` says what it holds, and is itself durable when this returns.
     pub(super) fn resume(dir: &Path, mark: Mark) -> Result<MarkFile, Fault> {
         let path = dir.join(FILE);
-        let (file, slot) = start(&path, mark)
-            .map_err(|error| Fault::io(format!("writing {}", path.display()), error))?;
+        let (file, slot) =
+            start(&path, mark).map_err(|error| Fault::io(format!("writing {}", path.display()), error))?;
         let shared = Arc::new(Shared {
             ledger_id: mark.ledger_id,
             file,
-            state: Mutex::new(State {
-                slot,
-                dirty: false,
-                closing: false,
-                failed: None,
-            }),
+            state: Mutex::new(State { slot, dirty: false, closing: false, failed: None }),
             changed: Condvar::new(),
         });
         let for_thread = Arc::clone(&shared);
@@ -222,10 +204,7 @@ impl MarkFile {
             .name("mark-sync".to_owned())
             .spawn(move || for_thread.sync_until_closed())
             .map_err(|error| Fault::io("starting the thread that syncs the mark", error))?;
-        Ok(MarkFile {
-            shared,
-            syncer: Some(syncer),
-        })
+        Ok(MarkFile { shared, syncer: Some(syncer) })
     }
 
     /// Does what the thread does every `SYNC_INTERVAL`, for tests that do not wait for it.
@@ -240,10 +219,7 @@ impl MarkFile {
         if let Some(fault) = &state.failed {
             return Err(fault.clone());
         }
-        let mark = Mark {
-            ledger_id: self.shared.ledger_id,
-            frame,
-        };
+        let mark = Mark { ledger_id: self.shared.ledger_id, frame };
         self.shared
             .file
             .write_all_at(&mark.encode(), state.slot.offset())
@@ -271,11 +247,9 @@ impl Shared {
     fn sync_until_closed(&self) {
         let mut state = self.state.lock();
         loop {
-            self.changed
-                .wait_while(&mut state, |state| !state.dirty && !state.closing);
+            self.changed.wait_while(&mut state, |state| !state.dirty && !state.closing);
             if !state.closing {
-                self.changed
-                    .wait_while_for(&mut state, |state| !state.closing, SYNC_INTERVAL);
+                self.changed.wait_while_for(&mut state, |state| !state.closing, SYNC_INTERVAL);
             }
             if state.dirty {
                 self.sync(&mut state);

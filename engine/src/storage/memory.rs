@@ -20,8 +20,8 @@ use super::faulty::{Gate, Point};
 use super::keys::RowKey;
 use super::range::PageBuilder;
 use super::{
-    Direction, Fault, Frame, KeyRange, LedgerId, Op, Page, Position, Reclaimed, Row, Scan,
-    Snapshot, Stats, Store, Table, TableStats,
+    Direction, Fault, Frame, KeyRange, LedgerId, Op, Page, Position, Reclaimed, Row, Scan, Snapshot, Stats,
+    Store, Table, TableStats,
 };
 
 /// A ledger in memory; `Gate` decides what its disk does.
@@ -65,20 +65,9 @@ impl Memory {
     pub fn with_gate(ledger_id: LedgerId, gate: Arc<Gate>) -> Self {
         let position = Position::genesis(ledger_id);
         let mut tables = Tables::default();
-        tables
-            .rows
-            .insert(RowKey::Position.bytes(), codec::seal_position(&position));
-        let state = State {
-            live: Arc::new(tables),
-            position,
-            durable: Vec::new(),
-        };
-        Memory {
-            gate,
-            poison: Poison::default(),
-            committing: Mutex::new(()),
-            state: Mutex::new(state),
-        }
+        tables.rows.insert(RowKey::Position.bytes(), codec::seal_position(&position));
+        let state = State { live: Arc::new(tables), position, durable: Vec::new() };
+        Memory { gate, poison: Poison::default(), committing: Mutex::new(()), state: Mutex::new(state) }
     }
 
     /// Returns the store as recovery would find it after a power loss now; this one can go on beside it.
@@ -119,10 +108,7 @@ impl Memory {
     }
 
     fn view(&self) -> View<'_> {
-        View {
-            tables: Arc::clone(&self.state.lock().live),
-            poison: &self.poison,
-        }
+        View { tables: Arc::clone(&self.state.lock().live), poison: &self.poison }
     }
 }
 
@@ -138,8 +124,7 @@ impl Store for Memory {
     fn commit(&self, frame: &Frame) -> Result<(), Fault> {
         let _one_at_a_time = self.committing.lock();
         self.poison.check()?;
-        self.pass_and_commit(frame)
-            .map_err(|fault| self.poison.set_unless_refused(fault))
+        self.pass_and_commit(frame).map_err(|fault| self.poison.set_unless_refused(fault))
     }
 
     fn reclaim(&self, range: &KeyRange) -> Result<Reclaimed, Fault> {
@@ -148,17 +133,11 @@ impl Store for Memory {
         let bytes_before = state.live.bytes(Table::Ledger);
         Arc::make_mut(&mut state.live).delete_range(Table::Ledger, range);
         state.durable.push(Change::Reclaim(range.clone()));
-        Ok(Reclaimed {
-            bytes_before,
-            bytes_after: state.live.bytes(Table::Ledger),
-        })
+        Ok(Reclaimed { bytes_before, bytes_after: state.live.bytes(Table::Ledger) })
     }
 
     fn checkpoint(&self, _dir: &Path) -> Result<Position, Fault> {
-        Err(Fault::Unsupported {
-            action: "a checkpoint",
-            store: "memory",
-        })
+        Err(Fault::Unsupported { action: "a checkpoint", store: "memory" })
     }
 
     fn stats(&self) -> Result<Stats, Fault> {
@@ -166,20 +145,11 @@ impl Store for Memory {
         let tables = self.view().tables;
         let of = |table| {
             let bytes = tables.bytes(table);
-            TableStats {
-                disk_bytes: 0,
-                live_bytes: bytes,
-                buffered_bytes: bytes,
-            }
+            TableStats { disk_bytes: 0, live_bytes: bytes, buffered_bytes: bytes }
         };
         let (rows, ledger) = (of(Table::Rows), of(Table::Ledger));
         let memtable_bytes = rows.buffered_bytes.saturating_add(ledger.buffered_bytes);
-        Ok(Stats {
-            rows,
-            ledger,
-            memtable_bytes,
-            ..Stats::default()
-        })
+        Ok(Stats { rows, ledger, memtable_bytes, ..Stats::default() })
     }
 
     fn position(&self) -> Position {
@@ -212,8 +182,7 @@ impl Tables {
                 Op::DeleteRange { table, range } => self.delete_range(*table, range),
             }
         }
-        self.rows
-            .insert(RowKey::Position.bytes(), codec::seal_position(next));
+        self.rows.insert(RowKey::Position.bytes(), codec::seal_position(next));
     }
 
     fn delete_range(&mut self, table: Table, range: &KeyRange) {
@@ -223,11 +192,8 @@ impl Tables {
     }
 
     fn bytes(&self, table: Table) -> u64 {
-        let bytes = self
-            .get(table)
-            .iter()
-            .map(|(key, value)| key.len().saturating_add(value.len()))
-            .sum::<usize>();
+        let bytes =
+            self.get(table).iter().map(|(key, value)| key.len().saturating_add(value.len())).sum::<usize>();
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 }
@@ -272,10 +238,7 @@ fn fill<'a>(scan: &Scan<'_>, rows: impl Iterator<Item = (&'a Bytes, &'a Bytes)>)
         if page.is_full() {
             return page.finish(true);
         }
-        page.push(Row {
-            key: key.clone(),
-            value: value.clone(),
-        });
+        page.push(Row { key: key.clone(), value: value.clone() });
     }
     page.finish(false)
 }

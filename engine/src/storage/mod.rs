@@ -153,12 +153,7 @@ impl Position {
     /// Returns the position before the first frame; its hash binds the chain to the ledger.
     pub fn genesis(ledger_id: LedgerId) -> Self {
         let hash = blake3::derive_key("cellaflow 2026 ledger genesis", &ledger_id.0);
-        Position {
-            ledger_id,
-            frame: FrameNumber(0),
-            frame_hash: Hash(hash),
-            shard_epoch: 0,
-        }
+        Position { ledger_id, frame: FrameNumber(0), frame_hash: Hash(hash), shard_epoch: 0 }
     }
 
     /// Returns the position after `frame`, or says why the frame does not follow (S2).
@@ -177,11 +172,7 @@ impl Position {
                 shard_epoch: frame.shard_epoch(),
             });
         };
-        Err(Fault::OutOfOrder {
-            frame: frame.number().0,
-            position: self.frame.0,
-            problem,
-        })
+        Err(Fault::OutOfOrder { frame: frame.number().0, position: self.frame.0, problem })
     }
 }
 

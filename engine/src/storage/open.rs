@@ -159,10 +159,7 @@ pub fn open(dir: &Path, settings: &Settings, new_id: LedgerId) -> Result<Opened,
     let folder = Folder::lock(dir)?;
     match find(&folder)? {
         Found::Nothing => {
-            let mark = Mark {
-                ledger_id: new_id,
-                frame: FrameNumber(0),
-            };
+            let mark = Mark { ledger_id: new_id, frame: FrameNumber(0) };
             mark::create(dir, mark)?;
             start(folder, settings, mark, true)
         }
@@ -180,10 +177,7 @@ pub fn open(dir: &Path, settings: &Settings, new_id: LedgerId) -> Result<Opened,
 /// `NothingLost` and `NothingThere` if there is nothing to accept; else as `open`.
 pub fn accept_loss(dir: &Path) -> Result<AcceptedLoss, OpenError> {
     let folder = Folder::lock(dir)?;
-    let there = |problem: String| OpenError::NothingThere {
-        dir: dir.to_owned(),
-        problem,
-    };
+    let there = |problem: String| OpenError::NothingThere { dir: dir.to_owned(), problem };
     if !folder.has_db() {
         return Err(there("it has no store".to_owned()));
     }
@@ -191,23 +185,13 @@ pub fn accept_loss(dir: &Path) -> Result<AcceptedLoss, OpenError> {
     let position = rocks::inspect(&folder.db())
         .map_err(|fault| there(fault.to_string()))?
         .ok_or_else(|| there("its store holds no position".to_owned()))?;
-    let of_this_ledger = marked
-        .filter(|mark| mark.ledger_id == position.ledger_id)
-        .map(|mark| mark.frame);
+    let of_this_ledger = marked.filter(|mark| mark.ledger_id == position.ledger_id).map(|mark| mark.frame);
     match of_this_ledger {
-        Some(marked) if marked <= position.frame => Err(OpenError::NothingLost {
-            dir: dir.to_owned(),
-            marked,
-            recovered: position.frame,
-        }),
+        Some(marked) if marked <= position.frame => {
+            Err(OpenError::NothingLost { dir: dir.to_owned(), marked, recovered: position.frame })
+        }
         Some(_) | None => {
-            mark::create(
-                dir,
-                Mark {
-                    ledger_id: position.ledger_id,
-                    frame: position.frame,
-                },
-            )?;
+            mark::create(dir, Mark { ledger_id: position.ledger_id, frame: position.frame })?;
             Ok(AcceptedLoss {
                 ledger_id: position.ledger_id,
                 marked: of_this_ledger,
@@ -233,10 +217,9 @@ fn find(folder: &Folder) -> Result<Found, OpenError> {
         (None, true) => Err(no_mark(folder)),
         (Some(slots), has_db) => match slots.latest() {
             None if has_db => Err(no_mark(folder)),
-            None => Err(OpenError::NoMark {
-                dir: folder.dir().to_owned(),
-                recovered: Err("no store".to_owned()),
-            }),
+            None => {
+                Err(OpenError::NoMark { dir: folder.dir().to_owned(), recovered: Err("no store".to_owned()) })
+            }
             Some(mark) if has_db => compare(folder, slots, mark),
             Some(mark) if slots.is_untouched() => Ok(Found::Unfinished(mark)),
             Some(mark) => Err(lost(folder, mark, Err("no store".to_owned()))),
@@ -249,11 +232,7 @@ fn compare(folder: &Folder, slots: Slots, mark: Mark) -> Result<Found, OpenError
     match rocks::inspect(&folder.db()) {
         Ok(Some(position)) => judge(folder, mark, position),
         Ok(None) if slots.is_untouched() => Ok(Found::Unfinished(mark)),
-        Ok(None) => Err(lost(
-            folder,
-            mark,
-            Err("the store holds no position".to_owned()),
-        )),
+        Ok(None) => Err(lost(folder, mark, Err("the store holds no position".to_owned()))),
         // A store whose making was cut off may lack a table; making it again keeps whatever is there.
         Err(_) if slots.is_untouched() => Ok(Found::Unfinished(mark)),
         Err(fault) => Err(lost(folder, mark, Err(fault.to_string()))),
@@ -282,33 +261,16 @@ fn no_mark(folder: &Folder) -> OpenError {
         Ok(None) => Err("the store holds no position".to_owned()),
         Err(fault) => Err(fault.to_string()),
     };
-    OpenError::NoMark {
-        dir: folder.dir().to_owned(),
-        recovered,
-    }
+    OpenError::NoMark { dir: folder.dir().to_owned(), recovered }
 }
 
 fn lost(folder: &Folder, mark: Mark, recovered: Result<FrameNumber, String>) -> OpenError {
-    OpenError::Lost {
-        dir: folder.dir().to_owned(),
-        marked: mark.frame,
-        recovered,
-    }
+    OpenError::Lost { dir: folder.dir().to_owned(), marked: mark.frame, recovered }
 }
 
 /// Opens the store for writing; from here on the log that recovery judged is gone.
-fn start(
-    folder: Folder,
-    settings: &Settings,
-    mark: Mark,
-    created: bool,
-) -> Result<Opened, OpenError> {
+fn start(folder: Folder, settings: &Settings, mark: Mark, created: bool) -> Result<Opened, OpenError> {
     let store = Rocks::start(folder, settings, mark)?;
     let recovered = store.position().frame;
-    Ok(Opened {
-        store,
-        created,
-        marked: mark.frame,
-        recovered,
-    })
+    Ok(Opened { store, created, marked: mark.frame, recovered })
 }

@@ -34,10 +34,7 @@ impl KeyRange {
                 return KeyRange { from, to };
             }
         }
-        KeyRange {
-            from,
-            to: vec![0xff; END_OF_KEYS_BYTES],
-        }
+        KeyRange { from, to: vec![0xff; END_OF_KEYS_BYTES] }
     }
 
     /// Starts the range at `from` if that is later than its present start.
@@ -112,10 +109,7 @@ impl<'a> Scan<'a> {
 
     /// Asks for a page from the end of `range`, with the same limits.
     pub fn backward(table: Table, range: &'a KeyRange) -> Self {
-        Scan {
-            direction: Direction::Backward,
-            ..Scan::forward(table, range)
-        }
+        Scan { direction: Direction::Backward, ..Scan::forward(table, range) }
     }
 
     /// Narrows the range to what `after` leaves of it.
@@ -175,19 +169,13 @@ impl PageBuilder {
 
     pub(super) fn push(&mut self, row: Row) {
         self.rows_left = self.rows_left.saturating_sub(1);
-        self.bytes_left = self
-            .bytes_left
-            .saturating_sub(row.key.len().saturating_add(row.value.len()));
+        self.bytes_left = self.bytes_left.saturating_sub(row.key.len().saturating_add(row.value.len()));
         self.page.rows.push(row);
     }
 
     /// Ends the page; `more` says that a row was found behind it.
     pub(super) fn finish(mut self, more: bool) -> Page {
-        self.page.next = if more {
-            self.page.rows.last().map(|row| row.key.clone())
-        } else {
-            None
-        };
+        self.page.next = if more { self.page.rows.last().map(|row| row.key.clone()) } else { None };
         self.page
     }
 }

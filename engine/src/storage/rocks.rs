@@ -27,8 +27,8 @@ use super::mark::{self, Mark, MarkFile};
 use super::open::Folder;
 use super::range::PageBuilder;
 use super::{
-    Direction, Fault, Frame, KeyRange, Op, Page, Position, Reclaimed, Row, Scan, Snapshot, Stats,
-    Store, Table, TableStats, codec,
+    Direction, Fault, Frame, KeyRange, Op, Page, Position, Reclaimed, Row, Scan, Snapshot, Stats, Store,
+    Table, TableStats, codec,
 };
 
 pub use options::Settings;
@@ -55,12 +55,8 @@ impl Rocks {
         let mut options = options::database(settings, &cache);
         options.create_if_missing(true);
         options.create_missing_column_families(true);
-        let tables = [
-            (ROWS_FAMILY, options.clone()),
-            (LEDGER_FAMILY, options::ledger(&cache)),
-        ];
-        let db = DB::open_cf_with_opts(&options, folder.db(), tables)
-            .map_err(engine("open the ledger"))?;
+        let tables = [(ROWS_FAMILY, options.clone()), (LEDGER_FAMILY, options::ledger(&cache))];
+        let db = DB::open_cf_with_opts(&options, folder.db(), tables).map_err(engine("open the ledger"))?;
         let position = match read_position(&db)? {
             Some(position) => position,
             None => write_genesis(&db, Position::genesis(marked.ledger_id))?,
@@ -80,33 +76,24 @@ impl Rocks {
     }
 
     fn batch(&self, frame: &Frame, next: &Position) -> Result<WriteBatch, Fault> {
-        let mut batch = WriteBatch::with_capacity_bytes(
-            frame.bytes().saturating_add(64 * (frame.ops().len() + 2)),
-        );
+        let mut batch =
+            WriteBatch::with_capacity_bytes(frame.bytes().saturating_add(64 * (frame.ops().len() + 2)));
         for op in frame.ops() {
             match op {
-                Op::Put { table, key, value } => {
-                    batch.put_cf(family(&self.db, *table)?, key, value)
-                }
+                Op::Put { table, key, value } => batch.put_cf(family(&self.db, *table)?, key, value),
                 Op::Delete { table, key } => batch.delete_cf(family(&self.db, *table)?, key),
                 Op::DeleteRange { table, range } => {
                     batch.delete_range_cf(family(&self.db, *table)?, range.from(), range.to());
                 }
             }
         }
-        batch.put_cf(
-            family(&self.db, Table::Rows)?,
-            RowKey::Position.bytes(),
-            codec::seal_position(next),
-        );
+        batch.put_cf(family(&self.db, Table::Rows)?, RowKey::Position.bytes(), codec::seal_position(next));
         Ok(batch)
     }
 
     fn write_and_mark(&self, frame: &Frame, next: Position) -> Result<(), Fault> {
         let batch = self.batch(frame, &next)?;
-        self.db
-            .write_opt(batch, &self.synced)
-            .map_err(engine("commit a frame"))?;
+        self.db.write_opt(batch, &self.synced).map_err(engine("commit a frame"))?;
         self.mark.write(next.frame)?;
         *self.position.write() = next;
         Ok(())
@@ -116,9 +103,7 @@ impl Rocks {
     fn bury(&self, range: &KeyRange) -> Result<(), Fault> {
         let mut batch = WriteBatch::new();
         batch.delete_range_cf(family(&self.db, Table::Ledger)?, range.from(), range.to());
-        self.db
-            .write_opt(batch, &self.synced)
-            .map_err(engine("write a tombstone"))
+        self.db.write_opt(batch, &self.synced).map_err(engine("write a tombstone"))
     }
 
     fn disk_bytes(&self, table: Table) -> Result<u64, Fault> {
@@ -136,11 +121,7 @@ impl Rocks {
 
 impl Store for Rocks {
     fn snapshot(&self) -> Box<dyn Snapshot + '_> {
-        Box::new(View {
-            db: &self.db,
-            snapshot: self.db.snapshot(),
-            poison: &self.poison,
-        })
+        Box::new(View { db: &self.db, snapshot: self.db.snapshot(), poison: &self.poison })
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, Fault> {
@@ -152,8 +133,7 @@ impl Store for Rocks {
         let _one_at_a_time = self.committing.lock();
         self.poison.check()?;
         let next = self.position().advance(frame)?;
-        self.write_and_mark(frame, next)
-            .map_err(|fault| self.poison.set_unless_refused(fault))
+        self.write_and_mark(frame, next).map_err(|fault| self.poison.set_unless_refused(fault))
     }
 
     fn reclaim(&self, range: &KeyRange) -> Result<Reclaimed, Fault> {
@@ -173,12 +153,8 @@ impl Store for Rocks {
         let mut how = CompactOptions::default();
         how.set_exclusive_manual_compaction(false);
         how.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
-        self.db
-            .compact_range_cf_opt(table, Some(range.from()), Some(range.to()), &how);
-        Ok(Reclaimed {
-            bytes_before,
-            bytes_after: self.disk_bytes(Table::Ledger)?,
-        })
+        self.db.compact_range_cf_opt(table, Some(range.from()), Some(range.to()), &how);
+        Ok(Reclaimed { bytes_before, bytes_after: self.disk_bytes(Table::Ledger)? })
     }
 
     fn checkpoint(&self, dir: &Path) -> Result<Position, Fault> {
@@ -195,10 +171,7 @@ impl Store for Rocks {
 
     fn stats(&self) -> Result<Stats, Fault> {
         self.poison.check()?;
-        let (rows, ledger) = (
-            self.table_stats(Table::Rows)?,
-            self.table_stats(Table::Ledger)?,
-        );
+        let (rows, ledger) = (self.table_stats(Table::Rows)?, self.table_stats(Table::Ledger)?);
         let readers = |table| measure(&self.db, table, properties::ESTIMATE_TABLE_READERS_MEM);
         Ok(Stats {
             rows,
@@ -246,9 +219,7 @@ impl Snapshot for View<'_> {
         options.set_iterate_upper_bound(rest.to());
         // A journal is read once from end to end: keep heads and indexes in the cache instead.
         options.fill_cache(scan.table == Table::Rows);
-        let mut rows = self
-            .db
-            .raw_iterator_cf_opt(family(self.db, scan.table)?, options);
+        let mut rows = self.db.raw_iterator_cf_opt(family(self.db, scan.table)?, options);
         let page = fill(scan, &mut rows);
         rows.status().map_err(engine("scan"))?;
         Ok(page)
@@ -256,9 +227,7 @@ impl Snapshot for View<'_> {
 
     fn position(&self) -> Result<Position, Fault> {
         let key = RowKey::Position.bytes();
-        let value = self
-            .get(Table::Rows, &key)?
-            .ok_or_else(|| missing_position("read the position"))?;
+        let value = self.get(Table::Rows, &key)?.ok_or_else(|| missing_position("read the position"))?;
         codec::open_position(&key, &value)
     }
 }
@@ -273,10 +242,7 @@ fn fill(scan: &Scan<'_>, rows: &mut DBRawIterator<'_>) -> Page {
         if page.is_full() {
             return page.finish(true);
         }
-        page.push(Row {
-            key: Bytes::copy_from_slice(key),
-            value: Bytes::copy_from_slice(value),
-        });
+        page.push(Row { key: Bytes::copy_from_slice(key), value: Bytes::copy_from_slice(value) });
         match scan.direction {
             Direction::Forward => rows.next(),
             Direction::Backward => rows.prev(),
@@ -292,10 +258,7 @@ pub(super) fn inspect(db: &Path) -> Result<Option<Position>, Fault> {
     let settings = Settings::default();
     let cache = options::cache(&settings);
     let options = options::database(&settings, &cache);
-    let tables = [
-        (ROWS_FAMILY, options.clone()),
-        (LEDGER_FAMILY, options::ledger(&cache)),
-    ];
+    let tables = [(ROWS_FAMILY, options.clone()), (LEDGER_FAMILY, options::ledger(&cache))];
     let db = DB::open_cf_with_opts_for_read_only(&options, db, tables, false)
         .map_err(engine("open the ledger read-only"))?;
     read_position(&db)
@@ -320,18 +283,14 @@ fn family(db: &DB, table: Table) -> Result<&ColumnFamily, Fault> {
 }
 
 fn read(db: &DB, table: Table, key: &[u8], options: &ReadOptions) -> Result<Option<Bytes>, Fault> {
-    let value = db
-        .get_pinned_cf_opt(family(db, table)?, key, options)
-        .map_err(engine("read a row"))?;
+    let value = db.get_pinned_cf_opt(family(db, table)?, key, options).map_err(engine("read a row"))?;
     Ok(value.map(|value| Bytes::copy_from_slice(&value)))
 }
 
 fn read_position(db: &DB) -> Result<Option<Position>, Fault> {
     let key = RowKey::Position.bytes();
     let value = read(db, Table::Rows, &key, &ReadOptions::default())?;
-    value
-        .map(|value| codec::open_position(&key, &value))
-        .transpose()
+    value.map(|value| codec::open_position(&key, &value)).transpose()
 }
 
 fn write_genesis(db: &DB, genesis: Position) -> Result<Position, Fault> {
@@ -361,24 +320,16 @@ fn check_covers(position: &Position, marked: Mark) -> Result<(), Fault> {
 }
 
 fn missing_position(action: &str) -> Fault {
-    Fault::Engine {
-        action: action.to_owned(),
-        detail: "the ledger's position is missing".to_owned(),
-    }
+    Fault::Engine { action: action.to_owned(), detail: "the ledger's position is missing".to_owned() }
 }
 
 fn measure(db: &DB, table: Table, property: &properties::PropName) -> Result<u64, Fault> {
-    let value = db
-        .property_int_value_cf(family(db, table)?, property)
-        .map_err(engine("measure a table"))?;
+    let value = db.property_int_value_cf(family(db, table)?, property).map_err(engine("measure a table"))?;
     Ok(value.unwrap_or(0))
 }
 
 fn engine(action: &'static str) -> impl Fn(rocksdb::Error) -> Fault {
-    move |error| Fault::Engine {
-        action: action.to_owned(),
-        detail: error.into_string(),
-    }
+    move |error| Fault::Engine { action: action.to_owned(), detail: error.into_string() }
 }
 
 fn synced() -> WriteOptions {

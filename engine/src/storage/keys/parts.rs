@@ -22,10 +22,7 @@ pub struct BadKey {
 impl BadKey {
     pub(super) fn new(key: &[u8], reserved: &[u8], kind_at: usize) -> Self {
         let reserved = key.get(kind_at).is_some_and(|kind| reserved.contains(kind));
-        BadKey {
-            key: key.to_vec(),
-            reserved,
-        }
+        BadKey { key: key.to_vec(), reserved }
     }
 }
 
@@ -39,12 +36,7 @@ impl Writer {
         Writer(bytes)
     }
 
-    pub(super) fn ledger(
-        segment: Segment,
-        lineage: LineageId,
-        kind: Option<u8>,
-        capacity: usize,
-    ) -> Self {
+    pub(super) fn ledger(segment: Segment, lineage: LineageId, kind: Option<u8>, capacity: usize) -> Self {
         let mut bytes = Vec::with_capacity(capacity);
         bytes.extend_from_slice(&segment.0.to_be_bytes());
         bytes.extend_from_slice(&lineage.0);

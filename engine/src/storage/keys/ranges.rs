@@ -20,9 +20,7 @@ impl KeyRange {
     pub fn events(segment: Segment, lineage: LineageId, session: SessionId, from: Seq) -> Self {
         let first = LedgerKey::new(segment, lineage, Item::Event { session, seq: from });
         KeyRange::prefix(
-            Writer::ledger(segment, lineage, Some(item::EVENT), LedgerKey::EVENT_BYTES)
-                .put(&session.0)
-                .0,
+            Writer::ledger(segment, lineage, Some(item::EVENT), LedgerKey::EVENT_BYTES).put(&session.0).0,
         )
         .starting_at(first.bytes())
     }
@@ -31,20 +29,13 @@ impl KeyRange {
     pub fn chunks(segment: Segment, lineage: LineageId, digest: Digest, from: u32) -> Self {
         let first = LedgerKey::new(segment, lineage, Item::Chunk { digest, n: from });
         KeyRange::prefix(
-            Writer::ledger(segment, lineage, Some(item::CHUNK), LedgerKey::CHUNK_BYTES)
-                .put(&digest.0)
-                .0,
+            Writer::ledger(segment, lineage, Some(item::CHUNK), LedgerKey::CHUNK_BYTES).put(&digest.0).0,
         )
         .starting_at(first.bytes())
     }
 
     /// What all attempts of a zone streamed.
-    pub fn zone_evidence(
-        segment: Segment,
-        lineage: LineageId,
-        session: SessionId,
-        entry: Seq,
-    ) -> Self {
+    pub fn zone_evidence(segment: Segment, lineage: LineageId, session: SessionId, entry: Seq) -> Self {
         KeyRange::prefix(evidence(segment, lineage, session, entry).0)
     }
 
@@ -56,11 +47,7 @@ impl KeyRange {
         entry: Seq,
         attempt: u32,
     ) -> Self {
-        KeyRange::prefix(
-            evidence(segment, lineage, session, entry)
-                .put(&attempt.to_be_bytes())
-                .0,
-        )
+        KeyRange::prefix(evidence(segment, lineage, session, entry).put(&attempt.to_be_bytes()).0)
     }
 
     /// All namespaces, by name.
@@ -93,10 +80,7 @@ impl KeyRange {
         let all = KeyRange::prefix([row::DUE]);
         match now.0.checked_add(1) {
             None => all,
-            Some(end) => KeyRange::new(
-                all.from(),
-                Writer::row(row::DUE, 1 + U64).put(&end.to_be_bytes()).0,
-            ),
+            Some(end) => KeyRange::new(all.from(), Writer::row(row::DUE, 1 + U64).put(&end.to_be_bytes()).0),
         }
     }
 
@@ -107,12 +91,7 @@ impl KeyRange {
 }
 
 fn evidence(segment: Segment, lineage: LineageId, session: SessionId, entry: Seq) -> Writer {
-    Writer::ledger(
-        segment,
-        lineage,
-        Some(item::EVIDENCE),
-        LedgerKey::EVIDENCE_BYTES,
-    )
-    .put(&session.0)
-    .put(&entry.0.to_be_bytes())
+    Writer::ledger(segment, lineage, Some(item::EVIDENCE), LedgerKey::EVIDENCE_BYTES)
+        .put(&session.0)
+        .put(&entry.0.to_be_bytes())
 }

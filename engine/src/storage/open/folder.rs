@@ -41,13 +41,8 @@ impl Folder {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(locked(dir, &mut file)),
             Err(error) => return Err(failed(error.into()).into()),
         }
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(failed)?;
-        Ok(Folder {
-            dir: dir.to_owned(),
-            _lock: file,
-        })
+        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
+        Ok(Folder { dir: dir.to_owned(), _lock: file })
     }
 
     /// Makes the folder of a copy, which must not exist, and says where the copy's store goes.
@@ -77,10 +72,7 @@ impl Folder {
     pub(super) fn refuse_remains(&self) -> Result<(), OpenError> {
         match names(&self.db())?.into_iter().next() {
             None => Ok(()),
-            Some(name) => Err(OpenError::Foreign {
-                dir: self.dir.clone(),
-                file: format!("{DB}/{name}"),
-            }),
+            Some(name) => Err(OpenError::Foreign { dir: self.dir.clone(), file: format!("{DB}/{name}") }),
         }
     }
 
@@ -90,10 +82,9 @@ impl Folder {
             return Ok(());
         }
         match fs::remove_dir_all(self.db()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Fault::io(
-                format!("removing {}", self.db().display()),
-                error,
-            )),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Fault::io(format!("removing {}", self.db().display()), error))
+            }
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -108,15 +99,9 @@ fn make(dir: &Path) -> Result<(), Fault> {
 }
 
 fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
-    match names(dir)?
-        .into_iter()
-        .find(|name| !OURS.contains(&name.as_str()))
-    {
+    match names(dir)?.into_iter().find(|name| !OURS.contains(&name.as_str())) {
         None => Ok(()),
-        Some(file) => Err(OpenError::Foreign {
-            dir: dir.to_owned(),
-            file,
-        }),
+        Some(file) => Err(OpenError::Foreign { dir: dir.to_owned(), file }),
     }
 }
 
@@ -128,13 +113,9 @@ fn names(dir: &Path) -> Result<Vec<String>, Fault> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
     };
-    let name = |entry: io::Result<fs::DirEntry>| {
-        entry.map(|entry| entry.file_name().to_string_lossy().into_owned())
-    };
-    let mut names = entries
-        .map(name)
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(failed)?;
+    let name =
+        |entry: io::Result<fs::DirEntry>| entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names = entries.map(name).collect::<io::Result<Vec<_>>>().map_err(failed)?;
     names.sort();
     Ok(names)
 }
@@ -142,12 +123,6 @@ fn names(dir: &Path) -> Result<Vec<String>, Fault> {
 fn locked(dir: &Path, file: &mut File) -> OpenError {
     let mut text = String::new();
     // Who holds it is a courtesy; that someone does is what counts.
-    let pid = file
-        .read_to_string(&mut text)
-        .ok()
-        .and_then(|_| text.trim().parse().ok());
-    OpenError::Locked {
-        dir: dir.to_owned(),
-        pid,
-    }
+    let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+    OpenError::Locked { dir: dir.to_owned(), pid }
 }

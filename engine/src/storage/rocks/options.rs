@@ -1,8 +1,8 @@
 //! RocksDB's options: durability first, then a small bounded footprint. Invariants RO1 to RO4 of `rocks` live here.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, LruCacheOptions,
-    Options, WriteBufferManager,
+    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, LruCacheOptions, Options,
+    WriteBufferManager,
 };
 
 /// What the store may take; the defaults fit a daemon that idles under 20 MB and works under 48 MB.

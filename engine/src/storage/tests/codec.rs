@@ -37,14 +37,8 @@ fn what_is_sealed_is_opened() {
     for format in [Format::Row, Format::Event, Format::Chunk, Format::Mark] {
         let value = codec::seal_parts(format, &[b"in ", b"", b"parts"]);
         assert_eq!(value, codec::seal(format, b"in parts"));
-        assert_eq!(
-            codec::open(Table::Rows, KEY, &value).unwrap(),
-            (format, Bytes::from_static(b"in parts"))
-        );
-        assert_eq!(
-            codec::open_as(format, Table::Rows, KEY, &value).unwrap(),
-            "in parts"
-        );
+        assert_eq!(codec::open(Table::Rows, KEY, &value).unwrap(), (format, Bytes::from_static(b"in parts")));
+        assert_eq!(codec::open_as(format, Table::Rows, KEY, &value).unwrap(), "in parts");
     }
 }
 
@@ -57,10 +51,7 @@ fn every_flipped_bit_is_noticed_and_names_the_key() {
             let mut damaged = value.to_vec();
             damaged[at] ^= 1 << bit;
             let fault = codec::open(Table::Rows, KEY, &Bytes::from(damaged)).unwrap_err();
-            assert!(
-                matches!(&fault, Fault::Corrupt { key, .. } if key == KEY),
-                "byte {at}: {fault}"
-            );
+            assert!(matches!(&fault, Fault::Corrupt { key, .. } if key == KEY), "byte {at}: {fault}");
             assert!(fault.to_string().contains("rows/106b6579"), "{fault}");
         }
     }
@@ -76,28 +67,15 @@ fn an_unknown_format_is_named() {
     value.extend(crc32c::crc32c(b"\x7ebody").to_be_bytes());
     value.extend(b"body");
     let fault = codec::open(Table::Ledger, KEY, &Bytes::from(value)).unwrap_err();
-    assert_eq!(
-        fault,
-        Fault::UnknownFormat {
-            table: Table::Ledger,
-            key: KEY.to_vec(),
-            format: 0x7e
-        }
-    );
+    assert_eq!(fault, Fault::UnknownFormat { table: Table::Ledger, key: KEY.to_vec(), format: 0x7e });
     assert!(fault.to_string().contains("0x7e"), "{fault}");
 }
 
 #[test]
 fn a_known_format_in_the_wrong_place_is_damage() {
     let value = codec::seal(Format::Event, b"event");
-    assert!(matches!(
-        codec::open_as(Format::Row, Table::Rows, KEY, &value),
-        Err(Fault::Corrupt { .. })
-    ));
-    assert!(matches!(
-        codec::open_chunk(KEY, &value),
-        Err(Fault::Corrupt { .. })
-    ));
+    assert!(matches!(codec::open_as(Format::Row, Table::Rows, KEY, &value), Err(Fault::Corrupt { .. })));
+    assert!(matches!(codec::open_chunk(KEY, &value), Err(Fault::Corrupt { .. })));
 }
 
 // C3
@@ -110,19 +88,13 @@ fn a_chunk_is_compressed_only_if_it_pays() {
     assert!(packed.len() < text.len() / 10);
     let noise = noise(1, 10_000);
     let raw = codec::seal_chunk(&noise);
-    assert_eq!(
-        (format(&raw), raw.len()),
-        (Format::Chunk, noise.len() + ENVELOPE_BYTES)
-    );
+    assert_eq!((format(&raw), raw.len()), (Format::Chunk, noise.len() + ENVELOPE_BYTES));
     // 3 % of savings are not worth a decompression on every read.
     let mut nearly = noise.clone();
     nearly.extend([0; 300]);
     assert_eq!(format(&codec::seal_chunk(&nearly)), Format::Chunk);
     for payload in [text.as_slice(), &noise, &nearly, b"", b"x"] {
-        assert_eq!(
-            codec::open_chunk(KEY, &codec::seal_chunk(payload)).unwrap(),
-            payload
-        );
+        assert_eq!(codec::open_chunk(KEY, &codec::seal_chunk(payload)).unwrap(), payload);
     }
 }
 
@@ -134,29 +106,15 @@ fn a_chunk_never_inflates_beyond_its_limit_or_its_word() {
         codec::seal_parts(Format::ChunkZstd, &[&claimed.to_be_bytes(), &packed])
     };
     let limit = u32::try_from(CHUNK_BYTES_MAX).unwrap();
-    assert_eq!(
-        codec::open_chunk(KEY, &zeros(CHUNK_BYTES_MAX, limit))
-            .unwrap()
-            .len(),
-        CHUNK_BYTES_MAX
-    );
-    for (length, claimed) in [
-        (CHUNK_BYTES_MAX + 1, limit + 1),
-        (CHUNK_BYTES_MAX * 100, limit),
-        (100, 200),
-        (200, 100),
-    ] {
+    assert_eq!(codec::open_chunk(KEY, &zeros(CHUNK_BYTES_MAX, limit)).unwrap().len(), CHUNK_BYTES_MAX);
+    for (length, claimed) in
+        [(CHUNK_BYTES_MAX + 1, limit + 1), (CHUNK_BYTES_MAX * 100, limit), (100, 200), (200, 100)]
+    {
         let fault = codec::open_chunk(KEY, &zeros(length, claimed)).unwrap_err();
-        assert!(
-            matches!(fault, Fault::Corrupt { .. }),
-            "{length} bytes claiming {claimed}: {fault}"
-        );
+        assert!(matches!(fault, Fault::Corrupt { .. }), "{length} bytes claiming {claimed}: {fault}");
     }
     let short = codec::seal(Format::ChunkZstd, b"abc");
-    assert!(matches!(
-        codec::open_chunk(KEY, &short),
-        Err(Fault::Corrupt { .. })
-    ));
+    assert!(matches!(codec::open_chunk(KEY, &short), Err(Fault::Corrupt { .. })));
 }
 
 // C2: the published check value, so that other programs can read the files.

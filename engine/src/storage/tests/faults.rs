@@ -13,10 +13,7 @@ fn gated() -> [(Box<dyn Store>, Arc<Gate>); 2] {
     let (one, two) = (Gate::new(), Gate::new());
     [
         (Box::new(Memory::with_gate(LEDGER, Arc::clone(&one))), one),
-        (
-            Box::new(Faulty::new(Memory::new(LEDGER), Arc::clone(&two))),
-            two,
-        ),
+        (Box::new(Faulty::new(Memory::new(LEDGER), Arc::clone(&two))), two),
     ]
 }
 
@@ -33,11 +30,7 @@ fn after_a_failed_commit_every_call_fails() {
             commit_many(&*store, 2, 10);
             let frame = next(&*store, 3);
             assert!(matches!(store.commit(&frame), Err(Fault::Io { .. })));
-            assert_eq!(
-                store.position().frame,
-                FrameNumber(2),
-                "the failed frame was not acknowledged"
-            );
+            assert_eq!(store.position().frame, FrameNumber(2), "the failed frame was not acknowledged");
             let range = KeyRange::new(key(0), key(9));
             let view = store.snapshot();
             let later = [
@@ -50,10 +43,7 @@ fn after_a_failed_commit_every_call_fails() {
                 view.position().map(drop),
             ];
             for outcome in later {
-                assert!(
-                    matches!(outcome, Err(Fault::Poisoned { .. })),
-                    "{point:?}: {outcome:?}"
-                );
+                assert!(matches!(outcome, Err(Fault::Poisoned { .. })), "{point:?}: {outcome:?}");
             }
         }
     }
@@ -70,11 +60,7 @@ fn a_crash_leaves_what_was_synced() {
         store.commit(&next(&store, 5)).unwrap_err();
         let recovered = store.crash().unwrap();
         assert_eq!(recovered.position().frame, FrameNumber(left), "{point:?}");
-        assert_eq!(
-            recovered.get(Table::Ledger, &key(5)).unwrap().is_some(),
-            left == 5,
-            "{point:?}"
-        );
+        assert_eq!(recovered.get(Table::Ledger, &key(5)).unwrap().is_some(), left == 5, "{point:?}");
         assert_eq!(store.durable_frames().len(), usize::try_from(left).unwrap());
         commit_many(&recovered, 1, 10);
     }
@@ -91,10 +77,7 @@ fn a_held_sync_shows_in_reads_and_not_in_the_position() {
         gate.wait_until_held();
         assert_eq!(store.get(Table::Ledger, &key(1)).unwrap(), Some(value("x")));
         assert_eq!(store.position().frame, FrameNumber(0));
-        assert_eq!(
-            store.crash().unwrap().get(Table::Ledger, &key(1)).unwrap(),
-            None
-        );
+        assert_eq!(store.crash().unwrap().get(Table::Ledger, &key(1)).unwrap(), None);
         gate.release();
         commit.join().unwrap().unwrap();
     });
@@ -133,10 +116,7 @@ fn a_refused_frame_poisons_nothing() {
     for (store, _) in gated() {
         let frame = next(&*store, 1);
         store.commit(&frame).unwrap();
-        assert!(matches!(
-            store.commit(&frame),
-            Err(Fault::OutOfOrder { .. })
-        ));
+        assert!(matches!(store.commit(&frame), Err(Fault::OutOfOrder { .. })));
         commit_many(&*store, 1, 10);
     }
 }

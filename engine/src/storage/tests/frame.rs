@@ -39,10 +39,7 @@ fn every_part_of_a_frame_changes_its_hash() {
         seal(vec![put(1, "a"), put(3, "b")]),
         seal(vec![put(1, "a"), Op::put(Table::Rows, key(2), value("b"))]),
         seal(vec![put(1, "a"), Op::delete(Table::Ledger, key(2))]),
-        seal(vec![
-            put(1, "a"),
-            Op::delete_range(Table::Ledger, KeyRange::new(key(2), key(3))),
-        ]),
+        seal(vec![put(1, "a"), Op::delete_range(Table::Ledger, KeyRange::new(key(2), key(3)))]),
     ];
     for (n, other) in others.iter().enumerate() {
         assert_ne!(other.hash(), base.hash(), "variant {n}");
@@ -52,15 +49,8 @@ fn every_part_of_a_frame_changes_its_hash() {
 // FR2: the key of a chunk names the digest of its bytes, so they need no second hash.
 #[test]
 fn chunk_bytes_are_not_hashed_twice() {
-    let chunk = LedgerKey::new(
-        Segment(1),
-        LineageId([1; 16]),
-        Item::Chunk {
-            digest: Digest([3; 32]),
-            n: 0,
-        },
-    )
-    .bytes();
+    let chunk =
+        LedgerKey::new(Segment(1), LineageId([1; 16]), Item::Chunk { digest: Digest([3; 32]), n: 0 }).bytes();
     let with = |text: &str| seal(vec![Op::put(Table::Ledger, chunk.clone(), value(text))]).hash();
     assert_eq!(with("abc"), with("xyz"));
     assert_ne!(with("abc"), with("abcd"));
@@ -83,8 +73,5 @@ fn the_hash_of_a_frame_is_pinned() {
         Position::genesis(LEDGER).frame_hash.to_string(),
         "688e30c9182955882ca44957a793d4a28d35d36ce0aa36bfe128f88546888da9"
     );
-    assert_eq!(
-        frame.hash().to_string(),
-        "2536d27134eb36be91fd88c7c73f82f41782012ae83d48ff026014032a90b5a0"
-    );
+    assert_eq!(frame.hash().to_string(), "2536d27134eb36be91fd88c7c73f82f41782012ae83d48ff026014032a90b5a0");
 }

@@ -18,12 +18,7 @@ fn item(item: Item) -> LedgerKey {
 #[test]
 fn row_keys_are_pinned() {
     let (s, d) = ("51".repeat(16), "d1".repeat(32));
-    let due = RowKey::Due {
-        at: TimeMs(0x0102),
-        session: SESSION,
-        what: Due::Intent,
-        seq: Seq(9),
-    };
+    let due = RowKey::Due { at: TimeMs(0x0102), session: SESSION, what: Due::Intent, seq: Seq(9) };
     let golden = [
         (RowKey::Position, "01".to_owned()),
         (RowKey::Incarnation, "02".to_owned()),
@@ -34,10 +29,7 @@ fn row_keys_are_pinned() {
         (RowKey::Namespace("acme"), "2061636d65".to_owned()),
         (RowKey::Token(DIGEST), format!("21{d}")),
         (
-            RowKey::List {
-                system: SessionId([0x55; 16]),
-                session: SESSION,
-            },
+            RowKey::List { system: SessionId([0x55; 16]), session: SESSION },
             format!("30{}{s}", "55".repeat(16)),
         ),
         (RowKey::Live(SESSION), format!("31{s}")),
@@ -47,15 +39,7 @@ fn row_keys_are_pinned() {
         assert_eq!(hex::encode(key.bytes()), hex);
         assert_eq!(RowKey::parse(&key.bytes()).unwrap(), key);
     }
-    let whats = [
-        Due::Timer,
-        Due::Intent,
-        Due::Retry,
-        Due::Wait,
-        Due::Retention,
-        Due::Archive,
-        Due::Budget,
-    ];
+    let whats = [Due::Timer, Due::Intent, Due::Retry, Due::Wait, Due::Retention, Due::Archive, Due::Budget];
     assert_eq!(whats.map(|what| what as u8), [1, 2, 3, 4, 5, 6, 7]);
 }
 
@@ -64,35 +48,12 @@ fn row_keys_are_pinned() {
 fn ledger_keys_are_pinned() {
     let prefix = format!("01020304{}", "1a".repeat(16));
     let (s, d) = ("51".repeat(16), "d1".repeat(32));
-    let evidence = Item::Evidence {
-        session: SESSION,
-        entry: Seq(7),
-        attempt: 2,
-        n: 3,
-    };
+    let evidence = Item::Evidence { session: SESSION, entry: Seq(7), attempt: 2, n: 3 };
     let golden = [
         (Item::Lineage, "01".to_owned()),
-        (
-            Item::Event {
-                session: SESSION,
-                seq: Seq(0x0a0b),
-            },
-            format!("02{s}0000000000000a0b"),
-        ),
-        (
-            Item::Step {
-                session: SESSION,
-                step: DIGEST,
-            },
-            format!("03{s}{d}"),
-        ),
-        (
-            Item::Chunk {
-                digest: DIGEST,
-                n: 5,
-            },
-            format!("04{d}00000005"),
-        ),
+        (Item::Event { session: SESSION, seq: Seq(0x0a0b) }, format!("02{s}0000000000000a0b")),
+        (Item::Step { session: SESSION, step: DIGEST }, format!("03{s}{d}")),
+        (Item::Chunk { digest: DIGEST, n: 5 }, format!("04{d}00000005")),
         (evidence, format!("05{s}00000000000000070000000200000003")),
     ];
     for (what, hex) in golden {
@@ -107,48 +68,17 @@ fn what_is_no_key_is_refused() {
     let head = RowKey::Head(SESSION).bytes();
     let long = [head.as_ref(), &[0]].concat();
     let name = [&[0x20_u8][..], &[b'n'; NAMESPACE_BYTES_MAX + 1]].concat();
-    let due = RowKey::Due {
-        at: TimeMs(1),
-        session: SESSION,
-        what: Due::Timer,
-        seq: Seq(1),
-    }
-    .bytes();
+    let due = RowKey::Due { at: TimeMs(1), session: SESSION, what: Due::Timer, seq: Seq(1) }.bytes();
     let unknown_due = [&due[..25], &[99], &due[26..]].concat();
-    for bytes in [
-        &[][..],
-        &head[..16],
-        &long,
-        &name,
-        &[0x20],
-        &[0x20, 0xff],
-        &[0x99],
-        &unknown_due,
-    ] {
-        assert!(
-            !RowKey::parse(bytes).unwrap_err().reserved,
-            "{}",
-            hex::encode(bytes)
-        );
+    for bytes in [&[][..], &head[..16], &long, &name, &[0x20], &[0x20, 0xff], &[0x99], &unknown_due] {
+        assert!(!RowKey::parse(bytes).unwrap_err().reserved, "{}", hex::encode(bytes));
     }
     for reserved in [0x14, 0x15, 0x33, 0x34, 0x40] {
-        assert!(
-            RowKey::parse(&[reserved])
-                .unwrap_err()
-                .to_string()
-                .contains("reserved")
-        );
+        assert!(RowKey::parse(&[reserved]).unwrap_err().to_string().contains("reserved"));
     }
-    let event = item(Item::Event {
-        session: SESSION,
-        seq: Seq(1),
-    })
-    .bytes();
+    let event = item(Item::Event { session: SESSION, seq: Seq(1) }).bytes();
     for length in 0..event.len() {
-        assert!(
-            LedgerKey::parse(&event[..length]).is_err(),
-            "{length} bytes of an event's key"
-        );
+        assert!(LedgerKey::parse(&event[..length]).is_err(), "{length} bytes of an event's key");
     }
     for reserved in [0x06, 0x07, 0x08] {
         let bytes = [&event[..20], &[reserved]].concat();
@@ -170,24 +100,10 @@ fn a_segment_is_a_day_of_lineage_starts() {
 fn a_lineage_is_one_range() {
     let all = [
         Item::Lineage,
-        Item::Event {
-            session: SessionId([0xff; 16]),
-            seq: Seq(u64::MAX),
-        },
-        Item::Step {
-            session: SESSION,
-            step: DIGEST,
-        },
-        Item::Chunk {
-            digest: Digest([0xff; 32]),
-            n: u32::MAX,
-        },
-        Item::Evidence {
-            session: SESSION,
-            entry: Seq(0),
-            attempt: 0,
-            n: 0,
-        },
+        Item::Event { session: SessionId([0xff; 16]), seq: Seq(u64::MAX) },
+        Item::Step { session: SESSION, step: DIGEST },
+        Item::Chunk { digest: Digest([0xff; 32]), n: u32::MAX },
+        Item::Evidence { session: SESSION, entry: Seq(0), attempt: 0, n: 0 },
     ];
     for lineage in [LineageId([0; 16]), LINEAGE, LineageId([0xff; 16])] {
         for segment in [Segment(0), Segment(7), Segment(u32::MAX)] {
@@ -206,34 +122,12 @@ fn a_lineage_is_one_range() {
 
 #[test]
 fn ranges_start_and_end_where_they_say() {
-    let event = |seq| {
-        item(Item::Event {
-            session: SESSION,
-            seq: Seq(seq),
-        })
-        .bytes()
-    };
+    let event = |seq| item(Item::Event { session: SESSION, seq: Seq(seq) }).bytes();
     let events = KeyRange::events(Segment(0x0102_0304), LINEAGE, SESSION, Seq(5));
-    assert!(
-        !events.contains(&event(4))
-            && events.contains(&event(5))
-            && events.contains(&event(u64::MAX))
-    );
-    let of = |attempt, n| {
-        item(Item::Evidence {
-            session: SESSION,
-            entry: Seq(7),
-            attempt,
-            n,
-        })
-        .bytes()
-    };
+    assert!(!events.contains(&event(4)) && events.contains(&event(5)) && events.contains(&event(u64::MAX)));
+    let of = |attempt, n| item(Item::Evidence { session: SESSION, entry: Seq(7), attempt, n }).bytes();
     let second = KeyRange::evidence(Segment(0x0102_0304), LINEAGE, SESSION, Seq(7), 2);
-    assert!(
-        !second.contains(&of(1, u32::MAX))
-            && second.contains(&of(2, 0))
-            && !second.contains(&of(3, 0))
-    );
+    assert!(!second.contains(&of(1, u32::MAX)) && second.contains(&of(2, 0)) && !second.contains(&of(3, 0)));
     let zone = KeyRange::zone_evidence(Segment(0x0102_0304), LINEAGE, SESSION, Seq(7));
     assert!(zone.contains(&of(0, 0)) && zone.contains(&of(u32::MAX, u32::MAX)));
     let chunk = |n| item(Item::Chunk { digest: DIGEST, n }).bytes();
@@ -247,30 +141,12 @@ fn ranges_start_and_end_where_they_say() {
     };
     let now = KeyRange::due(TimeMs(100));
     assert!(
-        now.contains(&due(0).bytes())
-            && now.contains(&due(100).bytes())
-            && !now.contains(&due(101).bytes())
+        now.contains(&due(0).bytes()) && now.contains(&due(100).bytes()) && !now.contains(&due(101).bytes())
     );
     assert!(KeyRange::due(TimeMs(u64::MAX)).contains(&due(u64::MAX).bytes()));
     let list = KeyRange::list(SESSION);
-    assert!(
-        list.contains(
-            &RowKey::List {
-                system: SESSION,
-                session: SessionId([0xff; 16])
-            }
-            .bytes()
-        )
-    );
-    assert!(
-        !list.contains(
-            &RowKey::List {
-                system: SessionId([0x52; 16]),
-                session: SESSION
-            }
-            .bytes()
-        )
-    );
+    assert!(list.contains(&RowKey::List { system: SESSION, session: SessionId([0xff; 16]) }.bytes()));
+    assert!(!list.contains(&RowKey::List { system: SessionId([0x52; 16]), session: SESSION }.bytes()));
     assert!(KeyRange::namespaces().contains(&RowKey::Namespace("z").bytes()));
     assert!(!KeyRange::namespaces().contains(&RowKey::Token(DIGEST).bytes()));
 }
@@ -284,21 +160,14 @@ fn any_item() -> impl Strategy<Value = Item> {
         (session(), seq()).prop_map(|(session, seq)| Item::Event { session, seq }),
         (session(), digest()).prop_map(|(session, step)| Item::Step { session, step }),
         (digest(), any::<u32>()).prop_map(|(digest, n)| Item::Chunk { digest, n }),
-        (session(), seq(), any::<u32>(), any::<u32>()).prop_map(|(session, entry, attempt, n)| {
-            Item::Evidence {
-                session,
-                entry,
-                attempt,
-                n,
-            }
-        }),
+        (session(), seq(), any::<u32>(), any::<u32>())
+            .prop_map(|(session, entry, attempt, n)| { Item::Evidence { session, entry, attempt, n } }),
     ]
 }
 
 fn any_ledger_key() -> impl Strategy<Value = LedgerKey> {
-    (any::<u32>(), any::<[u8; 16]>(), any_item()).prop_map(|(segment, lineage, item)| {
-        LedgerKey::new(Segment(segment), LineageId(lineage), item)
-    })
+    (any::<u32>(), any::<[u8; 16]>(), any_item())
+        .prop_map(|(segment, lineage, item)| LedgerKey::new(Segment(segment), LineageId(lineage), item))
 }
 
 fn any_due() -> impl Strategy<Value = RowKey<'static>> {

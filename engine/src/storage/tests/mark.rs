@@ -9,10 +9,7 @@ use crate::storage::LedgerId;
 use crate::storage::mark::{self, Mark, MarkFile};
 
 fn mark(frame: u64) -> Mark {
-    Mark {
-        ledger_id: LEDGER,
-        frame: FrameNumber(frame),
-    }
+    Mark { ledger_id: LEDGER, frame: FrameNumber(frame) }
 }
 
 /// The frames that the two slots name.
@@ -60,24 +57,15 @@ fn one_slot_is_written_until_it_is_synced() {
     mark::create(dir.path(), mark(0)).unwrap();
     let file = MarkFile::resume(dir.path(), mark(5)).unwrap();
     let start = frames(dir.path());
-    let kept = start
-        .iter()
-        .position(|frame| *frame == 5)
-        .expect("the recovered frame was written");
+    let kept = start.iter().position(|frame| *frame == 5).expect("the recovered frame was written");
     for frame in [6, 7, 8] {
         file.write(FrameNumber(frame)).unwrap();
-        assert_eq!(
-            (frames(dir.path())[kept], frames(dir.path())[1 - kept]),
-            (5, frame)
-        );
+        assert_eq!((frames(dir.path())[kept], frames(dir.path())[1 - kept]), (5, frame));
     }
     file.sync_now();
     for frame in [9, 10] {
         file.write(FrameNumber(frame)).unwrap();
-        assert_eq!(
-            (frames(dir.path())[kept], frames(dir.path())[1 - kept]),
-            (frame, 8)
-        );
+        assert_eq!((frames(dir.path())[kept], frames(dir.path())[1 - kept]), (frame, 8));
     }
     assert_eq!(latest(dir.path()), Some(mark(10)));
 }
@@ -92,11 +80,7 @@ fn one_bad_slot_is_normal_and_two_are_not() {
         assert_eq!(latest(dir.path()), Some(mark(3)));
         let file = MarkFile::resume(dir.path(), mark(4)).unwrap();
         drop(file);
-        assert_eq!(
-            frames(dir.path()),
-            [4, 3],
-            "the bad slot is the one to overwrite"
-        );
+        assert_eq!(frames(dir.path()), [4, 3], "the bad slot is the one to overwrite");
         damage(dir.path(), at);
         damage(dir.path(), 4096 + at);
         assert_eq!(latest(dir.path()), None);
@@ -108,19 +92,8 @@ fn slots_of_two_ledgers_are_no_mark() {
     let dir = tempfile::tempdir().unwrap();
     mark::create(dir.path(), mark(3)).unwrap();
     let ours = fs::read(dir.path().join(mark::FILE)).unwrap();
-    mark::create(
-        dir.path(),
-        Mark {
-            ledger_id: LedgerId([8; 16]),
-            frame: FrameNumber(9),
-        },
-    )
-    .unwrap();
+    mark::create(dir.path(), Mark { ledger_id: LedgerId([8; 16]), frame: FrameNumber(9) }).unwrap();
     let theirs = fs::read(dir.path().join(mark::FILE)).unwrap();
-    fs::write(
-        dir.path().join(mark::FILE),
-        [&ours[..4096], &theirs[4096..]].concat(),
-    )
-    .unwrap();
+    fs::write(dir.path().join(mark::FILE), [&ours[..4096], &theirs[4096..]].concat()).unwrap();
     assert_eq!(latest(dir.path()), None);
 }

@@ -29,12 +29,9 @@ fn ledger() -> tempfile::TempDir {
 
 /// The log in use.
 fn log(dir: &Path) -> PathBuf {
-    let files = fs::read_dir(dir.join("db"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
+    let files = fs::read_dir(dir.join("db")).unwrap().map(|entry| entry.unwrap().path());
     let logs = files.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
-    logs.max_by_key(|path| fs::metadata(path).unwrap().len())
-        .expect("a ledger has a log")
+    logs.max_by_key(|path| fs::metadata(path).unwrap().len()).expect("a ledger has a log")
 }
 
 fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
@@ -47,10 +44,7 @@ fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 fn fingerprint(dir: &Path) -> BTreeMap<PathBuf, blake3::Hash> {
     let mut files = BTreeMap::new();
     for folder in [dir.to_owned(), dir.join("db")] {
-        for path in fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-        {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
             if path.is_file() && !path.ends_with("lock") {
                 files.insert(path.clone(), blake3::hash(&fs::read(&path).unwrap()));
             }
@@ -63,28 +57,16 @@ fn fingerprint(dir: &Path) -> BTreeMap<PathBuf, blake3::Hash> {
 fn refused(dir: &Path) -> OpenError {
     let before = fingerprint(dir);
     let error = try_open(dir).err().expect("a damaged ledger was opened");
-    assert_eq!(
-        fingerprint(dir),
-        before,
-        "refused with {error}, but files were touched"
-    );
+    assert_eq!(fingerprint(dir), before, "refused with {error}, but files were touched");
     error
 }
 
 #[track_caller]
 fn assert_lost(error: &OpenError) -> Option<u64> {
-    let OpenError::Lost {
-        marked, recovered, ..
-    } = error
-    else {
-        panic!("{error}")
-    };
+    let OpenError::Lost { marked, recovered, .. } = error else { panic!("{error}") };
     assert_eq!(*marked, FrameNumber(FRAMES));
     let text = error.to_string();
-    assert!(
-        text.contains(&format!("up to {FRAMES}")) && text.contains("accept-loss"),
-        "{text}"
-    );
+    assert!(text.contains(&format!("up to {FRAMES}")) && text.contains("accept-loss"), "{text}");
     let recovered = recovered.as_ref().ok().map(|frame| frame.0);
     assert!(
         recovered.is_none_or(|frame| frame < FRAMES && text.contains(&format!("frame {frame}"))),
@@ -98,10 +80,7 @@ fn an_undamaged_ledger_opens_whole() {
     let dir = ledger();
     let opened = try_open(dir.path()).unwrap();
     assert!(!opened.created);
-    assert_eq!(
-        (opened.marked, opened.recovered),
-        (FrameNumber(FRAMES), FrameNumber(FRAMES))
-    );
+    assert_eq!((opened.marked, opened.recovered), (FrameNumber(FRAMES), FrameNumber(FRAMES)));
 }
 
 // S6: one flipped byte anywhere in the log of acknowledged frames.
@@ -190,25 +169,19 @@ fn a_torn_tail_is_survived() {
     for cut in (whole..end).step_by(31).chain([end - 1]) {
         let torn = copy(dir.path());
         edit(&log(torn.path()), |bytes| bytes.truncate(cut));
-        let opened = try_open(torn.path())
-            .unwrap_or_else(|error| panic!("cut at {cut} of {whole}..{end}: {error}"));
+        let opened =
+            try_open(torn.path()).unwrap_or_else(|error| panic!("cut at {cut} of {whole}..{end}: {error}"));
         assert_eq!(opened.recovered, FrameNumber(FRAMES));
         commit_many(&opened.store, 2, 200);
         drop(opened);
-        assert_eq!(
-            try_open(torn.path()).unwrap().recovered,
-            FrameNumber(FRAMES + 2)
-        );
+        assert_eq!(try_open(torn.path()).unwrap().recovered, FrameNumber(FRAMES + 2));
     }
     let garbage = copy(dir.path());
     edit(&log(garbage.path()), |bytes| {
         bytes.truncate(whole);
         bytes.extend(noise(1, 5000));
     });
-    assert_eq!(
-        try_open(garbage.path()).unwrap().recovered,
-        FrameNumber(FRAMES)
-    );
+    assert_eq!(try_open(garbage.path()).unwrap().recovered, FrameNumber(FRAMES));
     let opened = try_open(dir.path()).unwrap();
     assert_eq!(
         (opened.marked.0, opened.recovered.0),
@@ -225,22 +198,14 @@ fn one_bad_slot_of_the_mark_is_survived_and_two_are_refused() {
     for at in [10, 4096 + 10] {
         let damaged = copy(dir.path());
         edit(&path(damaged.path()), |bytes| bytes[at] ^= 1);
-        assert_eq!(
-            try_open(damaged.path()).unwrap().recovered,
-            FrameNumber(FRAMES)
-        );
+        assert_eq!(try_open(damaged.path()).unwrap().recovered, FrameNumber(FRAMES));
     }
-    for damage in [
-        |bytes: &mut Vec<u8>| bytes.clear(),
-        |bytes: &mut Vec<u8>| bytes.fill(0xaa),
-    ] {
+    for damage in [|bytes: &mut Vec<u8>| bytes.clear(), |bytes: &mut Vec<u8>| bytes.fill(0xaa)] {
         let damaged = copy(dir.path());
         edit(&path(damaged.path()), damage);
         let error = refused(damaged.path());
-        let expected = OpenError::NoMark {
-            dir: damaged.path().to_owned(),
-            recovered: Ok(FrameNumber(FRAMES)),
-        };
+        let expected =
+            OpenError::NoMark { dir: damaged.path().to_owned(), recovered: Ok(FrameNumber(FRAMES)) };
         assert_eq!(error, expected);
         assert!(error.to_string().contains("frame 50"), "{error}");
     }
@@ -251,27 +216,14 @@ fn one_bad_slot_of_the_mark_is_survived_and_two_are_refused() {
 fn a_missing_mark_is_refused() {
     let dir = ledger();
     fs::remove_file(dir.path().join(mark::FILE)).unwrap();
-    assert!(matches!(
-        refused(dir.path()),
-        OpenError::NoMark {
-            recovered: Ok(FrameNumber(FRAMES)),
-            ..
-        }
-    ));
+    assert!(matches!(refused(dir.path()), OpenError::NoMark { recovered: Ok(FrameNumber(FRAMES)), .. }));
 }
 
 #[test]
 fn a_mark_of_another_ledger_is_refused() {
     let dir = ledger();
     let theirs = LedgerId([8; 16]);
-    mark::create(
-        dir.path(),
-        Mark {
-            ledger_id: theirs,
-            frame: FrameNumber(3),
-        },
-    )
-    .unwrap();
+    mark::create(dir.path(), Mark { ledger_id: theirs, frame: FrameNumber(3) }).unwrap();
     let error = refused(dir.path());
     assert!(
         matches!(&error, OpenError::OtherLedger { marked_id, marked: FrameNumber(3), ledger_id, recovered: FrameNumber(FRAMES), .. }
@@ -290,10 +242,7 @@ fn only_accept_loss_gets_past_a_loss() {
     });
     let left = assert_lost(&refused(dir.path())).unwrap();
     let accepted = accept_loss(dir.path()).unwrap();
-    assert_eq!(
-        (accepted.marked, accepted.recovered.0),
-        (Some(FrameNumber(FRAMES)), left)
-    );
+    assert_eq!((accepted.marked, accepted.recovered.0), (Some(FrameNumber(FRAMES)), left));
     let opened = try_open(dir.path()).unwrap();
     assert_eq!(opened.recovered.0, left);
     commit_many(&opened.store, 1, 200);
@@ -306,31 +255,19 @@ fn accept_loss_takes_what_is_there_when_the_mark_is_gone() {
     let dir = ledger();
     fs::remove_file(dir.path().join(mark::FILE)).unwrap();
     let accepted = accept_loss(dir.path()).unwrap();
-    assert_eq!(
-        (accepted.marked, accepted.recovered),
-        (None, FrameNumber(FRAMES))
-    );
+    assert_eq!((accepted.marked, accepted.recovered), (None, FrameNumber(FRAMES)));
     assert_eq!(try_open(dir.path()).unwrap().recovered, FrameNumber(FRAMES));
 }
 
 #[test]
 fn accept_loss_refuses_when_nothing_is_lost_or_nothing_is_there() {
     let dir = ledger();
-    assert!(matches!(
-        accept_loss(dir.path()),
-        Err(OpenError::NothingLost { .. })
-    ));
+    assert!(matches!(accept_loss(dir.path()), Err(OpenError::NothingLost { .. })));
     let opened = try_open(dir.path()).unwrap();
-    assert!(matches!(
-        accept_loss(dir.path()),
-        Err(OpenError::Locked { .. })
-    ));
+    assert!(matches!(accept_loss(dir.path()), Err(OpenError::Locked { .. })));
     drop(opened);
     let empty = tempfile::tempdir().unwrap();
-    assert!(matches!(
-        accept_loss(empty.path()),
-        Err(OpenError::NothingThere { .. })
-    ));
+    assert!(matches!(accept_loss(empty.path()), Err(OpenError::NothingThere { .. })));
     assert_eq!(mark::read(empty.path()).unwrap(), None);
 }
 
@@ -340,14 +277,7 @@ fn an_unfinished_ledger_is_made_anew() {
     let first = LedgerId([3; 16]);
     let prepare = |remains: &dyn Fn(&Path)| {
         let dir = tempfile::tempdir().unwrap();
-        mark::create(
-            dir.path(),
-            Mark {
-                ledger_id: first,
-                frame: FrameNumber(0),
-            },
-        )
-        .unwrap();
+        mark::create(dir.path(), Mark { ledger_id: first, frame: FrameNumber(0) }).unwrap();
         remains(dir.path());
         dir
     };
@@ -389,13 +319,7 @@ fn a_ledger_is_open_once() {
     let dir = tempfile::tempdir().unwrap();
     let opened = try_open(dir.path()).unwrap();
     let error = try_open(dir.path()).err().unwrap();
-    assert_eq!(
-        error,
-        OpenError::Locked {
-            dir: dir.path().to_owned(),
-            pid: Some(std::process::id())
-        }
-    );
+    assert_eq!(error, OpenError::Locked { dir: dir.path().to_owned(), pid: Some(std::process::id()) });
     drop(opened);
     assert!(try_open(dir.path()).is_ok());
 }
@@ -406,25 +330,13 @@ fn a_foreign_folder_is_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(name), b"mine").unwrap();
         let error = try_open(dir.path()).err().unwrap();
-        assert_eq!(
-            error,
-            OpenError::Foreign {
-                dir: dir.path().to_owned(),
-                file: name.to_owned()
-            }
-        );
-        assert_eq!(
-            fs::read_dir(dir.path()).unwrap().count(),
-            1,
-            "not even a lock was left"
-        );
+        assert_eq!(error, OpenError::Foreign { dir: dir.path().to_owned(), file: name.to_owned() });
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "not even a lock was left");
     }
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("db")).unwrap();
     fs::write(dir.path().join("db/000012.sst"), b"theirs").unwrap();
-    assert!(
-        matches!(refused(dir.path()), OpenError::Foreign { file, .. } if file == "db/000012.sst")
-    );
+    assert!(matches!(refused(dir.path()), OpenError::Foreign { file, .. } if file == "db/000012.sst"));
 }
 
 // C1: an older engine meets a newer one's row.
@@ -435,10 +347,7 @@ fn an_unknown_format_on_disk_is_an_error() {
     let mut newer = vec![0x7f];
     newer.extend(crc32c::crc32c(b"\x7fbody").to_be_bytes());
     newer.extend(b"body");
-    commit(
-        &opened.store,
-        vec![Op::put(Table::Rows, key(1), Bytes::from(newer))],
-    );
+    commit(&opened.store, vec![Op::put(Table::Rows, key(1), Bytes::from(newer))]);
     drop(opened);
     let store = try_open(dir.path()).unwrap().store;
     let value = store.get(Table::Rows, &key(1)).unwrap().unwrap();

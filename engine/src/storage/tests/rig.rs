@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crate::graph::ids::{LineageId, Seq, SessionId};
 use crate::storage::keys::{Item, LedgerKey, Segment};
 use crate::storage::{
-    Direction, Frame, KeyRange, LedgerId, Memory, Op, Rocks, Row, Scan, Settings, Snapshot, Store,
-    Table, codec, open,
+    Direction, Frame, KeyRange, LedgerId, Memory, Op, Rocks, Row, Scan, Settings, Snapshot, Store, Table,
+    codec, open,
 };
 
 pub(super) const LEDGER: LedgerId = LedgerId([7; 16]);
@@ -45,9 +45,7 @@ pub(super) struct OnDisk {
 impl Kind for OnDisk {
     fn fresh() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = open(dir.path(), &Settings::default(), LEDGER)
-            .unwrap()
-            .store;
+        let store = open(dir.path(), &Settings::default(), LEDGER).unwrap().store;
         OnDisk { store, dir }
     }
 
@@ -58,9 +56,7 @@ impl Kind for OnDisk {
     fn killed(self) -> Self {
         // Files as the kernel has them while the process still runs: nothing was closed or flushed.
         let dir = copy(self.dir.path());
-        let store = open(dir.path(), &Settings::default(), LEDGER)
-            .unwrap()
-            .store;
+        let store = open(dir.path(), &Settings::default(), LEDGER).unwrap().store;
         OnDisk { store, dir }
     }
 }
@@ -93,10 +89,7 @@ fn copy_into(from: &Path, to: &Path) {
 }
 
 pub(super) fn key(n: u64) -> Bytes {
-    let item = Item::Event {
-        session: SessionId([2; 16]),
-        seq: Seq(n),
-    };
+    let item = Item::Event { session: SessionId([2; 16]), seq: Seq(n) };
     LedgerKey::new(Segment(1), LineageId([1; 16]), item).bytes()
 }
 
@@ -126,10 +119,7 @@ pub(super) fn commit_many(store: &dyn Store, count: u64, bytes: usize) {
 /// Bytes that do not compress and differ by `seed`.
 pub(super) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut out = vec![0; bytes];
-    blake3::Hasher::new()
-        .update(&seed.to_be_bytes())
-        .finalize_xof()
-        .fill(&mut out);
+    blake3::Hasher::new().update(&seed.to_be_bytes()).finalize_xof().fill(&mut out);
     out
 }
 
@@ -146,16 +136,8 @@ pub(super) fn everything() -> KeyRange {
 pub(super) fn read_all(view: &dyn Snapshot, scan: &Scan<'_>) -> Vec<Row> {
     let (mut rows, mut after) = (Vec::new(), None::<Bytes>);
     loop {
-        let page = view
-            .scan(&Scan {
-                after: after.as_deref(),
-                ..scan.clone()
-            })
-            .unwrap();
-        assert!(
-            page.rows.len() <= scan.rows_max,
-            "a page has more rows than were asked for"
-        );
+        let page = view.scan(&Scan { after: after.as_deref(), ..scan.clone() }).unwrap();
+        assert!(page.rows.len() <= scan.rows_max, "a page has more rows than were asked for");
         rows.extend(page.rows);
         match page.next {
             None => return rows,
@@ -165,8 +147,5 @@ pub(super) fn read_all(view: &dyn Snapshot, scan: &Scan<'_>) -> Vec<Row> {
 }
 
 pub(super) fn backward(scan: Scan<'_>) -> Scan<'_> {
-    Scan {
-        direction: Direction::Backward,
-        ..scan
-    }
+    Scan { direction: Direction::Backward, ..scan }
 }
