@@ -8,6 +8,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -25,6 +26,9 @@ pub enum Point {
     /// Synced, not yet reported: the caller learns nothing, but recovery will find the frame.
     Report,
 }
+
+/// How long a test waits for a commit to come to the gate.
+const HELD_WITHIN: Duration = Duration::from_secs(10);
 
 /// Lets commits pass, holds them or fails them; share it with the test.
 #[derive(Debug, Default)]
@@ -58,10 +62,12 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// Blocks until a commit is being held.
-    pub fn wait_until_held(&self) {
+    /// Waits until a commit is being held; false if none came within `HELD_WITHIN`.
+    #[must_use]
+    pub fn wait_until_held(&self) -> bool {
         let mut state = self.state.lock();
-        self.changed.wait_while(&mut state, |state| !state.waiting);
+        self.changed.wait_while_for(&mut state, |state| !state.waiting, HELD_WITHIN);
+        state.waiting
     }
 
     /// Fails the `k`-th commit from now, counted from 1, at `point`.

@@ -74,12 +74,15 @@ fn a_held_sync_shows_in_reads_and_not_in_the_position() {
     gate.hold(Point::Sync);
     std::thread::scope(|scope| {
         let commit = scope.spawn(|| store.commit(&next(&store, 1)));
-        gate.wait_until_held();
-        assert_eq!(store.get(Table::Ledger, &key(1)).unwrap(), Some(value("x")));
-        assert_eq!(store.position().frame, FrameNumber(0));
-        assert_eq!(store.crash().unwrap().get(Table::Ledger, &key(1)).unwrap(), None);
+        let held = gate.wait_until_held();
+        let (read, position) = (store.get(Table::Ledger, &key(1)), store.position());
+        let durable = store.crash().and_then(|crashed| crashed.get(Table::Ledger, &key(1)));
+        // Looked at first and judged later: a failed assertion must not leave the commit held.
         gate.release();
         commit.join().unwrap().unwrap();
+        assert!(held);
+        assert_eq!((read, position.frame), (Ok(Some(value("x"))), FrameNumber(0)));
+        assert_eq!(durable, Ok(None));
     });
     assert_eq!(store.position().frame, FrameNumber(1));
 }
@@ -98,12 +101,13 @@ fn a_held_commit_returns_only_when_released() {
                 store.commit(&frame).unwrap();
                 returned.store(true, Ordering::SeqCst);
             });
-            gate.wait_until_held();
-            assert!(!returned.load(Ordering::SeqCst), "{point:?}");
-            let there = store.get(Table::Ledger, &key(1)).unwrap().is_some();
-            assert_eq!(there, point == Point::Report, "{point:?}");
+            let held = gate.wait_until_held();
+            let early = returned.load(Ordering::SeqCst);
+            let read = store.get(Table::Ledger, &key(1));
             gate.release();
             commit.join().unwrap();
+            assert!(held && !early, "{point:?}");
+            assert_eq!(read.unwrap().is_some(), point == Point::Report, "{point:?}");
         });
         assert!(returned.load(Ordering::SeqCst));
         commit(&store, vec![put(2, "y")]);

@@ -141,7 +141,14 @@ pub(super) fn read_all(view: &dyn Snapshot, scan: &Scan<'_>) -> Vec<Row> {
         rows.extend(page.rows);
         match page.next {
             None => return rows,
-            Some(next) => after = Some(next),
+            Some(next) => {
+                assert_ne!(
+                    after,
+                    Some(next.clone()),
+                    "a page that ends where it began would be read for ever"
+                );
+                after = Some(next);
+            }
         }
     }
 }
