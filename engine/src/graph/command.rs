@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use super::event::{
-    After, GuardIntent, GuardPolicy, LeaseGranted, PauseReason, PayloadRef, ReleaseReason, Resolution, StepCompleted,
-    StepFailed, TokenCreated, UnknownReason, ZoneCommitted, ZoneFailed,
+    After, GuardIntent, GuardPolicy, LeaseGranted, PauseReason, PayloadRef, ReleaseReason,
+    Resolution, StepCompleted, StepFailed, TokenCreated, UnknownReason, ZoneCommitted, ZoneFailed,
 };
 use super::ids::{
-    DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, Namespace, Seq, SessionId, StepKey, TimeMs, TokenId,
+    DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, Namespace, Seq, SessionId,
+    StepKey, TimeMs, TokenId,
 };
-use super::session::Head;
 
 /// A request to change one session.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,18 +18,37 @@ pub enum Command {
     Start(Start),
     /// Takes a free or expired lease, or re-attaches.
     Acquire(Acquire),
-    Release { session: SessionId, epoch: Epoch, reason: ReleaseReason },
+    /// Gives a lease back; open zones are rolled back.
+    Release {
+        session: SessionId,
+        epoch: Epoch,
+        reason: ReleaseReason,
+    },
     /// An append of the run that holds the lease.
     Append(Append),
     /// Keeps what a zone streamed; becomes no event.
     Evidence(Evidence),
     /// Attempt time and grace of an intent are over.
-    IntentDue { session: SessionId, step_key: StepKey, attempt: u32 },
+    IntentDue {
+        session: SessionId,
+        step_key: StepKey,
+        attempt: u32,
+    },
     /// A person or program resolves a guarded step.
     Resolve(Resolve),
-    Resume { session: SessionId, by: Arc<str>, dedupe: Option<DedupeId> },
-    CreateToken { session: SessionId, token: TokenCreated },
-    RevokeToken { session: SessionId, token: TokenId },
+    Resume {
+        session: SessionId,
+        by: Arc<str>,
+        dedupe: Option<DedupeId>,
+    },
+    CreateToken {
+        session: SessionId,
+        token: TokenCreated,
+    },
+    RevokeToken {
+        session: SessionId,
+        token: TokenId,
+    },
 }
 
 /// Starts a session, or finds the one its key names.
@@ -65,9 +84,11 @@ pub struct StartKey {
 pub struct LeaseRequest {
     pub instance: InstanceId,
     pub incarnation: Incarnation,
-    /// True if the lease's present holder, if any, was heard of within the TTL and did not say goodbye.
-    /// For a start it speaks of the holder of the session that the key names.
-    pub holder_alive: bool,
+    /// The holder, as the edge saw it, if it was not heard of within the TTL or said goodbye; its lease may be taken.
+    /// Named, not flagged: until this is decided the lease may have gone to another holder, who is alive.
+    pub dead: Option<InstanceId>,
+    /// Evidence of the session's open zones, for the accounting of a takeover.
+    pub evidence: Vec<EvidenceTotal>,
 }
 
 /// Takes a lease.
@@ -79,8 +100,6 @@ pub struct Acquire {
     pub held: Option<Epoch>,
     /// Version the worker would run; `None`: not compared (thin clients).
     pub version: Option<Arc<str>>,
-    /// Evidence of open zones, for the accounting of a takeover.
-    pub evidence: Vec<EvidenceTotal>,
 }
 
 /// How much evidence a zone attempt has.
@@ -107,17 +126,48 @@ pub struct Append {
 pub enum Op {
     StepCompleted(StepCompleted),
     StepFailed(StepFailed),
-    GuardIntent { intent: GuardIntent, guard: GuardKey },
-    GuardUnknown { step_key: StepKey, attempt: u32, reason: UnknownReason, failure: Option<PayloadRef> },
+    GuardIntent {
+        intent: GuardIntent,
+        guard: GuardKey,
+    },
+    GuardUnknown {
+        step_key: StepKey,
+        attempt: u32,
+        reason: UnknownReason,
+        failure: Option<PayloadRef>,
+    },
     /// The tool threw `NotApplied` (`by` "tool"), or reconciliation found something (`by` "reconcile").
-    GuardFinding { step_key: StepKey, attempt: u32, finding: Finding, by: Arc<str> },
-    ZoneEntered { zone_key: StepKey, name: Arc<str>, attempt: u32, input_digest: Option<Digest> },
+    GuardFinding {
+        step_key: StepKey,
+        attempt: u32,
+        finding: Finding,
+        by: Arc<str>,
+    },
+    ZoneEntered {
+        zone_key: StepKey,
+        name: Arc<str>,
+        attempt: u32,
+        input_digest: Option<Digest>,
+    },
     ZoneCommitted(ZoneCommitted),
     ZoneFailed(ZoneFailed),
-    ZoneAborted { zone_key: StepKey, attempt: u32, evidence_bytes: u64, wasted_tokens: u64 },
-    Complete { output: PayloadRef },
-    Fail { failure: PayloadRef },
-    Pause { reason: PauseReason, step_key: Option<StepKey>, details: Option<PayloadRef> },
+    ZoneAborted {
+        zone_key: StepKey,
+        attempt: u32,
+        evidence_bytes: u64,
+        wasted_tokens: u64,
+    },
+    Complete {
+        output: PayloadRef,
+    },
+    Fail {
+        failure: PayloadRef,
+    },
+    Pause {
+        reason: PauseReason,
+        step_key: Option<StepKey>,
+        details: Option<PayloadRef>,
+    },
 }
 
 /// An idempotency key, as the ledger looks it up.
@@ -164,13 +214,18 @@ pub struct Resolve {
 }
 
 /// What a decision answers.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reply {
-    /// Of `Start` and `Acquire`. `epoch` is `None` when no lease was taken (ended, paused, waiting).
-    Bound { head: Box<Head>, created: bool, epoch: Option<Epoch> },
-    /// An event was appended, or had been before.
-    Appended { seq: Seq, time: TimeMs, duplicate: bool },
-    /// A guarded step already has this outcome.
+    /// Of `Start` and `Acquire`; the session is the decision's, its head the one after the decision.
+    /// `epoch` is `None` when no lease was taken (none asked for, or the session has ended, waits or is paused).
+    Bound { created: bool, epoch: Option<Epoch> },
+    /// An event was appended, or had been before. `time` is its ledger time; a duplicate's is the session's present one.
+    Appended {
+        seq: Seq,
+        time: TimeMs,
+        duplicate: bool,
+    },
+    /// A guarded step already has this outcome; what was sent became no event.
     Recorded { seq: Seq },
     /// Carried out without an event. Of `Evidence`: the zone's entry, under which the bytes are kept.
     Done { entry: Option<Seq> },

@@ -1,9 +1,27 @@
 //! The Cognitive Graph: the pure core. No async, no I/O, no clock, no randomness, no serialisation.
 //!
 //! `decide` judges a command against what the ledger says and answers with events; `evolve` folds an event into the
-//! head; `index` says which rows an event changes. Time, ids and digests come in as arguments.
+//! head; `index` says which rows an event changes. Time, ids and digests come in as arguments. Each promise has one
+//! file that states and numbers its invariants: lease (L), guard (G), zone (Z), step (P), start (K), end (E), token (T).
 
 pub mod command;
+pub mod decide;
 pub mod event;
+pub mod evolve;
 pub mod ids;
+pub mod index;
 pub mod session;
+
+mod account;
+mod draft;
+mod end;
+mod guard;
+mod lease;
+mod reject;
+mod start;
+mod step;
+mod token;
+mod zone;
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,15 @@
 //! The head: everything about a session that deciding its next event needs, in one bounded row.
 //!
 //! 1. The head is the fold of the session's events; nothing else is ever written into it.
-//! 2. Its encoded size stays under `HEAD_BYTES_MAX`: what could grow is counted and refused at submit.
+//! 2. Its encoded size stays under `HEAD_BYTES_MAX`: what could grow is counted and refused at submit
+//!    (`too_many_open`, `invalid_argument`); the limits below leave room for the fixed parts, and a test adds them up.
 
 use std::sync::Arc;
 
-use super::event::{GuardPolicy, PauseReason};
+use super::event::{GuardPolicy, PauseReason, Role};
 use super::ids::{
-    DedupeId, Epoch, Hash, InstanceId, LineageId, Namespace, NanoDollars, Seq, SessionId, StepKey, TimeMs,
+    DedupeId, Digest, Epoch, Hash, InstanceId, LineageId, Namespace, NanoDollars, Seq, SessionId,
+    StepKey, TimeMs, TokenId,
 };
 
 /// Largest encoded head in bytes.
@@ -15,9 +17,11 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most open intents, zones and timers together of one session.
 pub const OPEN_MAX: usize = 64;
 /// Most bytes the keys of open intents and zones may have together.
-pub const OPEN_KEY_BYTES_MAX: usize = 12 * 1024;
+pub const OPEN_KEY_BYTES_MAX: usize = 11 * 1024;
 /// Longest step key in bytes.
 pub const STEP_KEY_BYTES_MAX: usize = 1024;
+/// Longest name of a namespace, workflow, version, step or zone in bytes.
+pub const NAME_BYTES_MAX: usize = 200;
 /// How many recent dedupe ids a session remembers.
 pub const DEDUPE_IDS_MAX: usize = 16;
 
@@ -58,7 +62,10 @@ pub enum Status {
     Running,
     /// For a timer, signal, approval or child.
     Waiting,
-    Paused { reason: PauseReason, step_key: Option<StepKey> },
+    Paused {
+        reason: PauseReason,
+        step_key: Option<StepKey>,
+    },
     Completed,
     Failed,
     Cancelled,
@@ -91,6 +98,45 @@ pub struct OpenIntent {
     pub due: TimeMs,
     pub policy: GuardPolicy,
     pub state: IntentState,
+}
+
+impl Head {
+    /// The open intent of a step.
+    #[must_use]
+    pub fn intent(&self, step_key: &str) -> Option<&OpenIntent> {
+        self.intents
+            .iter()
+            .find(|intent| *intent.step_key == *step_key)
+    }
+
+    /// The open zone of a key.
+    #[must_use]
+    pub fn zone(&self, zone_key: &str) -> Option<&OpenZone> {
+        self.zones.iter().find(|zone| *zone.zone_key == *zone_key)
+    }
+
+    /// True if the session is to be looked after at start: it has not ended and is not the engine's own.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        !self.system && !self.status.is_terminal()
+    }
+}
+
+impl OpenIntent {
+    /// True while the driver has to look at it when it becomes due.
+    #[must_use]
+    pub fn awaits_due(&self) -> bool {
+        match self.state {
+            IntentState::Open | IntentState::Unknown => true,
+            IntentState::Due | IntentState::MayRetry => false,
+        }
+    }
+
+    /// True if only a person or program can settle it: the policy's word is spoken, and it was to pause.
+    #[must_use]
+    pub fn awaits_resolution(&self) -> bool {
+        self.state == IntentState::Due && self.policy == GuardPolicy::Pause
+    }
 }
 
 /// What is known of an open attempt.
@@ -137,9 +183,9 @@ pub struct StepRow {
     /// Epoch under which it was committed; 0: by a driver or operator.
     pub epoch: Epoch,
     pub state: StepState,
-    pub input_digest: Option<super::ids::Digest>,
+    pub input_digest: Option<Digest>,
     /// Digest of the output or failure, to tell a re-sent commit from a contradicting one.
-    pub outcome_digest: Option<super::ids::Digest>,
+    pub outcome_digest: Option<Digest>,
 }
 
 /// What the last recorded attempt of a step came to.
@@ -153,6 +199,9 @@ pub enum StepState {
     Failed,
 }
 
+/// Key of the row that says how a session ended; no step has it, because step keys are not empty.
+pub const END_KEY: &str = "";
+
 /// Index row of an idempotency key in its namespace.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GuardRow {
@@ -160,7 +209,7 @@ pub struct GuardRow {
     /// blake3 of the owning step's key.
     pub step_key_hash: [u8; 32],
     /// Keyed with the namespace's salt.
-    pub input_digest: super::ids::Digest,
+    pub input_digest: Digest,
 }
 
 /// Index row of a session key in its namespace.
@@ -169,5 +218,20 @@ pub struct KeyRow {
     pub session: SessionId,
     pub generation: u32,
     /// Keyed with the namespace's salt.
-    pub input_digest: super::ids::Digest,
+    pub input_digest: Digest,
+}
+
+/// Index row of an access token, under the hash of its secret.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TokenRow {
+    pub token: TokenId,
+    pub name: Arc<str>,
+    pub role: Role,
+    /// "*": all.
+    pub namespace: Namespace,
+    pub created: TimeMs,
+    /// `None`: never.
+    pub expires: Option<TimeMs>,
+    /// `None`: not revoked.
+    pub revoked: Option<TimeMs>,
 }

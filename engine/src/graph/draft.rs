@@ -1,0 +1,90 @@
+//! Events in the making. Owns seqs and ledger time of one decision (D3, D4); never judges anything.
+
+use super::command::{Append, Reply};
+use super::decide::Decision;
+use super::event::{Author, Body, Event};
+use super::ids::{Seq, SessionId, TimeMs};
+use super::session::Head;
+
+/// The events of one decision, in order.
+pub(super) struct Draft {
+    session: SessionId,
+    seq: Seq,
+    time: TimeMs,
+    events: Vec<Event>,
+}
+
+impl Draft {
+    /// Continues a session.
+    pub fn after(head: &Head, now: TimeMs) -> Self {
+        Self {
+            session: head.session,
+            seq: head.seq,
+            time: ledger_time(head, now),
+            events: Vec::new(),
+        }
+    }
+
+    /// Begins a session.
+    pub fn first(session: SessionId, now: TimeMs) -> Self {
+        Self {
+            session,
+            seq: Seq(0),
+            time: now,
+            events: Vec::new(),
+        }
+    }
+
+    /// Adds an event and returns its seq.
+    pub fn push(&mut self, author: Author, body: Body) -> Seq {
+        self.seq = self.seq.next();
+        self.events.push(Event {
+            seq: self.seq,
+            time: self.time,
+            author,
+            after: None,
+            state_delta: None,
+            conversation_delta: None,
+            body,
+        });
+        self.seq
+    }
+
+    /// Adds the event that a run's append becomes: what it had seen and written goes with it.
+    pub fn push_append(&mut self, append: &Append, body: Body) -> Seq {
+        let seq = self.push(Author::Worker(append.epoch), body);
+        if let Some(event) = self.events.last_mut() {
+            event.after = append.after;
+            event.state_delta.clone_from(&append.state_delta);
+            event
+                .conversation_delta
+                .clone_from(&append.conversation_delta);
+        }
+        seq
+    }
+
+    /// Answers that the event at `seq` was appended.
+    pub fn appended(self, seq: Seq) -> Decision {
+        let reply = Reply::Appended {
+            seq,
+            time: self.time,
+            duplicate: false,
+        };
+        self.answer(reply)
+    }
+
+    /// Answers with `reply`.
+    pub fn answer(self, reply: Reply) -> Decision {
+        Decision {
+            session: self.session,
+            events: self.events,
+            reply,
+            evidence: None,
+        }
+    }
+}
+
+/// Ledger time of what is appended to `head` now (D4).
+pub(super) fn ledger_time(head: &Head, now: TimeMs) -> TimeMs {
+    head.time.max(now)
+}

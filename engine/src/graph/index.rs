@@ -1,0 +1,330 @@
+//! Which rows an event changes besides the head. Owns what the indexes say; never knows how a row is keyed or stored.
+//!
+//! I1. Changes follow from the heads before and after, the event and the digests that came with it, so that indexes
+//!     rebuilt from events equal the stored ones.
+//! I2. A step, zone or end has one row, that of its last event; a row never goes back to an earlier attempt.
+//! I3. A due row exists exactly while an intent waits for its due time.
+//! I4. Digests keyed with a namespace's salt are in no event: a rebuild computes them from the payloads. What was
+//!     erased has none, and gets no row.
+
+use super::command::{Command, GuardKey, Op, StartKey};
+use super::event::{Author, Body, Event, GuardResolved, Resolution, TokenCreated};
+use super::ids::{Digest, Epoch, Seq, StepKey, TimeMs, TokenId};
+use super::session::{END_KEY, GuardRow, Head, KeyRow, OpenIntent, StepRow, StepState, TokenRow};
+
+/// What an event's rows need and its header does not hold (I4).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Digests {
+    /// Of the key a session was started with: the key's digest and the input's.
+    pub session_key: Option<(Digest, Digest)>,
+    /// Of the idempotency key an intent was sent with.
+    pub guard: Option<GuardKey>,
+}
+
+/// A change of one row of the event's session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum IndexChange {
+    /// Last event of a step or zone; `END_KEY`: how the session ended.
+    Step { key: StepKey, row: StepRow },
+    /// Owner of an idempotency key.
+    Guard { digest: Digest, row: GuardRow },
+    /// Session that a caller's key names.
+    Key { digest: Digest, row: KeyRow },
+    /// The session must be dispatched at start.
+    LivePut,
+    /// The session has ended.
+    LiveDelete,
+    /// The session appears in the list of its namespace.
+    ListPut,
+    /// The driver must look at an intent at this time.
+    DuePut(DueIntent),
+    /// It need not any more.
+    DueDelete(DueIntent),
+    /// What the zone attempt entered at this seq streamed is in its commit now.
+    EvidenceDelete { entry: Seq, attempt: u32 },
+    /// A token came to be.
+    TokenPut { secret_hash: Digest, row: TokenRow },
+    /// A token was revoked; its row gets this time.
+    TokenRevoked { token: TokenId, at: TimeMs },
+}
+
+/// An intent as the due index names it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DueIntent {
+    pub due: TimeMs,
+    /// Seq of the intent.
+    pub seq: Seq,
+    pub step_key: StepKey,
+    pub attempt: u32,
+}
+
+impl Digests {
+    /// Takes the digests that a command brings.
+    #[must_use]
+    pub fn of(command: &Command) -> Self {
+        match command {
+            Command::Start(start) => Self {
+                session_key: start.key.as_ref().map(StartKey::digests),
+                guard: None,
+            },
+            Command::Append(append) => match &append.op {
+                Op::GuardIntent { guard, .. } => Self {
+                    session_key: None,
+                    guard: Some(guard.clone()),
+                },
+                Op::StepCompleted(_)
+                | Op::StepFailed(_)
+                | Op::GuardUnknown { .. }
+                | Op::GuardFinding { .. }
+                | Op::ZoneEntered { .. }
+                | Op::ZoneCommitted(_)
+                | Op::ZoneFailed(_)
+                | Op::ZoneAborted { .. }
+                | Op::Complete { .. }
+                | Op::Fail { .. }
+                | Op::Pause { .. } => Self::default(),
+            },
+            Command::Acquire(_)
+            | Command::Release { .. }
+            | Command::Evidence(_)
+            | Command::IntentDue { .. }
+            | Command::Resolve(_)
+            | Command::Resume { .. }
+            | Command::CreateToken { .. }
+            | Command::RevokeToken { .. } => Self::default(),
+        }
+    }
+}
+
+impl StartKey {
+    fn digests(&self) -> (Digest, Digest) {
+        (self.digest, self.input_digest)
+    }
+}
+
+/// Returns the rows that `event` changes; `before` and `after` are the heads around it, `digests` the command's.
+#[must_use]
+pub fn changes(
+    before: Option<&Head>,
+    event: &Event,
+    after: &Head,
+    digests: &Digests,
+) -> Vec<IndexChange> {
+    let mut changes = Vec::new();
+    body_changes(before, event, after, digests, &mut changes);
+    match (before.is_some_and(Head::is_live), after.is_live()) {
+        (false, true) => changes.push(IndexChange::LivePut),
+        (true, false) => changes.push(IndexChange::LiveDelete),
+        (true, true) | (false, false) => {}
+    }
+    due_changes(before, after, &mut changes);
+    changes
+}
+
+fn body_changes(
+    before: Option<&Head>,
+    event: &Event,
+    after: &Head,
+    digests: &Digests,
+    changes: &mut Vec<IndexChange>,
+) {
+    let mut step = |key: &StepKey, attempt, state, input, outcome| {
+        changes.push(IndexChange::Step {
+            key: key.clone(),
+            row: StepRow {
+                seq: event.seq,
+                attempt,
+                epoch: epoch_of(event.author),
+                state,
+                input_digest: input,
+                outcome_digest: outcome,
+            },
+        });
+    };
+    let retryable_or_failed = |is_final| match is_final {
+        true => StepState::Failed,
+        false => StepState::Retryable,
+    };
+    match &event.body {
+        Body::SessionStarted(started) => {
+            if !started.system {
+                changes.push(IndexChange::ListPut);
+            }
+            if let (Some(_), Some((digest, input_digest))) = (&started.key, digests.session_key) {
+                let row = KeyRow {
+                    session: started.session,
+                    generation: started.generation,
+                    input_digest,
+                };
+                changes.push(IndexChange::Key { digest, row });
+            }
+        }
+        Body::SessionCompleted { output } => {
+            let digest = Some(output.digest);
+            step(&END_KEY.into(), 0, StepState::Completed, None, digest);
+        }
+        Body::SessionFailed { failure } => {
+            let digest = Some(failure.digest);
+            step(&END_KEY.into(), 0, StepState::Failed, None, digest);
+        }
+        Body::SessionCancelled { reason: _ } => {
+            step(&END_KEY.into(), 0, StepState::Failed, None, None);
+        }
+        Body::StepCompleted(done) => {
+            let digest = Some(done.output.digest);
+            let state = StepState::Completed;
+            step(
+                &done.step_key,
+                done.attempt,
+                state,
+                done.input_digest,
+                digest,
+            );
+        }
+        Body::StepFailed(failed) => {
+            let digest = Some(failed.failure.digest);
+            let state = retryable_or_failed(failed.is_final);
+            step(
+                &failed.step_key,
+                failed.attempt,
+                state,
+                failed.input_digest,
+                digest,
+            );
+        }
+        Body::GuardIntent(intent) => {
+            let digest = Some(intent.idempotency_key.digest);
+            let input = Some(intent.input_digest);
+            step(
+                &intent.step_key,
+                intent.attempt,
+                StepState::Open,
+                input,
+                digest,
+            );
+            if let Some(guard) = &digests.guard {
+                changes.push(IndexChange::Guard {
+                    digest: guard.digest,
+                    row: GuardRow {
+                        session: after.session,
+                        step_key_hash: guard.step_key_hash,
+                        input_digest: guard.input_digest,
+                    },
+                });
+            }
+        }
+        Body::GuardResolved(resolved) => {
+            let (state, digest) = resolution(resolved);
+            step(&resolved.step_key, resolved.attempt, state, None, digest);
+        }
+        Body::ZoneEntered {
+            zone_key,
+            attempt,
+            input_digest,
+            name: _,
+        } => step(zone_key, *attempt, StepState::Open, *input_digest, None),
+        Body::ZoneCommitted(zone) => {
+            let digest = Some(zone.record.digest);
+            step(
+                &zone.zone_key,
+                zone.attempt,
+                StepState::Completed,
+                None,
+                digest,
+            );
+            if let Some(open) = before.and_then(|head| head.zone(&zone.zone_key)) {
+                changes.push(IndexChange::EvidenceDelete {
+                    entry: open.seq,
+                    attempt: open.attempt,
+                });
+            }
+        }
+        Body::ZoneFailed(zone) => {
+            let digest = Some(zone.failure.digest);
+            let state = retryable_or_failed(zone.is_final);
+            step(&zone.zone_key, zone.attempt, state, None, digest);
+        }
+        Body::ZoneRolledBack(zone) => {
+            step(
+                &zone.zone_key,
+                zone.attempt,
+                StepState::Retryable,
+                None,
+                None,
+            );
+        }
+        Body::TokenCreated(created) => changes.push(token(created, event.time)),
+        Body::TokenRevoked { token } => changes.push(IndexChange::TokenRevoked {
+            token: *token,
+            at: event.time,
+        }),
+        // An unknown outcome is none: the row stays the intent's.
+        Body::GuardUnknown { .. }
+        | Body::LeaseGranted(_)
+        | Body::LeaseReleased { .. }
+        | Body::SessionPaused { .. }
+        | Body::SessionResumed { .. } => {}
+    }
+}
+
+fn epoch_of(author: Author) -> Epoch {
+    match author {
+        Author::Worker(epoch) => epoch,
+        Author::Client(_) | Author::Driver | Author::Operator(_) => Epoch(0),
+    }
+}
+
+fn resolution(resolved: &GuardResolved) -> (StepState, Option<Digest>) {
+    let digest = resolved.resolution.payload().map(|payload| payload.digest);
+    let state = match &resolved.resolution {
+        Resolution::Output(_) => StepState::Completed,
+        Resolution::Failure(_) => StepState::Failed,
+        Resolution::NotApplied(_) | Resolution::Retry => StepState::Retryable,
+    };
+    (state, digest)
+}
+
+fn token(created: &TokenCreated, at: TimeMs) -> IndexChange {
+    IndexChange::TokenPut {
+        secret_hash: created.secret_hash,
+        row: TokenRow {
+            token: created.token,
+            name: created.name.clone(),
+            role: created.role,
+            namespace: created.namespace.clone(),
+            created: at,
+            expires: created.expires,
+            revoked: None,
+        },
+    }
+}
+
+/// Compares what waits for its due time before and after (I3).
+fn due_changes(before: Option<&Head>, after: &Head, changes: &mut Vec<IndexChange>) {
+    let old = before.map_or(&[][..], |head| &head.intents);
+    let waits_in = |intents: &[OpenIntent], seq| {
+        let mut waiting = intents.iter().filter(|intent| intent.awaits_due());
+        waiting.any(|intent| intent.seq == seq)
+    };
+    for intent in old.iter().filter(|intent| intent.awaits_due()) {
+        if !waits_in(&after.intents, intent.seq) {
+            changes.push(IndexChange::DueDelete(DueIntent::of(intent)));
+        }
+    }
+    for intent in after.intents.iter().filter(|intent| intent.awaits_due()) {
+        if !waits_in(old, intent.seq) {
+            changes.push(IndexChange::DuePut(DueIntent::of(intent)));
+        }
+    }
+}
+
+impl DueIntent {
+    fn of(intent: &OpenIntent) -> Self {
+        Self {
+            due: intent.due,
+            seq: intent.seq,
+            step_key: intent.step_key.clone(),
+            attempt: intent.attempt,
+        }
+    }
+}
