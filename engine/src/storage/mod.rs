@@ -12,6 +12,7 @@
 //! S7. Nothing outside this folder knows whether a frame went to a local log or to a replicated one.
 
 mod fault;
+mod fields;
 mod frame;
 mod mark;
 mod memory;
@@ -20,7 +21,9 @@ mod range;
 mod rocks;
 
 pub mod codec;
+pub mod events;
 pub mod faulty;
+pub mod heads;
 pub mod keys;
 
 #[cfg(test)]
@@ -34,6 +37,7 @@ use bytes::Bytes;
 use crate::graph::ids::{FrameNumber, Hash};
 
 pub use fault::Fault;
+pub use fields::Malformed;
 pub use frame::{FRAME_BYTES_MAX, Frame, Op};
 pub use memory::Memory;
 pub use open::{AcceptedLoss, OpenError, Opened, accept_loss, open};

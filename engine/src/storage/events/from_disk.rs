@@ -1,0 +1,286 @@
+//! Stored header → event, strictly (R3).
+
+use bytes::Bytes;
+use cellaflow_proto::disk::{self, event_header};
+
+use crate::graph::event::{
+    After, Author, Body, Event, GuardIntent, GuardResolved, LeaseGranted, LlmCall, PayloadRef, Resolution,
+    Resource, SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, ZoneCommitted, ZoneFailed,
+    ZoneRolledBack,
+};
+use crate::graph::ids::{
+    DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs, TokenId,
+};
+use crate::storage::fields::{
+    Malformed, digest_or_none, epoch, exact, exact_or_none, guard_policy_from, malformed, pause_reason_from,
+    payload_from, payload_optional, payload_required, present, release_reason_from, resource_mode_from,
+    role_from, rollback_reason_from, seq, text_or_none, unknown_reason_from,
+};
+
+pub(super) fn event(header: disk::EventHeader) -> Result<Event, Malformed> {
+    let after = match header.after_seq {
+        Some(seq) => Some(After { seq: Seq(seq), requests: header.after_requests }),
+        None if header.after_requests == 0 => None,
+        None => return Err(malformed("after_seq", "is missing beside after_requests")),
+    };
+    Ok(Event {
+        seq: seq(header.seq, "seq")?,
+        time: TimeMs(header.time_ms),
+        author: author(&header)?,
+        after,
+        state_delta: payload_optional(header.state_delta.as_ref())?,
+        conversation_delta: payload_optional(header.conversation_delta.as_ref())?,
+        body: body(present(header.body, "body")?)?,
+    })
+}
+
+fn author(header: &disk::EventHeader) -> Result<Author, Malformed> {
+    let id = exact_or_none(&header.dedupe_id, "dedupe_id")?.map(DedupeId);
+    match (disk::Author::try_from(header.author), header.epoch, id) {
+        (Ok(disk::Author::Worker), 1.., None) => Ok(Author::Worker(Epoch(header.epoch))),
+        (Ok(disk::Author::Client), 0, id) => Ok(Author::Client(id)),
+        (Ok(disk::Author::Driver), 0, None) => Ok(Author::Driver),
+        (Ok(disk::Author::Operator), 0, id) => Ok(Author::Operator(id)),
+        (Ok(disk::Author::Unspecified) | Err(_), _, _) => {
+            let value = header.author;
+            Err(malformed("author", format!("has the unknown value {value}")))
+        }
+        (Ok(author), epoch, _) => {
+            let problem = format!("{author:?} does not fit epoch {epoch} and dedupe_id");
+            Err(malformed("author", problem))
+        }
+    }
+}
+
+fn body(body: event_header::Body) -> Result<Body, Malformed> {
+    use event_header::Body as Stored;
+    Ok(match body {
+        Stored::SessionStarted(started) => Body::SessionStarted(session_started(&started)?),
+        Stored::LeaseGranted(granted) => Body::LeaseGranted(lease_granted(&granted)?),
+        Stored::LeaseReleased(released) => Body::LeaseReleased {
+            epoch: epoch(released.epoch, "lease_released.epoch")?,
+            reason: release_reason_from(released.reason)?,
+        },
+        Stored::SessionPaused(paused) => Body::SessionPaused {
+            reason: pause_reason_from(paused.reason)?,
+            step_key: text_or_none(&paused.step_key),
+            details: payload_optional(paused.details.as_ref())?,
+        },
+        Stored::SessionResumed(resumed) => Body::SessionResumed { by: resumed.by.into() },
+        Stored::SessionCompleted(done) => Body::SessionCompleted {
+            output: payload_required(done.output.as_ref(), "session_completed.output")?,
+        },
+        Stored::SessionFailed(failed) => Body::SessionFailed {
+            failure: payload_required(failed.failure.as_ref(), "session_failed.failure")?,
+        },
+        Stored::SessionCancelled(cancelled) => Body::SessionCancelled { reason: cancelled.reason.into() },
+        Stored::StepCompleted(step) => Body::StepCompleted(step_completed(step)?),
+        Stored::StepFailed(step) => Body::StepFailed(step_failed(step)?),
+        Stored::GuardIntent(intent) => Body::GuardIntent(guard_intent(intent)?),
+        Stored::GuardUnknown(unknown) => Body::GuardUnknown {
+            reason: unknown_reason_from(unknown.reason)?,
+            failure: payload_optional(unknown.failure.as_ref())?,
+            attempt: unknown.attempt,
+            step_key: unknown.step_key.into(),
+        },
+        Stored::GuardResolved(resolved) => Body::GuardResolved(guard_resolved(resolved)?),
+        Stored::ZoneEntered(zone) => Body::ZoneEntered {
+            input_digest: digest_or_none(&zone.input_digest, "zone_entered.input_digest")?,
+            attempt: zone.attempt,
+            zone_key: zone.zone_key.into(),
+            name: zone.name.into(),
+        },
+        Stored::ZoneCommitted(zone) => Body::ZoneCommitted(zone_committed(zone)?),
+        Stored::ZoneFailed(zone) => Body::ZoneFailed(zone_failed(zone)?),
+        Stored::ZoneRolledBack(zone) => Body::ZoneRolledBack(ZoneRolledBack {
+            reason: rollback_reason_from(zone.reason)?,
+            attempt: zone.attempt,
+            evidence_bytes: zone.evidence_bytes,
+            wasted_tokens: zone.wasted_tokens,
+            zone_key: zone.zone_key.into(),
+        }),
+        Stored::TokenCreated(token) => Body::TokenCreated(token_created(token)?),
+        Stored::TokenRevoked(revoked) => {
+            Body::TokenRevoked { token: TokenId(exact(&revoked.token_id, "token_revoked.token_id")?) }
+        }
+    })
+}
+
+fn session_started(started: &disk::SessionStarted) -> Result<SessionStarted, Malformed> {
+    Ok(SessionStarted {
+        session: SessionId(exact(&started.session_id, "session_started.session_id")?),
+        namespace: started.namespace.as_str().into(),
+        workflow: started.workflow.as_str().into(),
+        version: started.version.as_str().into(),
+        generation: started.generation,
+        key: payload_optional(started.key.as_ref())?,
+        input: payload_required(started.input.as_ref(), "session_started.input")?,
+        lineage: LineageId(exact(&started.lineage_id, "session_started.lineage_id")?),
+        root: SessionId(exact(&started.root_id, "session_started.root_id")?),
+        forked_from: place(&started.parent_id, started.parent_seq, "session_started.parent_id")?,
+        system: started.system,
+    })
+}
+
+/// A position in another session: both parts or none.
+fn place(id: &Bytes, at: u64, field: &'static str) -> Result<Option<(SessionId, Seq)>, Malformed> {
+    match exact_or_none(id, field)? {
+        Some(id) => Ok(Some((SessionId(id), Seq(at)))),
+        None if at == 0 => Ok(None),
+        None => Err(malformed(field, "is missing beside its seq")),
+    }
+}
+
+fn lease_granted(granted: &disk::LeaseGranted) -> Result<LeaseGranted, Malformed> {
+    Ok(LeaseGranted {
+        epoch: epoch(granted.epoch, "lease_granted.epoch")?,
+        instance: InstanceId(exact(&granted.instance, "lease_granted.instance")?),
+        takeover: granted.takeover,
+        incarnation: Incarnation(exact(&granted.incarnation, "lease_granted.incarnation")?),
+    })
+}
+
+fn step_completed(step: disk::StepCompleted) -> Result<StepCompleted, Malformed> {
+    Ok(StepCompleted {
+        input_digest: digest_or_none(&step.input_digest, "step_completed.input_digest")?,
+        input: payload_optional(step.input.as_ref())?,
+        output: payload_required(step.output.as_ref(), "step_completed.output")?,
+        llm: step.llm.map(llm_call).transpose()?,
+        resources: each(step.resources, resource)?,
+        cost: NanoDollars(step.cost_nanos),
+        duration_us: step.duration_us,
+        deduplicated_from: place(
+            &step.deduplicated_from_session,
+            step.deduplicated_from_seq,
+            "step_completed.deduplicated_from_session",
+        )?,
+        guarded: step.guarded,
+        attempt: step.attempt,
+        step_key: step.step_key.into(),
+        name: step.name.into(),
+    })
+}
+
+fn step_failed(step: disk::StepFailed) -> Result<StepFailed, Malformed> {
+    Ok(StepFailed {
+        input_digest: digest_or_none(&step.input_digest, "step_failed.input_digest")?,
+        failure: payload_required(step.failure.as_ref(), "step_failed.failure")?,
+        is_final: step.r#final,
+        retry_at: step.retry_at_ms.map(TimeMs),
+        usage: step.usage.map(usage),
+        duration_us: step.duration_us,
+        guarded: step.guarded,
+        attempt: step.attempt,
+        step_key: step.step_key.into(),
+        name: step.name.into(),
+    })
+}
+
+fn llm_call(call: disk::LlmCall) -> Result<LlmCall, Malformed> {
+    Ok(LlmCall {
+        request: payload_optional(call.request.as_ref())?,
+        response: payload_optional(call.response.as_ref())?,
+        usage: usage(present(call.usage, "llm.usage")?),
+    })
+}
+
+fn usage(usage: disk::Usage) -> Usage {
+    Usage {
+        provider: usage.provider.into(),
+        model: usage.model.into(),
+        input_tokens: usage.input_tokens,
+        cached_read_tokens: usage.cached_read_tokens,
+        cache_write_tokens: usage.cache_write_tokens,
+        output_tokens: usage.output_tokens,
+        estimated: usage.estimated,
+        cost: usage.cost_nanos.map(NanoDollars),
+        price_date: usage.price_date.into(),
+    }
+}
+
+fn resource(resource: disk::Resource) -> Result<Resource, Malformed> {
+    Ok(Resource {
+        mode: resource_mode_from(resource.mode)?,
+        kind: resource.kind.into(),
+        id: resource.id.into(),
+        range: resource.range.into(),
+    })
+}
+
+fn guard_intent(intent: disk::GuardIntent) -> Result<GuardIntent, Malformed> {
+    let key = intent.idempotency_key.as_ref();
+    Ok(GuardIntent {
+        input_digest: Digest(exact(&intent.input_digest, "guard_intent.input_digest")?),
+        attempt_ms: intent.attempt_ms,
+        grace_ms: intent.grace_ms,
+        policy: guard_policy_from(intent.policy)?,
+        idempotency_key: payload_required(key, "guard_intent.idempotency_key")?,
+        attempt: intent.attempt,
+        step_key: intent.step_key.into(),
+        name: intent.name.into(),
+    })
+}
+
+fn guard_resolved(resolved: disk::GuardResolved) -> Result<GuardResolved, Malformed> {
+    Ok(GuardResolved {
+        resolution: resolution(resolved.resolution, resolved.payload.as_ref())?,
+        attempt: resolved.attempt,
+        step_key: resolved.step_key.into(),
+        by: resolved.by.into(),
+    })
+}
+
+fn resolution(value: i32, payload: Option<&disk::PayloadRef>) -> Result<Resolution, Malformed> {
+    let payload: Option<PayloadRef> = payload.map(payload_from).transpose()?;
+    match (disk::Resolution::try_from(value), payload) {
+        (Ok(disk::Resolution::Output), Some(output)) => Ok(Resolution::Output(output)),
+        (Ok(disk::Resolution::Failure), failure) => Ok(Resolution::Failure(failure)),
+        (Ok(disk::Resolution::NotApplied), thrown) => Ok(Resolution::NotApplied(thrown)),
+        (Ok(disk::Resolution::Retry), None) => Ok(Resolution::Retry),
+        (Ok(disk::Resolution::Output), None) => Err(malformed("guard_resolved.payload", "is missing")),
+        (Ok(disk::Resolution::Retry), Some(_)) => {
+            Err(malformed("guard_resolved.payload", "does not belong to a retry"))
+        }
+        (Ok(disk::Resolution::Unspecified) | Err(_), _) => {
+            Err(malformed("guard_resolved.resolution", format!("has the unknown value {value}")))
+        }
+    }
+}
+
+fn zone_committed(zone: disk::ZoneCommitted) -> Result<ZoneCommitted, Malformed> {
+    Ok(ZoneCommitted {
+        output: payload_optional(zone.output.as_ref())?,
+        record: payload_required(zone.record.as_ref(), "zone_committed.record")?,
+        llm_calls: each(zone.llm_calls, llm_call)?,
+        duration_us: zone.duration_us,
+        cost: NanoDollars(zone.cost_nanos),
+        attempt: zone.attempt,
+        zone_key: zone.zone_key.into(),
+    })
+}
+
+fn zone_failed(zone: disk::ZoneFailed) -> Result<ZoneFailed, Malformed> {
+    Ok(ZoneFailed {
+        failure: payload_required(zone.failure.as_ref(), "zone_failed.failure")?,
+        is_final: zone.r#final,
+        usage: zone.usage.into_iter().map(usage).collect(),
+        retry_at: zone.retry_at_ms.map(TimeMs),
+        attempt: zone.attempt,
+        zone_key: zone.zone_key.into(),
+    })
+}
+
+fn token_created(token: disk::TokenCreated) -> Result<TokenCreated, Malformed> {
+    Ok(TokenCreated {
+        token: TokenId(exact(&token.token_id, "token_created.token_id")?),
+        role: role_from(token.role)?,
+        expires: token.expires_ms.map(TimeMs),
+        secret_hash: Digest(exact(&token.secret_hash, "token_created.secret_hash")?),
+        name: token.name.into(),
+        namespace: token.namespace.into(),
+    })
+}
+
+fn each<S, T>(stored: Vec<S>, convert: impl Fn(S) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
+    stored.into_iter().map(convert).collect()
+}
