@@ -1,0 +1,225 @@
+/**
+ * The demo: uncrashed runs, then one killed run for every place and target, then the account.
+ *
+ * A kill of an engine hits everything that runs on it, so every run has an engine to itself: there are a few of them
+ * side by side (lanes), and each lane takes the next run when it is done with the one before.
+ */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { settle, type Target } from "./account.js";
+import {
+  AGENT_MAIN,
+  type AgentLogs,
+  acknowledgements,
+  agentEnvironment,
+  logsOf,
+  type Statistic,
+  statistics,
+  WORKFLOW,
+} from "./agent.js";
+import { Book } from "./book.js";
+import { Engine } from "./engine.js";
+import { seconds } from "./figures.js";
+import type { Options } from "./options.js";
+import { boundary, type PlannedRun, plan, samplePlan } from "./plan.js";
+import type { Processes } from "./processes.js";
+import type { Measured } from "./result.js";
+import { perform, type RunOutcome } from "./run.js";
+import type { Screen } from "./screen.js";
+import { draw, type View } from "./table.js";
+import { Wire } from "./wire.js";
+import { mailsOf, World } from "./world.js";
+
+/** How long the first engine is left alone before its idle size is read, in ms. */
+const IDLE_MS = 2_000;
+
+/** Runs without kills: the first one's ledger is the plan, all of them give the steps' overhead. */
+const UNCRASHED_RUNS = 3;
+
+/** What the demo is given. */
+export interface Setting {
+  options: Options;
+  screen: Screen;
+  processes: Processes;
+  /** A folder of its own. */
+  folder: string;
+  /** The engine's program. */
+  program: string;
+  /** The repository that the agent audits. */
+  repository: string;
+  /** The environment every process starts from. */
+  environment: NodeJS.ProcessEnv;
+}
+
+interface Lane {
+  engine: Engine;
+  wire: Wire;
+}
+
+/** One demo. */
+export class Demo {
+  private readonly started = Date.now();
+  private readonly book = new Book();
+  private readonly outcomes: RunOutcome[] = [];
+  private readonly lanes: Lane[] = [];
+  private readonly now = new Map<string, string>();
+  private readonly targets = new Map<string, Target>();
+  private readonly logs: AgentLogs[] = [];
+  private readonly quietLogs: AgentLogs[] = [];
+  private planned = UNCRASHED_RUNS;
+  private idleMb = 0;
+
+  private constructor(
+    private readonly setting: Setting,
+    private readonly world: World,
+  ) {}
+
+  static async start(setting: Setting): Promise<Demo> {
+    const world = await World.start(setting.processes, join(setting.folder, "world"), setting.environment);
+    const demo = new Demo(setting, world);
+    await demo.addLane();
+    setting.screen.say("engine, model server and mail server run; measuring the idle engine");
+    await delay(IDLE_MS);
+    demo.idleMb = demo.lanes[0]?.engine.rss.sample() ?? 0;
+    return demo;
+  }
+
+  /** Performs all runs. */
+  async perform(): Promise<void> {
+    const { screen, options } = this.setting;
+    screen.live((width) => this.draw(width));
+    const first = this.lanes[0] as Lane;
+    for (let n = 1; n <= UNCRASHED_RUNS; n += 1) {
+      await this.one({ name: `uncrashed-${n}`, target: "none", place: undefined }, first);
+    }
+    const boundaries = (this.outcomes[0]?.events ?? []).map(boundary);
+    const runs = options.quick ? samplePlan(boundaries) : plan(boundaries);
+    this.planned += runs.length;
+    const lanes = Math.min(options.lanes, runs.length);
+    screen.say(
+      `an uncrashed run leaves ${boundaries.length} events; now ${runs.length} runs with kill -9, ` +
+        `on ${lanes} engines side by side so that each kill hits one run`,
+    );
+    while (this.lanes.length < lanes) await this.addLane();
+    const queue = runs.values();
+    await Promise.all(this.lanes.map((lane) => this.work(lane, queue)));
+  }
+
+  /** Counts everything, from the records of the servers and the agents. */
+  async measure(): Promise<Measured> {
+    const requests = await this.world.requests();
+    const acks = this.logs.flatMap(acknowledgements);
+    const mails = this.world.mails();
+    const sessions = [...this.targets.keys()];
+    const quiet = this.quietLogs.flatMap(statistics);
+    return {
+      runs: this.outcomes.length,
+      kills: this.outcomes.filter((one) => one.killed).length,
+      completed: this.outcomes.filter((one) => one.completed).length,
+      bill: settle(requests, acks, (session) => this.targets.get(session) ?? "none"),
+      mailsExpected: this.outcomes.length,
+      mailsDelivered: mails.length,
+      mailsWrong: sessions.filter((session) => mailsOf(mails, session) !== 1).length,
+      replayMs: this.logs.flatMap(statistics).flatMap((one) => (one.kind === "replay" ? [one.replayMs] : [])),
+      resumeMs: this.outcomes.flatMap((one) => (one.resumeMs === undefined ? [] : [one.resumeMs])),
+      stepOverheadMs: quiet.flatMap(overheadMs),
+      engineRssMbIdle: this.idleMb,
+      engineRssMbMax: Math.max(...this.lanes.map(({ engine }) => engine.rss.max)),
+    };
+  }
+
+  /** The table as it is now. */
+  draw(width: number): string[] {
+    return draw(this.view(), width);
+  }
+
+  async stop(): Promise<void> {
+    for (const { wire } of this.lanes) wire.close();
+    await Promise.all(this.lanes.map(({ engine }) => engine.stop()));
+  }
+
+  private async addLane(): Promise<void> {
+    const { processes, program, folder, environment } = this.setting;
+    const engine = await Engine.start(processes, program, join(folder, `engine-${this.lanes.length + 1}`), environment);
+    this.lanes.push({ engine, wire: new Wire(engine.connection) });
+  }
+
+  private async work(lane: Lane, queue: Iterator<PlannedRun>): Promise<void> {
+    for (let next = queue.next(); next.done !== true; next = queue.next()) await this.one(next.value, lane);
+  }
+
+  private async one(run: PlannedRun, lane: Lane): Promise<void> {
+    const { screen, folder, processes, environment, repository } = this.setting;
+    const runFolder = join(folder, "runs", run.name);
+    mkdirSync(runFolder, { recursive: true });
+    this.now.set(run.name, inWords(run));
+    const outcome = await perform(run, {
+      engine: lane.engine,
+      wire: lane.wire,
+      workflow: WORKFLOW,
+      folder: runFolder,
+      startAgent: (workFolder, start) => {
+        const logs = logsOf(runFolder, start);
+        this.logs.push(logs);
+        if (run.target === "none") this.quietLogs.push(logs);
+        const settings = {
+          connection: lane.engine.connection,
+          key: run.name,
+          modelUrl: this.world.modelUrl,
+          smtpUrl: this.world.smtpUrl,
+          mailQueryUrl: this.world.mailQueryUrl,
+          repository,
+          logs,
+        };
+        return processes.launch({
+          command: process.execPath,
+          args: ["--enable-source-maps", AGENT_MAIN, workFolder],
+          env: { ...environment, ...agentEnvironment(settings) },
+          cwd: workFolder,
+          logFile: join(runFolder, `agent-${start}.log`),
+        });
+      },
+      onSession: (sessionId) => {
+        this.targets.set(sessionId, run.target);
+        if (run.place?.kind === "guarded") void this.world.holdMailReply(sessionId);
+      },
+      onEvent: (event) => this.book.take(run.name, event),
+    });
+    this.now.delete(run.name);
+    this.outcomes.push(outcome);
+    screen.say(`${this.outcomes.length}/${this.planned}  ${inWords(run)}: ${became(outcome)}`);
+  }
+
+  private view(): View {
+    const completed = this.outcomes.filter((one) => one.completed).length;
+    return {
+      rows: this.book.rows,
+      totals: this.book.totals,
+      runs: { done: this.outcomes.length, planned: this.planned, completed },
+      kills: this.outcomes.filter((one) => one.killed).length,
+      elapsedMs: Date.now() - this.started,
+      engineRssMb: Math.max(0, ...this.lanes.map(({ engine }) => engine.rss.max)),
+      now: [...this.now.values()],
+    };
+  }
+}
+
+/** What a step cost beyond its own work; nothing for a replayed one. */
+function overheadMs(statistic: Statistic): number[] {
+  if (statistic.kind !== "step" || statistic.replayed) return [];
+  return [Math.max(0, statistic.totalMs - statistic.ownMs)];
+}
+
+function inWords(run: PlannedRun): string {
+  if (run.place === undefined) return run.name;
+  const what = run.target === "both" ? "agent and engine" : run.target;
+  return `kill ${what} ${run.place.kind === "boundary" ? "at" : ""} ${run.place.label}`.replace(/ {2,}/g, " ");
+}
+
+function became(outcome: RunOutcome): string {
+  if (!outcome.completed) return `FAILED: ${outcome.problem}`;
+  if (outcome.run.target === "none") return "completed";
+  if (!outcome.killed) return "completed before it could be killed";
+  return outcome.resumeMs === undefined ? "nothing was left to do" : `next step after ${seconds(outcome.resumeMs)}`;
+}

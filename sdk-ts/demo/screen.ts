@@ -1,0 +1,76 @@
+/**
+ * Shows the demo to a person: a table that is drawn over itself in a terminal, plain lines elsewhere.
+ *
+ * Owns: standard output. Invariant: with `--json` nothing but the last line is written to it.
+ */
+
+/** Where the demo writes. */
+export interface Output {
+  write(text: string): unknown;
+  isTTY?: boolean;
+  columns?: number;
+}
+
+/** How often a terminal is redrawn, in ms. */
+const REDRAW_MS = 200;
+
+/** Prints lines, and below them the table where it can be redrawn. */
+export class Screen {
+  private drawn = 0;
+  private timer: NodeJS.Timeout | undefined;
+  private draw: ((width: number) => string[]) | undefined;
+
+  /** @param quiet with it only {@link last} writes */
+  constructor(
+    private readonly output: Output,
+    private readonly quiet: boolean,
+  ) {}
+
+  /** Prints a line that stays. */
+  say(line: string): void {
+    if (this.quiet) return;
+    this.erase();
+    this.output.write(`demo: ${line}\n`);
+    this.redraw();
+  }
+
+  /** Keeps this table below the lines, where the output is a terminal. */
+  live(draw: (width: number) => string[]): void {
+    if (this.quiet || this.output.isTTY !== true) return;
+    this.draw = draw;
+    this.timer ??= setInterval(() => {
+      this.erase();
+      this.redraw();
+    }, REDRAW_MS).unref();
+  }
+
+  /** Stops redrawing and prints the table a last time, as lines that stay. */
+  settle(lines: readonly string[]): void {
+    clearInterval(this.timer);
+    this.erase();
+    this.draw = undefined;
+    if (this.quiet) return;
+    this.output.write(`\n${lines.join("\n")}\n\n`);
+  }
+
+  /** Prints the machine's line. */
+  last(line: string): void {
+    clearInterval(this.timer);
+    this.erase();
+    this.draw = undefined;
+    this.output.write(`${line}\n`);
+  }
+
+  private erase(): void {
+    if (this.drawn === 0) return;
+    this.output.write(`\u001b[${this.drawn}A\u001b[0J`);
+    this.drawn = 0;
+  }
+
+  private redraw(): void {
+    if (this.draw === undefined) return;
+    const lines = this.draw(Math.max(40, (this.output.columns ?? 100) - 1));
+    this.output.write(`${lines.join("\n")}\n`);
+    this.drawn = lines.length;
+  }
+}

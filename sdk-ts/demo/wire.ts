@@ -1,0 +1,74 @@
+/**
+ * The few calls of the engine that the demo makes itself: it watches sessions as any client could.
+ */
+import {
+  create,
+  type DescMessage,
+  type DescMethodStreaming,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import * as grpc from "@grpc/grpc-js";
+import { SessionService } from "#sdk/gen/cellaflow/v1/session_pb.js";
+
+/** What a client needs to reach an engine: the content of its connection file. */
+export interface Connection {
+  url: string;
+  token: string;
+  ca: string;
+  pid?: number;
+}
+
+/** A client of one engine; it survives the engine's restarts. */
+export class Wire {
+  private readonly client: grpc.Client;
+
+  constructor(connection: Connection) {
+    const authorise = grpc.credentials.createFromMetadataGenerator((_options, done) => {
+      const metadata = new grpc.Metadata();
+      metadata.set("authorization", `Bearer ${connection.token}`);
+      done(null, metadata);
+    });
+    const tls = grpc.credentials.createSsl(Buffer.from(connection.ca));
+    const credentials = grpc.credentials.combineChannelCredentials(tls, authorise);
+    this.client = new grpc.Client(new URL(connection.url).host, credentials, {
+      // The engine is killed often here: find it again quickly.
+      "grpc.initial_reconnect_backoff_ms": 50,
+      "grpc.min_reconnect_backoff_ms": 50,
+      "grpc.max_reconnect_backoff_ms": 200,
+      "grpc.max_receive_message_length": -1,
+    });
+  }
+
+  /** Streams a session's events; ends or throws when the engine goes away. */
+  subscribe(request: MessageInitShape<typeof SessionService.method.subscribeSession.input>, signal: AbortSignal) {
+    return this.stream(SessionService.method.subscribeSession, request, signal);
+  }
+
+  close(): void {
+    this.client.close();
+  }
+
+  private async *stream<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodStreaming<I, O>,
+    request: MessageInitShape<I>,
+    signal: AbortSignal,
+  ): AsyncGenerator<MessageShape<O>> {
+    const call = this.client.makeServerStreamRequest(
+      `/${method.parent.typeName}/${method.name}`,
+      (message: MessageShape<I>) => Buffer.from(toBinary(method.input, message)),
+      (bytes: Buffer) => fromBinary(method.output, bytes),
+      create(method.input, request),
+    );
+    const cancel = (): void => call.cancel();
+    signal.addEventListener("abort", cancel);
+    try {
+      for await (const message of call) yield message as MessageShape<O>;
+    } finally {
+      signal.removeEventListener("abort", cancel);
+      call.cancel();
+    }
+  }
+}
