@@ -64,26 +64,18 @@ impl Counters {
     fn usage(&mut self, usage: &Usage) {
         self.llm_calls = self.llm_calls.saturating_add(1);
         self.input_tokens = self.input_tokens.saturating_add(usage.input_tokens);
-        self.cached_read_tokens = self
-            .cached_read_tokens
-            .saturating_add(usage.cached_read_tokens);
-        self.cache_write_tokens = self
-            .cache_write_tokens
-            .saturating_add(usage.cache_write_tokens);
+        self.cached_read_tokens = self.cached_read_tokens.saturating_add(usage.cached_read_tokens);
+        self.cache_write_tokens = self.cache_write_tokens.saturating_add(usage.cache_write_tokens);
         self.output_tokens = self.output_tokens.saturating_add(usage.output_tokens);
         self.spend(usage.cost.unwrap_or_default());
     }
 
     fn wasted(&mut self, usage: &Usage) {
         self.usage(usage);
-        self.wasted_tokens = [
-            usage.input_tokens,
-            usage.cached_read_tokens,
-            usage.cache_write_tokens,
-            usage.output_tokens,
-        ]
-        .into_iter()
-        .fold(self.wasted_tokens, u64::saturating_add);
+        self.wasted_tokens =
+            [usage.input_tokens, usage.cached_read_tokens, usage.cache_write_tokens, usage.output_tokens]
+                .into_iter()
+                .fold(self.wasted_tokens, u64::saturating_add);
         let cost = usage.cost.unwrap_or_default();
         self.wasted_cost = NanoDollars(self.wasted_cost.0.saturating_add(cost.0));
     }

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use super::event::{
-    After, GuardIntent, GuardPolicy, LeaseGranted, PauseReason, PayloadRef, ReleaseReason,
-    Resolution, StepCompleted, StepFailed, TokenCreated, UnknownReason, ZoneCommitted, ZoneFailed,
+    After, GuardIntent, GuardPolicy, LeaseGranted, PauseReason, PayloadRef, ReleaseReason, Resolution,
+    StepCompleted, StepFailed, TokenCreated, UnknownReason, ZoneCommitted, ZoneFailed,
 };
 use super::ids::{
-    DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, Namespace, Seq, SessionId,
-    StepKey, TimeMs, TokenId,
+    DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, Namespace, Seq, SessionId, StepKey, TimeMs,
+    TokenId,
 };
 
 /// A request to change one session.
@@ -220,11 +220,7 @@ pub enum Reply {
     /// `epoch` is `None` when no lease was taken (none asked for, or the session has ended, waits or is paused).
     Bound { created: bool, epoch: Option<Epoch> },
     /// An event was appended, or had been before. `time` is its ledger time; a duplicate's is the session's present one.
-    Appended {
-        seq: Seq,
-        time: TimeMs,
-        duplicate: bool,
-    },
+    Appended { seq: Seq, time: TimeMs, duplicate: bool },
     /// A guarded step already has this outcome; what was sent became no event.
     Recorded { seq: Seq },
     /// Carried out without an event. Of `Evidence`: the zone's entry, under which the bytes are kept.

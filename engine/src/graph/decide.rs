@@ -70,30 +70,18 @@ pub fn decide(view: &impl View, command: &Command, now: TimeMs) -> Result<Decisi
     match command {
         Command::Start(start) => start::start(view, start, now),
         Command::Acquire(acquire) => lease::acquire(view, acquire, now),
-        Command::Release {
-            session,
-            epoch,
-            reason,
-        } => lease::release(&*found(view, *session)?, *epoch, *reason, now),
+        Command::Release { session, epoch, reason } => {
+            lease::release(&*found(view, *session)?, *epoch, *reason, now)
+        }
         Command::Append(sent) => append(view, sent, now),
         Command::Evidence(evidence) => keep(view, evidence),
-        Command::IntentDue {
-            session,
-            step_key,
-            attempt,
-        } => guard::due(&*found(view, *session)?, step_key, *attempt, now),
+        Command::IntentDue { session, step_key, attempt } => {
+            guard::due(&*found(view, *session)?, step_key, *attempt, now)
+        }
         Command::Resolve(resolve) => guard::resolve(&*found(view, resolve.session)?, resolve, now),
-        Command::Resume {
-            session,
-            by,
-            dedupe,
-        } => end::resume(&*found(view, *session)?, by, *dedupe, now),
-        Command::CreateToken { session, token } => {
-            token::create(&*found(view, *session)?, token, now)
-        }
-        Command::RevokeToken { session, token } => {
-            token::revoke(&*found(view, *session)?, *token, now)
-        }
+        Command::Resume { session, by, dedupe } => end::resume(&*found(view, *session)?, by, *dedupe, now),
+        Command::CreateToken { session, token } => token::create(&*found(view, *session)?, token, now),
+        Command::RevokeToken { session, token } => token::revoke(&*found(view, *session)?, *token, now),
     }
 }
 
@@ -109,17 +97,9 @@ pub(super) struct Run<'a> {
 fn append(view: &impl View, append: &Append, now: TimeMs) -> Result<Decision, Rejection> {
     let head = found(view, append.session)?;
     check_keys(append)?;
-    let row = append
-        .op
-        .row_key()
-        .and_then(|key| view.step(append.session, key));
+    let row = append.op.row_key().and_then(|key| view.step(append.session, key));
     admit(&head, append, row.as_ref())?;
-    let run = Run {
-        head: &head,
-        append,
-        row,
-        now,
-    };
+    let run = Run { head: &head, append, row, now };
     if let Some(seq) = run.recorded_by_this_run() {
         return Ok(run.duplicate(seq));
     }
@@ -129,42 +109,26 @@ fn append(view: &impl View, append: &Append, now: TimeMs) -> Result<Decision, Re
     match &append.op {
         Op::StepCompleted(done) => step::completed(&run, done),
         Op::StepFailed(failed) => step::failed(&run, failed),
-        Op::GuardIntent { intent, guard } => {
-            guard::intent(&run, intent, guard, view.guard(&guard.digest))
+        Op::GuardIntent { intent, guard } => guard::intent(&run, intent, guard, view.guard(&guard.digest)),
+        Op::GuardUnknown { step_key, attempt, reason, failure } => {
+            guard::unknown(&run, step_key, *attempt, *reason, failure.clone())
         }
-        Op::GuardUnknown {
-            step_key,
-            attempt,
-            reason,
-            failure,
-        } => guard::unknown(&run, step_key, *attempt, *reason, failure.clone()),
-        Op::GuardFinding {
-            step_key,
-            attempt,
-            finding,
-            by,
-        } => guard::finding(&run, step_key, *attempt, finding, by),
-        Op::ZoneEntered {
-            zone_key,
-            name,
-            attempt,
-            input_digest,
-        } => zone::entered(&run, zone_key, name, *attempt, *input_digest),
+        Op::GuardFinding { step_key, attempt, finding, by } => {
+            guard::finding(&run, step_key, *attempt, finding, by)
+        }
+        Op::ZoneEntered { zone_key, name, attempt, input_digest } => {
+            zone::entered(&run, zone_key, name, *attempt, *input_digest)
+        }
         Op::ZoneCommitted(done) => zone::committed(&run, done),
         Op::ZoneFailed(failed) => zone::failed(&run, failed),
-        Op::ZoneAborted {
-            zone_key,
-            attempt,
-            evidence_bytes,
-            wasted_tokens,
-        } => zone::aborted(&run, zone_key, *attempt, *evidence_bytes, *wasted_tokens),
+        Op::ZoneAborted { zone_key, attempt, evidence_bytes, wasted_tokens } => {
+            zone::aborted(&run, zone_key, *attempt, *evidence_bytes, *wasted_tokens)
+        }
         Op::Complete { output } => end::complete(&run, output),
         Op::Fail { failure } => end::fail(&run, failure),
-        Op::Pause {
-            reason,
-            step_key,
-            details,
-        } => end::pause(&run, *reason, step_key.as_ref(), details.as_ref()),
+        Op::Pause { reason, step_key, details } => {
+            end::pause(&run, *reason, step_key.as_ref(), details.as_ref())
+        }
     }
 }
 
@@ -172,9 +136,7 @@ fn append(view: &impl View, append: &Append, now: TimeMs) -> Result<Decision, Re
 /// epoch re-sends is looked at as a duplicate.
 fn admit(head: &Head, append: &Append, row: Option<&StepRow>) -> Result<(), Rejection> {
     if head.system {
-        return Err(invalid(
-            "a system session takes no appends; name a session of a workflow",
-        ));
+        return Err(invalid("a system session takes no appends; name a session of a workflow"));
     }
     if head.status.is_terminal() {
         let same_run = append.epoch == head.epoch;
@@ -211,23 +173,15 @@ impl Run<'_> {
         if row.epoch != self.append.epoch || row.epoch == Epoch(0) {
             return None;
         }
-        let same = row.attempt == claim.attempt
-            && row.state == claim.state
-            && row.outcome_digest == claim.digest;
+        let same =
+            row.attempt == claim.attempt && row.state == claim.state && row.outcome_digest == claim.digest;
         let superseded = claim.state == StepState::Retryable && row.attempt > claim.attempt;
         (same || superseded).then_some(row.seq)
     }
 
     /// The answer to what was recorded before.
     pub fn duplicate(&self, seq: Seq) -> Decision {
-        nothing(
-            self.head.session,
-            Reply::Appended {
-                seq,
-                time: self.head.time,
-                duplicate: true,
-            },
-        )
+        nothing(self.head.session, Reply::Appended { seq, time: self.head.time, duplicate: true })
     }
 
     /// The answer to an outcome that came after another one.
@@ -245,9 +199,7 @@ impl Run<'_> {
         match &self.head.status {
             Status::Paused { reason, .. } => Err(Rejection::new(
                 Code::SessionPaused,
-                format!(
-                    "the session is paused ({reason:?}); finish what has begun, then release the lease"
-                ),
+                format!("the session is paused ({reason:?}); finish what has begun, then release the lease"),
             )),
             Status::Pending
             | Status::Running
@@ -259,17 +211,11 @@ impl Run<'_> {
     }
 
     /// Checks that `attempt` is the next one of an unguarded step or a zone (P2).
-    pub fn next_attempt(
-        &self,
-        key: &str,
-        attempt: u32,
-        input: Option<Digest>,
-    ) -> Result<(), Rejection> {
+    pub fn next_attempt(&self, key: &str, attempt: u32, input: Option<Digest>) -> Result<(), Rejection> {
         let next = match &self.row {
             None => 1,
             Some(row) if row.state == StepState::Retryable => {
-                let differs =
-                    row.input_digest.is_some() && input.is_some() && row.input_digest != input;
+                let differs = row.input_digest.is_some() && input.is_some() && row.input_digest != input;
                 if differs {
                     return Err(conflict(format!(
                         "step {key} was attempted with another input; workflow code must ask for the same again"
@@ -318,31 +264,19 @@ impl Op {
 
     /// `None`: a re-sent one is not told by its row (intents and unknowns by the head, in `guard`).
     fn claim(&self) -> Option<Claim> {
-        let claim = |attempt, state, digest| {
-            Some(Claim {
-                attempt,
-                state,
-                digest,
-            })
-        };
+        let claim = |attempt, state, digest| Some(Claim { attempt, state, digest });
         let attempt_state = |is_final| match is_final {
             true => StepState::Failed,
             false => StepState::Retryable,
         };
         match self {
-            Op::StepCompleted(step) => {
-                claim(step.attempt, StepState::Completed, Some(step.output.digest))
-            }
+            Op::StepCompleted(step) => claim(step.attempt, StepState::Completed, Some(step.output.digest)),
             Op::StepFailed(step) => {
                 let digest = Some(step.failure.digest);
                 claim(step.attempt, attempt_state(step.is_final), digest)
             }
-            Op::GuardFinding {
-                attempt, finding, ..
-            } => match finding {
-                Finding::Applied(output) => {
-                    claim(*attempt, StepState::Completed, Some(output.digest))
-                }
+            Op::GuardFinding { attempt, finding, .. } => match finding {
+                Finding::Applied(output) => claim(*attempt, StepState::Completed, Some(output.digest)),
                 Finding::NotApplied(payload) => {
                     let digest = payload.as_ref().map(|payload| payload.digest);
                     claim(*attempt, StepState::Retryable, digest)
@@ -350,9 +284,7 @@ impl Op {
                 Finding::Unknown => None,
             },
             Op::ZoneEntered { attempt, .. } => claim(*attempt, StepState::Open, None),
-            Op::ZoneCommitted(zone) => {
-                claim(zone.attempt, StepState::Completed, Some(zone.record.digest))
-            }
+            Op::ZoneCommitted(zone) => claim(zone.attempt, StepState::Completed, Some(zone.record.digest)),
             Op::ZoneFailed(zone) => {
                 let digest = Some(zone.failure.digest);
                 claim(zone.attempt, attempt_state(zone.is_final), digest)
@@ -404,15 +336,11 @@ impl Command {
     /// What the command looks up, to be fetched before it is queued.
     #[must_use]
     pub fn lookups(&self) -> Lookups<'_> {
-        let of = |session| Lookups {
-            session: Some(session),
-            ..Lookups::default()
-        };
+        let of = |session| Lookups { session: Some(session), ..Lookups::default() };
         match self {
-            Self::Start(start) => Lookups {
-                session_key: start.key.as_ref().map(|key| key.digest),
-                ..of(start.session)
-            },
+            Self::Start(start) => {
+                Lookups { session_key: start.key.as_ref().map(|key| key.digest), ..of(start.session) }
+            }
             Self::Append(append) => Lookups {
                 step: append.op.row_key(),
                 guard: match &append.op {
@@ -445,12 +373,7 @@ impl Command {
 
 /// A decision without events.
 pub(super) fn nothing(session: SessionId, reply: Reply) -> Decision {
-    Decision {
-        session,
-        events: Vec::new(),
-        reply,
-        evidence: None,
-    }
+    Decision { session, events: Vec::new(), reply, evidence: None }
 }
 
 pub(super) fn found(view: &impl View, session: SessionId) -> Result<Arc<Head>, Rejection> {
@@ -479,9 +402,7 @@ pub(super) fn check_length(what: &str, text: &str, bytes_max: usize) -> Result<(
     }
     if text.len() > bytes_max {
         let bytes = text.len();
-        return Err(invalid(format!(
-            "the {what} has {bytes} bytes; use at most {bytes_max}"
-        )));
+        return Err(invalid(format!("the {what} has {bytes} bytes; use at most {bytes_max}")));
     }
     Ok(())
 }

@@ -17,22 +17,12 @@ pub(super) struct Draft {
 impl Draft {
     /// Continues a session.
     pub fn after(head: &Head, now: TimeMs) -> Self {
-        Self {
-            session: head.session,
-            seq: head.seq,
-            time: ledger_time(head, now),
-            events: Vec::new(),
-        }
+        Self { session: head.session, seq: head.seq, time: ledger_time(head, now), events: Vec::new() }
     }
 
     /// Begins a session.
     pub fn first(session: SessionId, now: TimeMs) -> Self {
-        Self {
-            session,
-            seq: Seq(0),
-            time: now,
-            events: Vec::new(),
-        }
+        Self { session, seq: Seq(0), time: now, events: Vec::new() }
     }
 
     /// Adds an event and returns its seq.
@@ -56,31 +46,20 @@ impl Draft {
         if let Some(event) = self.events.last_mut() {
             event.after = append.after;
             event.state_delta.clone_from(&append.state_delta);
-            event
-                .conversation_delta
-                .clone_from(&append.conversation_delta);
+            event.conversation_delta.clone_from(&append.conversation_delta);
         }
         seq
     }
 
     /// Answers that the event at `seq` was appended.
     pub fn appended(self, seq: Seq) -> Decision {
-        let reply = Reply::Appended {
-            seq,
-            time: self.time,
-            duplicate: false,
-        };
+        let reply = Reply::Appended { seq, time: self.time, duplicate: false };
         self.answer(reply)
     }
 
     /// Answers with `reply`.
     pub fn answer(self, reply: Reply) -> Decision {
-        Decision {
-            session: self.session,
-            events: self.events,
-            reply,
-            evidence: None,
-        }
+        Decision { session: self.session, events: self.events, reply, evidence: None }
     }
 }
 

@@ -43,10 +43,7 @@ fn end(run: &Run<'_>, body: Body) -> Result<Decision, Rejection> {
 }
 
 fn check_settled(head: &Head, now: TimeMs) -> Result<(), Rejection> {
-    let mut open = head
-        .intents
-        .iter()
-        .filter(|intent| intent.state != IntentState::MayRetry);
+    let mut open = head.intents.iter().filter(|intent| intent.state != IntentState::MayRetry);
     let Some(first) = open.next() else {
         return Ok(());
     };
@@ -70,11 +67,7 @@ pub(super) fn pause(
         return Ok(run.duplicate(run.head.seq)); // E3
     }
     let mut draft = run.draft();
-    let body = Body::SessionPaused {
-        reason,
-        step_key: step_key.cloned(),
-        details: details.cloned(),
-    };
+    let body = Body::SessionPaused { reason, step_key: step_key.cloned(), details: details.cloned() };
     let seq = draft.push_append(run.append, body);
     Ok(draft.appended(seq))
 }
@@ -119,19 +112,12 @@ pub(super) fn seen(head: &Head, dedupe: Option<DedupeId>) -> Option<Seq> {
 
 /// The answer to what was carried out before.
 pub(super) fn seen_before(head: &Head, seq: Seq) -> Decision {
-    let reply = Reply::Appended {
-        seq,
-        time: head.time,
-        duplicate: true,
-    };
+    let reply = Reply::Appended { seq, time: head.time, duplicate: true };
     nothing(head.session, reply)
 }
 
 /// E1.
 pub(super) fn over(head: &Head) -> Rejection {
-    let message = format!(
-        "session {} has ended ({:?}); read its result instead",
-        head.session, head.status
-    );
+    let message = format!("session {} has ended ({:?}); read its result instead", head.session, head.status);
     Rejection::new(Code::SessionEnded, message)
 }

@@ -8,8 +8,8 @@
 //! V5. Limits are not checked here: a ledger written under larger ones stays readable.
 
 use super::event::{
-    Author, Body, Event, GuardIntent, GuardResolved, LeaseGranted, Resolution, SessionStarted,
-    StepCompleted, StepFailed, UnknownReason,
+    Author, Body, Event, GuardIntent, GuardResolved, LeaseGranted, Resolution, SessionStarted, StepCompleted,
+    StepFailed, UnknownReason,
 };
 use super::ids::{Epoch, Hash, Seq, SessionId, StepKey};
 use super::session::{Counters, DEDUPE_IDS_MAX, Head, IntentState, OpenIntent, OpenZone, Status};
@@ -35,10 +35,7 @@ pub struct Corrupt {
 pub fn evolve(head: Option<&Head>, event: &Event, hash: Hash) -> Result<Head, Corrupt> {
     let (session, folded) = match (head, &event.body) {
         (None, Body::SessionStarted(started)) => (started.session, start(started, event)),
-        (None, _) => (
-            SessionId::default(),
-            Err("the first event does not start a session".to_owned()),
-        ),
+        (None, _) => (SessionId::default(), Err("the first event does not start a session".to_owned())),
         (Some(head), _) => (head.session, follow(head, event)),
     };
     match folded {
@@ -48,18 +45,12 @@ pub fn evolve(head: Option<&Head>, event: &Event, hash: Hash) -> Result<Head, Co
             after.hash = hash;
             Ok(after)
         }
-        Err(problem) => Err(Corrupt {
-            session,
-            seq: event.seq,
-            problem,
-        }),
+        Err(problem) => Err(Corrupt { session, seq: event.seq, problem }),
     }
 }
 
 fn start(started: &SessionStarted, event: &Event) -> Result<Head, String> {
-    ensure(event.seq == Seq(1), || {
-        format!("the session starts at seq {}", event.seq)
-    })?;
+    ensure(event.seq == Seq(1), || format!("the session starts at seq {}", event.seq))?;
     let mut head = Head {
         session: started.session,
         namespace: started.namespace.clone(),
@@ -86,15 +77,9 @@ fn start(started: &SessionStarted, event: &Event) -> Result<Head, String> {
 }
 
 fn follow(before: &Head, event: &Event) -> Result<Head, String> {
-    ensure(event.seq == before.seq.next(), || {
-        format!("it follows seq {}", before.seq)
-    })?;
-    ensure(event.time >= before.time, || {
-        format!("time {:?} is before {:?}", event.time, before.time)
-    })?;
-    ensure(!before.status.is_terminal(), || {
-        "the session has ended".to_owned()
-    })?;
+    ensure(event.seq == before.seq.next(), || format!("it follows seq {}", before.seq))?;
+    ensure(event.time >= before.time, || format!("time {:?} is before {:?}", event.time, before.time))?;
+    ensure(!before.status.is_terminal(), || "the session has ended".to_owned())?;
     let mut head = before.clone();
     remember(&mut head, event)?;
     apply(&mut head, event)?;
@@ -110,11 +95,7 @@ fn remember(head: &mut Head, event: &Event) -> Result<(), String> {
                 "a worker of epoch {} appended while the epoch is {} and the lease is {}",
                 epoch.0,
                 head.epoch.0,
-                if head.holder.is_some() {
-                    "held"
-                } else {
-                    "free"
-                },
+                if head.holder.is_some() { "held" } else { "free" },
             )
         }),
         Author::Client(Some(id)) | Author::Operator(Some(id)) => {
@@ -135,16 +116,11 @@ fn apply(head: &mut Head, event: &Event) -> Result<(), String> {
         Body::SessionStarted(_) => Err("the session has started already".to_owned()),
         Body::LeaseGranted(grant) => granted(head, grant),
         Body::LeaseReleased { epoch, reason: _ } => released(head, *epoch),
-        Body::SessionPaused {
-            reason, step_key, ..
-        } => {
+        Body::SessionPaused { reason, step_key, .. } => {
             ensure(!matches!(head.status, Status::Paused { .. }), || {
                 "the session is paused already".to_owned()
             })?;
-            head.status = Status::Paused {
-                reason: *reason,
-                step_key: step_key.clone(),
-            };
+            head.status = Status::Paused { reason: *reason, step_key: step_key.clone() };
             Ok(())
         }
         Body::SessionResumed { by: _ } => resumed(head),
@@ -154,16 +130,11 @@ fn apply(head: &mut Head, event: &Event) -> Result<(), String> {
         Body::StepCompleted(step) => step_completed(head, step),
         Body::StepFailed(step) => step_failed(head, step),
         Body::GuardIntent(intent) => intended(head, intent, event),
-        Body::GuardUnknown {
-            step_key,
-            attempt,
-            reason,
-            failure: _,
-        } => unknown(head, step_key, *attempt, *reason),
+        Body::GuardUnknown { step_key, attempt, reason, failure: _ } => {
+            unknown(head, step_key, *attempt, *reason)
+        }
         Body::GuardResolved(resolved) => settled(head, resolved),
-        Body::ZoneEntered {
-            zone_key, attempt, ..
-        } => entered(head, zone_key, *attempt, event.seq),
+        Body::ZoneEntered { zone_key, attempt, .. } => entered(head, zone_key, *attempt, event.seq),
         Body::ZoneCommitted(zone) => left(head, &zone.zone_key, zone.attempt),
         Body::ZoneFailed(zone) => left(head, &zone.zone_key, zone.attempt),
         Body::ZoneRolledBack(zone) => left(head, &zone.zone_key, zone.attempt),
@@ -177,12 +148,8 @@ fn granted(head: &mut Head, grant: &LeaseGranted) -> Result<(), String> {
     ensure(grant.epoch.0 == head.epoch.0 + 1, || {
         format!("epoch {} follows epoch {}", grant.epoch.0, head.epoch.0)
     })?;
-    ensure(grant.takeover == head.holder.is_some(), || {
-        "takeover and holder disagree".to_owned()
-    })?;
-    ensure(head.status.is_runnable(), || {
-        "a lease is granted on a session that cannot run".to_owned()
-    })?;
+    ensure(grant.takeover == head.holder.is_some(), || "takeover and holder disagree".to_owned())?;
+    ensure(head.status.is_runnable(), || "a lease is granted on a session that cannot run".to_owned())?;
     head.epoch = grant.epoch;
     head.holder = Some(grant.instance);
     head.status = Status::Running;
@@ -193,35 +160,22 @@ fn released(head: &mut Head, epoch: Epoch) -> Result<(), String> {
     ensure(epoch == head.epoch && head.holder.is_some(), || {
         format!("the lease of epoch {} is not held", epoch.0)
     })?;
-    ensure(head.zones.is_empty(), || {
-        "the lease is released with a zone open".to_owned()
-    })?;
+    ensure(head.zones.is_empty(), || "the lease is released with a zone open".to_owned())?;
     head.holder = None;
     Ok(())
 }
 
 fn resumed(head: &mut Head) -> Result<(), String> {
-    ensure(matches!(head.status, Status::Paused { .. }), || {
-        "the session is not paused".to_owned()
-    })?;
-    head.status = if head.epoch == Epoch(0) {
-        Status::Pending
-    } else {
-        Status::Running
-    };
+    ensure(matches!(head.status, Status::Paused { .. }), || "the session is not paused".to_owned())?;
+    head.status = if head.epoch == Epoch(0) { Status::Pending } else { Status::Running };
     Ok(())
 }
 
 fn ended(head: &mut Head, status: Status) -> Result<(), String> {
-    ensure(head.zones.is_empty(), || {
-        "the session ends with a zone open".to_owned()
+    ensure(head.zones.is_empty(), || "the session ends with a zone open".to_owned())?;
+    ensure(head.intents.iter().all(|intent| intent.state == IntentState::MayRetry), || {
+        "the session ends with an effect whose outcome is unknown".to_owned()
     })?;
-    ensure(
-        head.intents
-            .iter()
-            .all(|intent| intent.state == IntentState::MayRetry),
-        || "the session ends with an effect whose outcome is unknown".to_owned(),
-    )?;
     head.intents.clear();
     head.holder = None;
     head.status = status;
@@ -233,9 +187,7 @@ fn step_completed(head: &mut Head, step: &StepCompleted) -> Result<(), String> {
         return unguarded(head, &step.step_key);
     }
     let intent = open_intent(head, &step.step_key, step.attempt)?;
-    ensure(intent.state != IntentState::MayRetry, || {
-        not_in_flight(&step.step_key)
-    })?;
+    ensure(intent.state != IntentState::MayRetry, || not_in_flight(&step.step_key))?;
     close(head, &step.step_key);
     Ok(())
 }
@@ -245,26 +197,16 @@ fn step_failed(head: &mut Head, step: &StepFailed) -> Result<(), String> {
         return unguarded(head, &step.step_key);
     }
     let intent = open_intent(head, &step.step_key, step.attempt)?;
-    ensure(
-        step.is_final && intent.state == IntentState::MayRetry,
-        || {
-            format!(
-                "guarded step {} fails while its outcome is unknown",
-                step.step_key
-            )
-        },
-    )?;
+    ensure(step.is_final && intent.state == IntentState::MayRetry, || {
+        format!("guarded step {} fails while its outcome is unknown", step.step_key)
+    })?;
     close(head, &step.step_key);
     Ok(())
 }
 
 fn unguarded(head: &Head, key: &str) -> Result<(), String> {
-    ensure(head.intent(key).is_none(), || {
-        format!("step {key} has an intent and commits without it")
-    })?;
-    ensure(head.zone(key).is_none(), || {
-        format!("step {key} is an open zone")
-    })
+    ensure(head.intent(key).is_none(), || format!("step {key} has an intent and commits without it"))?;
+    ensure(head.zone(key).is_none(), || format!("step {key} is an open zone"))
 }
 
 fn intended(head: &mut Head, intent: &GuardIntent, event: &Event) -> Result<(), String> {
@@ -272,17 +214,11 @@ fn intended(head: &mut Head, intent: &GuardIntent, event: &Event) -> Result<(), 
         None => 0,
         Some(open) if open.state == IntentState::MayRetry => open.attempt,
         Some(_) => {
-            return Err(format!(
-                "step {} is attempted again while its outcome is unknown",
-                intent.step_key
-            ));
+            return Err(format!("step {} is attempted again while its outcome is unknown", intent.step_key));
         }
     };
     ensure(last.checked_add(1) == Some(intent.attempt), || {
-        format!(
-            "attempt {} of step {} follows {last}",
-            intent.attempt, intent.step_key
-        )
+        format!("attempt {} of step {} follows {last}", intent.attempt, intent.step_key)
     })?;
     close(head, &intent.step_key);
     head.intents.push(OpenIntent {
@@ -296,12 +232,7 @@ fn intended(head: &mut Head, intent: &GuardIntent, event: &Event) -> Result<(), 
     Ok(())
 }
 
-fn unknown(
-    head: &mut Head,
-    key: &StepKey,
-    attempt: u32,
-    reason: UnknownReason,
-) -> Result<(), String> {
+fn unknown(head: &mut Head, key: &StepKey, attempt: u32, reason: UnknownReason) -> Result<(), String> {
     let intent = open_intent(head, key, attempt)?;
     let (from, to) = match reason {
         UnknownReason::Threw | UnknownReason::TimedOut | UnknownReason::Aborted => {
@@ -310,9 +241,7 @@ fn unknown(
         UnknownReason::NoOutcome => (IntentState::Open, IntentState::Due),
         UnknownReason::GraceOver => (IntentState::Unknown, IntentState::Due),
     };
-    ensure(intent.state == from, || {
-        format!("{reason:?} of step {key} follows state {:?}", intent.state)
-    })?;
+    ensure(intent.state == from, || format!("{reason:?} of step {key} follows state {:?}", intent.state))?;
     set_state(head, key, to);
     Ok(())
 }
@@ -331,26 +260,17 @@ fn settled(head: &mut Head, resolved: &GuardResolved) -> Result<(), String> {
 }
 
 fn entered(head: &mut Head, key: &StepKey, attempt: u32, seq: Seq) -> Result<(), String> {
-    ensure(head.zone(key).is_none(), || {
-        format!("zone {key} is open already")
-    })?;
-    ensure(head.intent(key).is_none(), || {
-        format!("zone {key} is a guarded step")
-    })?;
+    ensure(head.zone(key).is_none(), || format!("zone {key} is open already"))?;
+    ensure(head.intent(key).is_none(), || format!("zone {key} is a guarded step"))?;
     ensure(attempt > 0, || format!("zone {key} has attempt 0"))?;
-    head.zones.push(OpenZone {
-        zone_key: key.clone(),
-        attempt,
-        seq,
-    });
+    head.zones.push(OpenZone { zone_key: key.clone(), attempt, seq });
     Ok(())
 }
 
 fn left(head: &mut Head, key: &str, attempt: u32) -> Result<(), String> {
-    ensure(
-        head.zone(key).is_some_and(|zone| zone.attempt == attempt),
-        || format!("attempt {attempt} of zone {key} is not open"),
-    )?;
+    ensure(head.zone(key).is_some_and(|zone| zone.attempt == attempt), || {
+        format!("attempt {attempt} of zone {key} is not open")
+    })?;
     head.zones.retain(|zone| *zone.zone_key != *key);
     Ok(())
 }

@@ -21,8 +21,8 @@ use super::decide::{Decision, Run, conflict, invalid, nothing};
 use super::draft::{Draft, ledger_time};
 use super::end;
 use super::event::{
-    Author, Body, GuardIntent, GuardPolicy, GuardResolved, PauseReason, PayloadRef, Resolution,
-    StepFailed, UnknownReason,
+    Author, Body, GuardIntent, GuardPolicy, GuardResolved, PauseReason, PayloadRef, Resolution, StepFailed,
+    UnknownReason,
 };
 use super::ids::{StepKey, TimeMs};
 use super::session::{
@@ -79,9 +79,7 @@ fn sent_before<'a>(run: &Run<'a>, intent: &GuardIntent) -> Option<&'a OpenIntent
 /// Number of the attempt that may follow (G1).
 fn next_attempt(run: &Run<'_>, key: &str) -> Result<u32, Rejection> {
     match (run.head.intent(key), &run.row) {
-        (Some(open), _) if open.state == IntentState::MayRetry => {
-            Ok(open.attempt.saturating_add(1))
-        }
+        (Some(open), _) if open.state == IntentState::MayRetry => Ok(open.attempt.saturating_add(1)),
         (Some(open), _) => Err(unresolved(open, ledger_time(run.head, run.now))),
         (None, None) => Ok(1),
         (None, Some(row)) => Err(conflict(format!(
@@ -92,10 +90,7 @@ fn next_attempt(run: &Run<'_>, key: &str) -> Result<u32, Rejection> {
 }
 
 fn check_times(intent: &GuardIntent) -> Result<(), Rejection> {
-    if intent.attempt_ms == 0
-        || intent.attempt_ms > ATTEMPT_MS_MAX
-        || intent.grace_ms > ATTEMPT_MS_MAX
-    {
+    if intent.attempt_ms == 0 || intent.attempt_ms > ATTEMPT_MS_MAX || intent.grace_ms > ATTEMPT_MS_MAX {
         return Err(invalid(format!(
             "attempt_ms is {} and grace_ms is {}; use 1 to {ATTEMPT_MS_MAX} and 0 to {ATTEMPT_MS_MAX}",
             intent.attempt_ms, intent.grace_ms
@@ -129,9 +124,7 @@ pub(super) fn check_room(head: &Head, key: &str) -> Result<(), Rejection> {
     let (count, bytes) = intents
         .chain(zones)
         .filter(|open| *open != key)
-        .fold((0, key.len()), |(count, bytes), open| {
-            (count + 1, bytes + open.len())
-        });
+        .fold((0, key.len()), |(count, bytes), open| (count + 1, bytes + open.len()));
     if count >= OPEN_MAX || bytes > OPEN_KEY_BYTES_MAX {
         let message = format!(
             "{count} guarded steps and zones are open, their keys with this one have {bytes} bytes; at most {OPEN_MAX} and {OPEN_KEY_BYTES_MAX} may be: wait until one ends, or shorten the keys"
@@ -160,9 +153,7 @@ pub(super) fn may_complete(run: &Run<'_>, key: &str, attempt: u32) -> Result<(),
     if open.state == IntentState::MayRetry {
         return Err(Rejection::new(
             Code::GuardNotOpen,
-            format!(
-                "attempt {attempt} of {key} is over; send the intent of the next attempt first"
-            ),
+            format!("attempt {attempt} of {key} is over; send the intent of the next attempt first"),
         ));
     }
     Ok(())
@@ -193,9 +184,7 @@ pub(super) fn unknown(
     match reason {
         UnknownReason::Threw | UnknownReason::TimedOut | UnknownReason::Aborted => {}
         UnknownReason::NoOutcome | UnknownReason::GraceOver => {
-            return Err(invalid(
-                "only the engine says that a grace is over; name what happened to the call",
-            ));
+            return Err(invalid("only the engine says that a grace is over; name what happened to the call"));
         }
     }
     if let Some(row) = run.row.as_ref().filter(|row| has_outcome(row.state)) {
@@ -207,12 +196,7 @@ pub(super) fn unknown(
         return Ok(run.duplicate(open.seq));
     }
     let mut draft = run.draft();
-    let body = Body::GuardUnknown {
-        step_key: key.clone(),
-        attempt,
-        reason,
-        failure,
-    };
+    let body = Body::GuardUnknown { step_key: key.clone(), attempt, reason, failure };
     let seq = draft.push_append(run.append, body);
     Ok(draft.appended(seq))
 }
@@ -235,9 +219,7 @@ pub(super) fn finding(
     let resolution = match (&**by, finding) {
         ("tool", Finding::NotApplied(payload)) => Some(Resolution::NotApplied(payload.clone())),
         ("tool", Finding::Applied(_) | Finding::Unknown) => {
-            return Err(invalid(
-                "a tool commits what it did as an outcome, or reports it unknown",
-            ));
+            return Err(invalid("a tool commits what it did as an outcome, or reports it unknown"));
         }
         ("reconcile", finding) => {
             may_reconcile(run, open)?;
@@ -283,15 +265,8 @@ fn pause_run(run: &Run<'_>, key: &StepKey) -> Decision {
 }
 
 /// Attempt time and grace of an intent are over (G5).
-pub(super) fn due(
-    head: &Head,
-    key: &StepKey,
-    attempt: u32,
-    now: TimeMs,
-) -> Result<Decision, Rejection> {
-    let open = head
-        .intent(key)
-        .filter(|open| open.attempt == attempt && open.awaits_due());
+pub(super) fn due(head: &Head, key: &StepKey, attempt: u32, now: TimeMs) -> Result<Decision, Rejection> {
+    let open = head.intent(key).filter(|open| open.attempt == attempt && open.awaits_due());
     let Some(open) = open else {
         return Ok(nothing(head.session, Reply::Done { entry: None }));
     };
@@ -304,12 +279,7 @@ pub(super) fn due(
         IntentState::Open => UnknownReason::NoOutcome,
         IntentState::Unknown | IntentState::Due | IntentState::MayRetry => UnknownReason::GraceOver,
     };
-    let body = Body::GuardUnknown {
-        step_key: key.clone(),
-        attempt,
-        reason,
-        failure: None,
-    };
+    let body = Body::GuardUnknown { step_key: key.clone(), attempt, reason, failure: None };
     let seq = draft.push(Author::Driver, body);
     apply_policy(head, open, &mut draft);
     Ok(draft.appended(seq))
@@ -324,10 +294,7 @@ fn apply_policy(head: &Head, open: &OpenIntent, draft: &mut Draft) {
             }
         }
         GuardPolicy::Fail => {
-            draft.push(
-                Author::Driver,
-                resolved(open, Resolution::Failure(None), &by),
-            );
+            draft.push(Author::Driver, resolved(open, Resolution::Failure(None), &by));
         }
         GuardPolicy::Retry => {
             draft.push(Author::Driver, resolved(open, Resolution::Retry, &by));
@@ -368,16 +335,11 @@ pub(super) fn resolve(head: &Head, resolve: &Resolve, now: TimeMs) -> Result<Dec
 
 /// True if nothing unknown keeps the session paused once `key` is resolved.
 fn resumes(head: &Head, key: &str) -> bool {
-    let Status::Paused {
-        reason: PauseReason::EffectUnknown,
-        step_key,
-    } = &head.status
-    else {
+    let Status::Paused { reason: PauseReason::EffectUnknown, step_key } = &head.status else {
         return false;
     };
-    let paused_for = |open: &OpenIntent| {
-        step_key.as_ref() == Some(&open.step_key) && open.state != IntentState::MayRetry
-    };
+    let paused_for =
+        |open: &OpenIntent| step_key.as_ref() == Some(&open.step_key) && open.state != IntentState::MayRetry;
     let mut others = head.intents.iter().filter(|open| *open.step_key != *key);
     !others.any(|open| open.awaits_resolution() || paused_for(open))
 }
@@ -390,24 +352,16 @@ fn has_outcome(state: StepState) -> bool {
 }
 
 fn open_intent<'a>(head: &'a Head, key: &str, attempt: u32) -> Result<&'a OpenIntent, Rejection> {
-    head.intent(key)
-        .filter(|open| open.attempt == attempt)
-        .ok_or_else(|| not_open(key))
+    head.intent(key).filter(|open| open.attempt == attempt).ok_or_else(|| not_open(key))
 }
 
 /// The open intent of this attempt or of a later one: what is said of an earlier attempt is old news, not an error.
 fn latest_intent<'a>(head: &'a Head, key: &str, attempt: u32) -> Result<&'a OpenIntent, Rejection> {
-    head.intent(key)
-        .filter(|open| open.attempt >= attempt)
-        .ok_or_else(|| not_open(key))
+    head.intent(key).filter(|open| open.attempt >= attempt).ok_or_else(|| not_open(key))
 }
 
 fn effect_unknown(key: &StepKey) -> Body {
-    Body::SessionPaused {
-        reason: PauseReason::EffectUnknown,
-        step_key: Some(key.clone()),
-        details: None,
-    }
+    Body::SessionPaused { reason: PauseReason::EffectUnknown, step_key: Some(key.clone()), details: None }
 }
 
 fn resolved(open: &OpenIntent, resolution: Resolution, by: &Arc<str>) -> Body {
@@ -420,9 +374,8 @@ fn resolved(open: &OpenIntent, resolution: Resolution, by: &Arc<str>) -> Body {
 }
 
 fn not_open(key: &str) -> Rejection {
-    let message = format!(
-        "step {key} has no such attempt in flight; send its intent first, or read its events"
-    );
+    let message =
+        format!("step {key} has no such attempt in flight; send its intent first, or read its events");
     Rejection::new(Code::GuardNotOpen, message)
 }
 

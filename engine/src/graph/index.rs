@@ -63,15 +63,11 @@ impl Digests {
     #[must_use]
     pub fn of(command: &Command) -> Self {
         match command {
-            Command::Start(start) => Self {
-                session_key: start.key.as_ref().map(StartKey::digests),
-                guard: None,
-            },
+            Command::Start(start) => {
+                Self { session_key: start.key.as_ref().map(StartKey::digests), guard: None }
+            }
             Command::Append(append) => match &append.op {
-                Op::GuardIntent { guard, .. } => Self {
-                    session_key: None,
-                    guard: Some(guard.clone()),
-                },
+                Op::GuardIntent { guard, .. } => Self { session_key: None, guard: Some(guard.clone()) },
                 Op::StepCompleted(_)
                 | Op::StepFailed(_)
                 | Op::GuardUnknown { .. }
@@ -104,12 +100,7 @@ impl StartKey {
 
 /// Returns the rows that `event` changes; `before` and `after` are the heads around it, `digests` the command's.
 #[must_use]
-pub fn changes(
-    before: Option<&Head>,
-    event: &Event,
-    after: &Head,
-    digests: &Digests,
-) -> Vec<IndexChange> {
+pub fn changes(before: Option<&Head>, event: &Event, after: &Head, digests: &Digests) -> Vec<IndexChange> {
     let mut changes = Vec::new();
     body_changes(before, event, after, digests, &mut changes);
     match (before.is_some_and(Head::is_live), after.is_live()) {
@@ -151,11 +142,7 @@ fn body_changes(
                 changes.push(IndexChange::ListPut);
             }
             if let (Some(_), Some((digest, input_digest))) = (&started.key, digests.session_key) {
-                let row = KeyRow {
-                    session: started.session,
-                    generation: started.generation,
-                    input_digest,
-                };
+                let row = KeyRow { session: started.session, generation: started.generation, input_digest };
                 changes.push(IndexChange::Key { digest, row });
             }
         }
@@ -173,35 +160,17 @@ fn body_changes(
         Body::StepCompleted(done) => {
             let digest = Some(done.output.digest);
             let state = StepState::Completed;
-            step(
-                &done.step_key,
-                done.attempt,
-                state,
-                done.input_digest,
-                digest,
-            );
+            step(&done.step_key, done.attempt, state, done.input_digest, digest);
         }
         Body::StepFailed(failed) => {
             let digest = Some(failed.failure.digest);
             let state = retryable_or_failed(failed.is_final);
-            step(
-                &failed.step_key,
-                failed.attempt,
-                state,
-                failed.input_digest,
-                digest,
-            );
+            step(&failed.step_key, failed.attempt, state, failed.input_digest, digest);
         }
         Body::GuardIntent(intent) => {
             let digest = Some(intent.idempotency_key.digest);
             let input = Some(intent.input_digest);
-            step(
-                &intent.step_key,
-                intent.attempt,
-                StepState::Open,
-                input,
-                digest,
-            );
+            step(&intent.step_key, intent.attempt, StepState::Open, input, digest);
             if let Some(guard) = &digests.guard {
                 changes.push(IndexChange::Guard {
                     digest: guard.digest,
@@ -217,26 +186,14 @@ fn body_changes(
             let (state, digest) = resolution(resolved);
             step(&resolved.step_key, resolved.attempt, state, None, digest);
         }
-        Body::ZoneEntered {
-            zone_key,
-            attempt,
-            input_digest,
-            name: _,
-        } => step(zone_key, *attempt, StepState::Open, *input_digest, None),
+        Body::ZoneEntered { zone_key, attempt, input_digest, name: _ } => {
+            step(zone_key, *attempt, StepState::Open, *input_digest, None)
+        }
         Body::ZoneCommitted(zone) => {
             let digest = Some(zone.record.digest);
-            step(
-                &zone.zone_key,
-                zone.attempt,
-                StepState::Completed,
-                None,
-                digest,
-            );
+            step(&zone.zone_key, zone.attempt, StepState::Completed, None, digest);
             if let Some(open) = before.and_then(|head| head.zone(&zone.zone_key)) {
-                changes.push(IndexChange::EvidenceDelete {
-                    entry: open.seq,
-                    attempt: open.attempt,
-                });
+                changes.push(IndexChange::EvidenceDelete { entry: open.seq, attempt: open.attempt });
             }
         }
         Body::ZoneFailed(zone) => {
@@ -245,19 +202,12 @@ fn body_changes(
             step(&zone.zone_key, zone.attempt, state, None, digest);
         }
         Body::ZoneRolledBack(zone) => {
-            step(
-                &zone.zone_key,
-                zone.attempt,
-                StepState::Retryable,
-                None,
-                None,
-            );
+            step(&zone.zone_key, zone.attempt, StepState::Retryable, None, None);
         }
         Body::TokenCreated(created) => changes.push(token(created, event.time)),
-        Body::TokenRevoked { token } => changes.push(IndexChange::TokenRevoked {
-            token: *token,
-            at: event.time,
-        }),
+        Body::TokenRevoked { token } => {
+            changes.push(IndexChange::TokenRevoked { token: *token, at: event.time })
+        }
         // An unknown outcome is none: the row stays the intent's.
         Body::GuardUnknown { .. }
         | Body::LeaseGranted(_)
@@ -320,11 +270,6 @@ fn due_changes(before: Option<&Head>, after: &Head, changes: &mut Vec<IndexChang
 
 impl DueIntent {
     fn of(intent: &OpenIntent) -> Self {
-        Self {
-            due: intent.due,
-            seq: intent.seq,
-            step_key: intent.step_key.clone(),
-            attempt: intent.attempt,
-        }
+        Self { due: intent.due, seq: intent.seq, step_key: intent.step_key.clone(), attempt: intent.attempt }
     }
 }

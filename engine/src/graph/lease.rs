@@ -28,26 +28,16 @@ pub(super) struct Bind<'a> {
     pub version: Option<&'a str>,
 }
 
-pub(super) fn acquire(
-    view: &impl View,
-    acquire: &Acquire,
-    now: TimeMs,
-) -> Result<Decision, Rejection> {
+pub(super) fn acquire(view: &impl View, acquire: &Acquire, now: TimeMs) -> Result<Decision, Rejection> {
     let head = found(view, acquire.session)?;
-    let ask = Bind {
-        lease: &acquire.lease,
-        held: acquire.held,
-        version: acquire.version.as_deref(),
-    };
+    let ask = Bind { lease: &acquire.lease, held: acquire.held, version: acquire.version.as_deref() };
     bind(&head, &ask, now)
 }
 
 /// Binds an instance to an existing session.
 pub(super) fn bind(head: &Head, ask: &Bind<'_>, now: TimeMs) -> Result<Decision, Rejection> {
     if head.system {
-        return Err(invalid(
-            "a system session is run by nobody; name a session of a workflow",
-        ));
+        return Err(invalid("a system session is run by nobody; name a session of a workflow"));
     }
     if head.status.is_terminal() {
         return Ok(bound(head, None)); // L7
@@ -88,17 +78,11 @@ fn grant(head: &Head, lease: &LeaseRequest, now: TimeMs) -> Decision {
     };
     draft.push(Author::Driver, Body::LeaseGranted(granted));
     for open in &head.zones {
-        let total = lease
-            .evidence
-            .iter()
-            .find(|total| total.zone_key == open.zone_key);
+        let total = lease.evidence.iter().find(|total| total.zone_key == open.zone_key);
         let body = zone::rolled_back(open, RollbackReason::Takeover, total);
         draft.push(Author::Driver, body);
     }
-    draft.answer(Reply::Bound {
-        created: false,
-        epoch: Some(epoch),
-    })
+    draft.answer(Reply::Bound { created: false, epoch: Some(epoch) })
 }
 
 /// Gives a lease back.
@@ -160,11 +144,5 @@ fn check_version(head: &Head, version: Option<&str>) -> Result<(), Rejection> {
 }
 
 fn bound(head: &Head, epoch: Option<Epoch>) -> Decision {
-    nothing(
-        head.session,
-        Reply::Bound {
-            created: false,
-            epoch,
-        },
-    )
+    nothing(head.session, Reply::Bound { created: false, epoch })
 }

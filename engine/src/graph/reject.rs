@@ -7,20 +7,13 @@ use super::command::{Code, Rejection};
 impl Rejection {
     /// A refusal that stays one until the caller changes something.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            retry_after_ms: None,
-        }
+        Self { code, message: message.into(), retry_after_ms: None }
     }
 
     /// The same request may succeed after `ms` milliseconds.
     #[must_use]
     pub fn retry_after(self, ms: u64) -> Self {
-        Self {
-            retry_after_ms: Some(ms.max(1)),
-            ..self
-        }
+        Self { retry_after_ms: Some(ms.max(1)), ..self }
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::event::{GuardPolicy, PauseReason, Role};
 use super::ids::{
-    DedupeId, Digest, Epoch, Hash, InstanceId, LineageId, Namespace, NanoDollars, Seq, SessionId,
-    StepKey, TimeMs, TokenId,
+    DedupeId, Digest, Epoch, Hash, InstanceId, LineageId, Namespace, NanoDollars, Seq, SessionId, StepKey,
+    TimeMs, TokenId,
 };
 
 /// Largest encoded head in bytes.
@@ -104,9 +104,7 @@ impl Head {
     /// The open intent of a step.
     #[must_use]
     pub fn intent(&self, step_key: &str) -> Option<&OpenIntent> {
-        self.intents
-            .iter()
-            .find(|intent| *intent.step_key == *step_key)
+        self.intents.iter().find(|intent| *intent.step_key == *step_key)
     }
 
     /// The open zone of a key.

@@ -21,9 +21,7 @@ pub(super) fn start(view: &impl View, start: &Start, now: TimeMs) -> Result<Deci
     check_length("workflow name", &start.workflow, NAME_BYTES_MAX)?;
     check_length("workflow version", &start.version, NAME_BYTES_MAX)?;
     if start.system && start.lease.is_some() {
-        return Err(invalid(
-            "a system session is run by nobody; start it without a lease",
-        ));
+        return Err(invalid("a system session is run by nobody; start it without a lease"));
     }
     let known = start.key.as_ref().and_then(|key| {
         let row = view.session_key(&key.digest)?;
@@ -54,10 +52,7 @@ fn named(
         return Err(Rejection::new(Code::KeyConflict, message)); // K2
     }
     let Some(head) = view.head(row.session) else {
-        let message = format!(
-            "session {} of this key is not here; restore it first",
-            row.session
-        );
+        let message = format!("session {} of this key is not here; restore it first", row.session);
         return Err(Rejection::new(Code::SessionNotFound, message));
     };
     if start.if_ended_restart && head.status.is_terminal() {
@@ -68,17 +63,10 @@ fn named(
 
 fn bind(head: &Head, start: &Start, now: TimeMs) -> Result<Decision, Rejection> {
     let Some(lease) = &start.lease else {
-        let reply = Reply::Bound {
-            created: false,
-            epoch: None,
-        };
+        let reply = Reply::Bound { created: false, epoch: None };
         return Ok(nothing(head.session, reply)); // K1
     };
-    let ask = Bind {
-        lease,
-        held: None,
-        version: Some(&start.version),
-    };
+    let ask = Bind { lease, held: None, version: Some(&start.version) };
     lease::bind(head, &ask, now)
 }
 
@@ -108,10 +96,7 @@ fn create(start: &Start, generation: u32, now: TimeMs) -> Decision {
         draft.push(Author::Driver, Body::LeaseGranted(granted)); // K4
         Epoch(1)
     });
-    draft.answer(Reply::Bound {
-        created: true,
-        epoch,
-    })
+    draft.answer(Reply::Bound { created: true, epoch })
 }
 
 /// Generations count the sessions of a key from 1; without a key there is none.

@@ -15,9 +15,7 @@ use super::guard;
 /// A step completed.
 pub(super) fn completed(run: &Run<'_>, step: &StepCompleted) -> Result<Decision, Rejection> {
     if step.deduplicated_from.is_some() {
-        return Err(invalid(
-            "a run cannot say that an output was taken over; commit the output it has",
-        ));
+        return Err(invalid("a run cannot say that an output was taken over; commit the output it has"));
     }
     if step.guarded {
         if let Some(answer) = guard::settled_otherwise(run)? {
@@ -51,9 +49,7 @@ pub(super) fn failed(run: &Run<'_>, step: &StepFailed) -> Result<Decision, Rejec
 
 fn check_unguarded(run: &Run<'_>, key: &str) -> Result<(), Rejection> {
     if run.head.intent(key).is_some() {
-        return Err(conflict(format!(
-            "step {key} is guarded; commit its outcome as a guarded one"
-        )));
+        return Err(conflict(format!("step {key} is guarded; commit its outcome as a guarded one")));
     }
     Ok(())
 }

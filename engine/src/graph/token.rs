@@ -10,11 +10,7 @@ use super::ids::{TimeMs, TokenId};
 use super::session::{Head, NAME_BYTES_MAX};
 
 /// A token comes to be.
-pub(super) fn create(
-    head: &Head,
-    token: &TokenCreated,
-    now: TimeMs,
-) -> Result<Decision, Rejection> {
+pub(super) fn create(head: &Head, token: &TokenCreated, now: TimeMs) -> Result<Decision, Rejection> {
     check_length("token's name", &token.name, NAME_BYTES_MAX)?;
     check_length("token's namespace", &token.namespace, NAME_BYTES_MAX)?;
     append(head, Body::TokenCreated(token.clone()), now)
@@ -28,9 +24,7 @@ pub(super) fn revoke(head: &Head, token: TokenId, now: TimeMs) -> Result<Decisio
 
 fn append(head: &Head, body: Body, now: TimeMs) -> Result<Decision, Rejection> {
     if !head.system {
-        return Err(invalid(
-            "tokens are kept in a namespace's system session; name that one",
-        )); // T1
+        return Err(invalid("tokens are kept in a namespace's system session; name that one")); // T1
     }
     let mut draft = Draft::after(head, now);
     let seq = draft.push(Author::Operator(None), body);

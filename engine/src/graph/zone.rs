@@ -28,19 +28,12 @@ pub(super) fn entered(
 ) -> Result<Decision, Rejection> {
     run.next_attempt(key, attempt, input_digest)?; // Z1
     if run.head.intent(key).is_some() {
-        return Err(invalid(format!(
-            "{key} is a guarded step; enter the zone under its own key"
-        )));
+        return Err(invalid(format!("{key} is a guarded step; enter the zone under its own key")));
     }
     run.unless_paused()?; // Z5
     guard::check_room(run.head, key)?;
     let mut draft = run.draft();
-    let body = Body::ZoneEntered {
-        zone_key: key.clone(),
-        name: name.clone(),
-        attempt,
-        input_digest,
-    };
+    let body = Body::ZoneEntered { zone_key: key.clone(), name: name.clone(), attempt, input_digest };
     let seq = draft.push_append(run.append, body);
     Ok(draft.appended(seq))
 }
@@ -70,11 +63,7 @@ pub(super) fn aborted(
     wasted_tokens: u64,
 ) -> Result<Decision, Rejection> {
     let open = open_zone(run.head, key, attempt)?;
-    let total = EvidenceTotal {
-        zone_key: key.clone(),
-        bytes: evidence_bytes,
-        tokens: wasted_tokens,
-    };
+    let total = EvidenceTotal { zone_key: key.clone(), bytes: evidence_bytes, tokens: wasted_tokens };
     let mut draft = run.draft();
     let body = rolled_back(open, RollbackReason::Abort, Some(&total));
     let seq = draft.push_append(run.append, body);
@@ -84,15 +73,9 @@ pub(super) fn aborted(
 /// Says where a zone's evidence is kept (Z4).
 pub(super) fn evidence(head: &Head, evidence: &Evidence) -> Result<Decision, Rejection> {
     let open = open_zone(head, &evidence.zone_key, evidence.attempt)?;
-    let reply = Reply::Done {
-        entry: Some(open.seq),
-    };
+    let reply = Reply::Done { entry: Some(open.seq) };
     Ok(Decision {
-        evidence: Some(EvidencePlace {
-            entry: open.seq,
-            attempt: open.attempt,
-            offset: evidence.offset,
-        }),
+        evidence: Some(EvidencePlace { entry: open.seq, attempt: open.attempt, offset: evidence.offset }),
         ..nothing(head.session, reply)
     })
 }
@@ -105,11 +88,7 @@ pub(super) fn roll_back_all(head: &Head, author: Author, draft: &mut Draft) {
     }
 }
 
-pub(super) fn rolled_back(
-    open: &OpenZone,
-    reason: RollbackReason,
-    evidence: Option<&EvidenceTotal>,
-) -> Body {
+pub(super) fn rolled_back(open: &OpenZone, reason: RollbackReason, evidence: Option<&EvidenceTotal>) -> Body {
     Body::ZoneRolledBack(ZoneRolledBack {
         zone_key: open.zone_key.clone(),
         attempt: open.attempt,

@@ -1,0 +1,97 @@
+//! The engine behind the network edge: opens the ledger of a data folder and puts its parts together.
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::config::{Limits, Settings};
+use crate::graph::session::TokenRow;
+use crate::ids::Mint;
+use crate::ledger::{self, Handle, Reader, Threads};
+use crate::rpc::auth::{Principal, TokenLookup};
+use crate::storage::{self, LedgerId, Store};
+
+/// Exit code after a commit failed: recovery at the next start is the only repair.
+pub const EXIT_POISONED: i32 = 74;
+
+/// Opens, recovers and starts the ledger of `settings.data_dir`.
+///
+/// # Errors
+/// In words for the operator: what is wrong with the folder and what to do.
+pub fn open(settings: &Settings, clock: Arc<dyn Clock>, mint: Mint) -> Result<(Handle, Threads), String> {
+    let limits = &settings.limits;
+    let new_id = LedgerId(mint.random());
+    let opened = storage::open(&settings.ledger_dir(), &store_settings(limits), new_id)
+        .map_err(|error| error.to_string())?;
+    tracing::info!(
+        created = opened.created, frame = %opened.recovered, marked = %opened.marked, "ledger opened"
+    );
+    ledger::start(ledger::Parts {
+        store: Arc::new(opened.store) as Arc<dyn Store>,
+        settings: ledger_settings(limits),
+        clock,
+        mint,
+        on_poison: Box::new(|_| end_process()),
+    })
+    .map_err(|error| error.to_string())
+}
+
+// Not a panic: nothing may run after a failed commit, destructors of the store included.
+#[expect(clippy::disallowed_methods, clippy::exit, reason = "a poisoned store ends the process")]
+fn end_process() {
+    std::process::exit(EXIT_POISONED);
+}
+
+fn store_settings(limits: &Limits) -> storage::Settings {
+    storage::Settings {
+        block_cache_bytes: size(limits.cache_bytes),
+        write_buffers_bytes: size(limits.write_buffer_bytes),
+        ..storage::Settings::default()
+    }
+}
+
+fn ledger_settings(limits: &Limits) -> ledger::Settings {
+    ledger::Settings {
+        frame_commands_max: size(limits.frame_commands_max),
+        frame_bytes_max: size(limits.frame_bytes_max),
+        queue_commands_max: size(limits.queue_commands_max),
+        queue_bytes_max: size(limits.queue_bytes_max),
+        head_cache_bytes: size(limits.head_cache_bytes),
+        segment_ms: limits.segment_ms,
+        evidence_bytes_max: limits.evidence_bytes_max,
+        payload: ledger::payload::Limits {
+            inline_bytes_max: size(limits.inline_bytes_max),
+            chunk_bytes: size(limits.chunk_bytes),
+            payload_bytes_max: size(limits.payload_bytes_max),
+        },
+    }
+}
+
+fn size(limit: u64) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+/// Tokens that were created at run time: they are rows of the ledger.
+pub struct LedgerTokens(pub Reader);
+
+impl TokenLookup for LedgerTokens {
+    fn find(&self, hash: &[u8; 32]) -> Option<Principal> {
+        match self.0.token(hash) {
+            Ok(row) => row.filter(|row| row.revoked.is_none()).map(|row| principal(&row)),
+            Err(error) => {
+                // Unreadable means unknown: nobody is let in on a guess.
+                tracing::error!(%error, "a token could not be looked up");
+                None
+            }
+        }
+    }
+}
+
+fn principal(row: &TokenRow) -> Principal {
+    Principal {
+        token_id: row.token,
+        name: Arc::clone(&row.name),
+        role: row.role,
+        namespace: Arc::clone(&row.namespace),
+        expires_ms: row.expires.map(|at| at.0),
+    }
+}

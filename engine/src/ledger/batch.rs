@@ -1,0 +1,267 @@
+//! One frame in the making: decide, evolve, encode, index.
+//!
+//! 1. A command leaves all its changes in the frame or none.
+//! 2. The head of a session is written once per frame, as its last event left it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::committer::{Job, Release};
+use super::decider::Queued;
+use super::evidence::EvidenceLog;
+use super::overlay::{Overlay, Row, RowName};
+use super::reader::{CHAIN_START, ReadError, Reader};
+use super::rows::{self, Changes, Context};
+use super::view::View;
+use super::{
+    Committed, CommittedEvents, HeadCache, Refused, Settings, StoredEvent, StoredHead, Submission, Watermark,
+};
+use crate::clock::Clock;
+use crate::graph::command::{Command, Reply};
+use crate::graph::decide::{self, Decision};
+use crate::graph::event::Event;
+use crate::graph::evolve::evolve;
+use crate::graph::ids::{FrameNumber, Hash, SessionId, TimeMs};
+use crate::graph::index::{self, Digests};
+use crate::graph::session::Head;
+use crate::storage::keys::{Item, LedgerKey, Segment};
+use crate::storage::{Frame, Op, Position, Table, events};
+
+/// What the decider knows between frames.
+pub(super) struct Deciding {
+    pub(super) reader: Reader,
+    pub(super) watermark: Arc<Watermark>,
+    pub(super) cache: Arc<HeadCache>,
+    pub(super) overlay: Overlay,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) settings: Settings,
+    /// As the last sealed frame leaves it.
+    pub(super) position: Position,
+    pub(super) evidence: EvidenceLog,
+}
+
+/// A frame that still takes commands.
+pub(super) struct Batch {
+    number: FrameNumber,
+    ops: Vec<Op>,
+    heads: HashMap<SessionId, StoredHead>,
+    releases: Vec<Release>,
+    bytes: usize,
+    room: (usize, usize),
+}
+
+impl Batch {
+    pub(super) fn has_room(&self) -> bool {
+        let (commands_max, bytes_max) = self.room;
+        self.releases.len() < commands_max && self.bytes < bytes_max
+    }
+}
+
+/// What one command changes, before it is known that all of it can be.
+struct Draft {
+    ops: Vec<Op>,
+    events: Vec<Arc<StoredEvent>>,
+    rows: Vec<(RowName, Row)>,
+    head: StoredHead,
+}
+
+impl Deciding {
+    pub(super) fn batch(&mut self) -> Batch {
+        self.overlay.settle(self.watermark.settled());
+        Batch {
+            number: FrameNumber(self.position.frame.0 + 1),
+            ops: Vec::new(),
+            heads: HashMap::new(),
+            releases: Vec::new(),
+            bytes: 0,
+            room: (self.settings.frame_commands_max, self.settings.frame_bytes_max),
+        }
+    }
+
+    pub(super) fn decide(&mut self, batch: &mut Batch, queued: Queued) {
+        let Queued { submission, lookups, responder, bytes: _ } = queued;
+        let origin = submission.origin;
+        let outcome = self.judge(batch, submission, &lookups);
+        drop(lookups);
+        let release = match outcome {
+            Ok(committed) => {
+                let events = committed.head.as_ref().filter(|_| !committed.events.is_empty()).map(|head| {
+                    CommittedEvents {
+                        session: head.session,
+                        head: Arc::clone(head),
+                        events: Arc::clone(&committed.events),
+                        origin,
+                    }
+                });
+                Release { events, result: Ok(committed), responder }
+            }
+            Err(refused) => Release { events: None, result: Err(refused), responder },
+        };
+        batch.releases.push(release);
+    }
+
+    fn judge(
+        &mut self,
+        batch: &mut Batch,
+        submission: Submission,
+        lookups: &super::lookups::Lookups,
+    ) -> Result<Committed, Refused> {
+        let now = TimeMs(self.clock.wall_ms());
+        let view = View {
+            overlay: &self.overlay,
+            cache: &self.cache,
+            lookups,
+            reader: &self.reader,
+            error: None.into(),
+        };
+        let decided = decide::decide(&view, &submission.command, now);
+        let before = decided.as_ref().ok().and_then(|decision| view.stored_head(decision.session));
+        if let Some(error) = view.error.into_inner() {
+            return Err(Refused::Failed(error));
+        }
+        let decision = decided.map_err(Refused::Rejected)?;
+        if decision.events.is_empty() {
+            return Ok(self.without_events(batch, &submission, decision, before));
+        }
+        let (reply, session) = (decision.reply, decision.session);
+        let draft = self.draft(submission, decision, before, now).map_err(Refused::Failed)?;
+        Ok(self.accept(batch, session, reply, draft))
+    }
+
+    // Evidence is the one command that changes rows without an event.
+    fn without_events(
+        &mut self,
+        batch: &mut Batch,
+        submission: &Submission,
+        decision: Decision,
+        before: Option<StoredHead>,
+    ) -> Committed {
+        if let (Command::Evidence(evidence), Some(bytes), Some(stored), Reply::Done { entry: Some(entry) }) =
+            (&submission.command, &submission.evidence, &before, decision.reply)
+        {
+            let max = self.settings.evidence_bytes_max;
+            if let Some(op) = self.evidence.keep(stored, evidence, entry, bytes, max) {
+                batch.bytes += op.bytes();
+                batch.ops.push(op);
+            }
+        }
+        let head = before.map(|stored| stored.head);
+        Committed { reply: decision.reply, head, events: Arc::new([]), frame: batch.number }
+    }
+
+    fn draft(
+        &self,
+        submission: Submission,
+        decision: Decision,
+        before: Option<StoredHead>,
+        now: TimeMs,
+    ) -> Result<Draft, ReadError> {
+        let segment = before
+            .as_ref()
+            .map_or_else(|| Segment::at(now, self.settings.segment_ms), |stored| stored.segment);
+        let digests = Digests::of(&submission.command);
+        let context = Context { reader: &self.reader, evidence: &self.evidence };
+        let mut changes = Changes::new(segment);
+        let mut head: Option<Arc<Head>> = before.map(|stored| stored.head);
+        if head.is_none() {
+            changes.new_lineage(submission.new_lineage.as_ref(), &decision.events, now)?;
+        }
+        let mut stored_events = Vec::with_capacity(decision.events.len());
+        for event in decision.events {
+            let previous = head.as_ref().map_or(CHAIN_START, |head| head.hash);
+            let (stored, record) = encode(decision.session, event, previous, &submission)?;
+            let after = evolve(head.as_deref(), &stored.event, stored.hash)
+                .map_err(|corrupt| ReadError::Corrupt(corrupt.to_string()))?;
+            let key = Item::Event { session: decision.session, seq: stored.event.seq };
+            changes.ops.push(Op::put(
+                Table::Ledger,
+                LedgerKey::new(segment, after.lineage, key).bytes(),
+                record,
+            ));
+            for change in index::changes(head.as_deref(), &stored.event, &after, &digests) {
+                changes.index(&after, change, &context)?;
+            }
+            head = Some(Arc::new(after));
+            stored_events.push(Arc::new(stored));
+        }
+        let head =
+            head.ok_or_else(|| ReadError::Corrupt("a decision without events was drafted".to_owned()))?;
+        for chunk in submission.blobs.into_chunks() {
+            let item = Item::Chunk { digest: chunk.digest, n: chunk.n };
+            changes.ops.push(Op::put(
+                Table::Ledger,
+                LedgerKey::new(segment, head.lineage, item).bytes(),
+                chunk.value,
+            ));
+        }
+        let head = StoredHead { head, segment };
+        Ok(Draft { ops: changes.ops, events: stored_events, rows: changes.rows, head })
+    }
+
+    fn accept(&mut self, batch: &mut Batch, session: SessionId, reply: Reply, draft: Draft) -> Committed {
+        let Draft { ops, events, rows, head } = draft;
+        batch.bytes += ops.iter().map(Op::bytes).sum::<usize>();
+        batch.ops.extend(ops);
+        for (name, row) in rows {
+            self.overlay.put(batch.number, name, row);
+        }
+        self.overlay.put(batch.number, RowName::Head(session), Row::Head(head.clone()));
+        self.cache.insert(session, head.clone());
+        self.evidence.follow(&events);
+        batch.heads.insert(session, head.clone());
+        Committed { reply, head: Some(head.head), events: events.into(), frame: batch.number }
+    }
+
+    /// Seals what was gathered; a batch that changed nothing still carries its answers through the committer (L3).
+    pub(super) fn seal(&mut self, batch: Batch) -> Job {
+        let Batch { mut ops, heads, releases, .. } = batch;
+        ops.extend(heads.into_iter().map(|(session, head)| rows::put_head(session, &head)));
+        if ops.is_empty() {
+            return Job { frame: None, releases };
+        }
+        let epoch = self.position.shard_epoch;
+        match Frame::follow(&self.position, epoch, ops)
+            .and_then(|frame| Ok((self.position.advance(&frame)?, frame)))
+        {
+            Ok((position, frame)) => {
+                self.position = position;
+                Job { frame: Some(frame), releases }
+            }
+            Err(fault) => refuse_all(releases, &fault.to_string()),
+        }
+    }
+}
+
+// Only a frame beyond the storage's own backstop gets here, and frame_bytes_max is far below it.
+fn refuse_all(releases: Vec<Release>, problem: &str) -> Job {
+    tracing::error!(problem, "a frame could not be sealed");
+    let refuse = |release: Release| Release {
+        events: None,
+        result: Err(Refused::Failed(ReadError::Fault(problem.to_owned()))),
+        responder: release.responder,
+    };
+    Job { frame: None, releases: releases.into_iter().map(refuse).collect() }
+}
+
+fn encode(
+    session: SessionId,
+    event: Event,
+    previous: Hash,
+    submission: &Submission,
+) -> Result<(StoredEvent, Bytes), ReadError> {
+    let mut inline = Vec::new();
+    for payload in event.payloads().into_iter().filter(|payload| payload.inline) {
+        let bytes = submission.blobs.inline(&payload.digest).ok_or_else(|| {
+            ReadError::Corrupt(format!(
+                "an event of session {session} names a payload that its command did not bring"
+            ))
+        })?;
+        inline.push(bytes.clone());
+    }
+    let encoded = events::encode(&event, &inline)?;
+    let hash = events::chain(previous, &encoded.header_bytes());
+    let record = rows::seal_event(hash, &encoded.bytes);
+    Ok((StoredEvent { session, event, hash, inline }, record))
+}

@@ -1,0 +1,120 @@
+//! The point reads that a command needs, made before it is queued so that the decider does not wait for a disk.
+//!
+//! 1. Reads are made under a ticket: what changes after them is in the overlay when the command is decided.
+
+use std::sync::Arc;
+
+use super::overlay::{Row, RowName};
+use super::reader::{self, ReadError, Reader};
+use super::watermark::Ticket;
+use super::{HeadCache, StoredHead, Watermark, digest};
+use crate::graph::command::Command;
+use crate::graph::ids::{Digest, SessionId};
+use crate::graph::session::{GuardRow, KeyRow};
+use crate::storage::heads::Row as _;
+use crate::storage::keys::RowKey;
+use crate::storage::{Snapshot, Table};
+
+/// What was read for a command; a name without a row was looked up and is not there.
+#[derive(Debug)]
+pub(super) struct Lookups {
+    rows: Vec<(RowName, Option<Row>)>,
+    /// Held until the command is decided (1).
+    _ticket: Ticket,
+}
+
+impl Lookups {
+    /// Reads what `command` needs.
+    pub(super) fn fetch(
+        command: &Command,
+        reader: &Reader,
+        watermark: &Arc<Watermark>,
+        cache: &HeadCache,
+    ) -> Result<Self, ReadError> {
+        let ticket = watermark.ticket();
+        let mut fetch = Fetch { reader, cache, snapshot: None, rows: Vec::new() };
+        fetch.command(command)?;
+        Ok(Self { rows: fetch.rows, _ticket: ticket })
+    }
+
+    /// `None`: was not looked up. `Some(None)`: is not there.
+    pub(super) fn get(&self, name: &RowName) -> Option<Option<&Row>> {
+        self.rows.iter().find(|(known, _)| known == name).map(|(_, row)| row.as_ref())
+    }
+}
+
+struct Fetch<'a> {
+    reader: &'a Reader,
+    cache: &'a HeadCache,
+    snapshot: Option<Box<dyn Snapshot + 'a>>,
+    rows: Vec<(RowName, Option<Row>)>,
+}
+
+impl<'a> Fetch<'a> {
+    fn command(&mut self, command: &Command) -> Result<(), ReadError> {
+        let needed = command.lookups();
+        if let Some(digest) = needed.session_key {
+            self.session_key(digest)?;
+        }
+        if let Some(digest) = needed.guard {
+            self.guard(digest)?;
+        }
+        // The session of a start is about to be minted: there is nothing to read of it.
+        let Some(session) = needed.session.filter(|_| !matches!(command, Command::Start(_))) else {
+            return Ok(());
+        };
+        self.head(session)?;
+        match needed.step {
+            Some(step_key) => self.step(session, step_key),
+            None => Ok(()),
+        }
+    }
+
+    fn snapshot(&mut self) -> &dyn Snapshot {
+        let reader = self.reader;
+        &**self.snapshot.get_or_insert_with(|| reader.ahead())
+    }
+
+    fn head(&mut self, session: SessionId) -> Result<(), ReadError> {
+        if self.cache.get(&session).is_some() {
+            return Ok(());
+        }
+        let found = reader::read_head(self.snapshot(), session)?;
+        self.rows.push((RowName::Head(session), found.map(Row::Head)));
+        Ok(())
+    }
+
+    fn step(&mut self, session: SessionId, step_key: &str) -> Result<(), ReadError> {
+        let hash = digest::step_key_hash(step_key);
+        // A session that no one knows has no steps; the missing head is what decide then speaks of.
+        let Some(place) = self.reader.place(session)? else { return Ok(()) };
+        let found = reader::read_step(self.snapshot(), &place, session, hash)?;
+        self.rows.push((RowName::Step(session, hash), found.map(Row::Step)));
+        Ok(())
+    }
+
+    fn guard(&mut self, digest: Digest) -> Result<(), ReadError> {
+        let row = reader::read_row(self.snapshot(), Table::Rows, &RowKey::Guard(digest).bytes())?;
+        let found = row.map(|row| GuardRow::from_bytes(&row)).transpose()?;
+        self.rows.push((RowName::Guard(digest), found.map(Row::Guard)));
+        Ok(())
+    }
+
+    fn session_key(&mut self, digest: Digest) -> Result<(), ReadError> {
+        let row = reader::read_row(self.snapshot(), Table::Rows, &RowKey::SessionKey(digest).bytes())?;
+        let found = row.map(|row| KeyRow::from_bytes(&row)).transpose()?;
+        if let Some(row) = &found {
+            self.head(row.session)?;
+        }
+        self.rows.push((RowName::SessionKey(digest), found.map(Row::SessionKey)));
+        Ok(())
+    }
+}
+
+/// A head that a lookup found, for the view.
+pub(super) fn as_head(row: &Row) -> Option<&StoredHead> {
+    match row {
+        Row::Head(head) => Some(head),
+        Row::Step(_) | Row::Guard(_) | Row::SessionKey(_) => None,
+    }
+}

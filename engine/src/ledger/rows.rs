@@ -1,0 +1,244 @@
+//! From what changed in the graph to rows of the store, and back from row keys to ids.
+
+use bytes::Bytes;
+
+use super::digest;
+use super::evidence::EvidenceLog;
+use super::overlay::{Row, RowName};
+use super::place::{NamespaceInfo, NewLineage};
+use super::reader::ReadError;
+use super::{Reader, StoredHead};
+use crate::graph::event::{Body, Event};
+use crate::graph::ids::{Digest, Hash, Seq, SessionId, TimeMs};
+use crate::graph::index::{DueIntent, IndexChange};
+use crate::graph::session::Head;
+use crate::storage::heads::{self, LineageRow, NamespaceRow, Row as _};
+use crate::storage::keys::{BadKey, Due, Item, LedgerKey, RowKey, Segment};
+use crate::storage::{KeyRange, Op, Table, codec, events};
+
+/// Rows that one command changes.
+pub(super) struct Changes {
+    segment: Segment,
+    pub(super) ops: Vec<Op>,
+    pub(super) rows: Vec<(RowName, Row)>,
+}
+
+impl Changes {
+    pub(super) fn new(segment: Segment) -> Self {
+        Self { segment, ops: Vec::new(), rows: Vec::new() }
+    }
+
+    /// Registers the lineage of a session that is being created, and its namespace if it is a system session.
+    pub(super) fn new_lineage(
+        &mut self,
+        minted: Option<&NewLineage>,
+        events: &[Event],
+        now: TimeMs,
+    ) -> Result<(), ReadError> {
+        let Some(Body::SessionStarted(started)) = events.first().map(|event| &event.body) else {
+            return Err(ReadError::Corrupt("the first event of a session does not start it".to_owned()));
+        };
+        let minted = minted
+            .filter(|minted| minted.lineage == started.lineage && minted.session == started.session)
+            .ok_or_else(|| ReadError::Fault("a start came without its lineage".to_owned()))?;
+        let lineage =
+            LineageRow { salt: Some(minted.salt), root: started.root, namespace: started.namespace.clone() };
+        let key = LedgerKey::new(self.segment, started.lineage, Item::Lineage).bytes();
+        self.row(Table::Ledger, key, &lineage);
+        let locator = codec::seal(codec::Format::Row, &self.segment.0.to_be_bytes());
+        self.ops.push(Op::put(Table::Rows, RowKey::Locator(started.lineage).bytes(), locator));
+        if let Some(info) = &minted.system_of {
+            let row =
+                NamespaceRow { name: info.name.clone(), salt: info.salt, system: info.system, created: now };
+            self.row(Table::Rows, RowKey::Namespace(&info.name).bytes(), &row);
+        }
+        Ok(())
+    }
+
+    /// Takes in a change of an index.
+    pub(super) fn index(
+        &mut self,
+        after: &Head,
+        change: IndexChange,
+        context: &Context<'_>,
+    ) -> Result<(), ReadError> {
+        let session = after.session;
+        match change {
+            IndexChange::Step { key, row } => {
+                let hash = digest::step_key_hash(&key);
+                let item = Item::Step { session, step: Digest(hash) };
+                let at = LedgerKey::new(self.segment, after.lineage, item).bytes();
+                self.row(Table::Ledger, at, &row);
+                self.rows.push((RowName::Step(session, hash), Row::Step(row)));
+            }
+            IndexChange::Guard { digest, row } => {
+                self.row(Table::Rows, RowKey::Guard(digest).bytes(), &row);
+                self.rows.push((RowName::Guard(digest), Row::Guard(row)));
+            }
+            IndexChange::Key { digest, row } => {
+                self.row(Table::Rows, RowKey::SessionKey(digest).bytes(), &row);
+                self.rows.push((RowName::SessionKey(digest), Row::SessionKey(row)));
+            }
+            IndexChange::LivePut => self.mark(RowKey::Live(session).bytes()),
+            IndexChange::LiveDelete => self.ops.push(Op::delete(Table::Rows, RowKey::Live(session).bytes())),
+            IndexChange::ListPut => {
+                let system = context.system_of(after)?;
+                self.mark(RowKey::List { system, session }.bytes());
+            }
+            IndexChange::DuePut(due) => self.mark(due_key(session, &due)),
+            IndexChange::DueDelete(due) => self.ops.push(Op::delete(Table::Rows, due_key(session, &due))),
+            IndexChange::EvidenceDelete { entry, attempt } => {
+                self.delete_evidence(after, entry, attempt, context.evidence);
+            }
+            IndexChange::TokenPut { secret_hash, row } => {
+                self.row(Table::Rows, RowKey::Token(secret_hash).bytes(), &row);
+            }
+            IndexChange::TokenRevoked { token, at } => {
+                let (hash, mut row) = context.token(token)?;
+                row.revoked = Some(at);
+                self.row(Table::Rows, RowKey::Token(Digest(hash)).bytes(), &row);
+            }
+        }
+        Ok(())
+    }
+
+    fn delete_evidence(&mut self, head: &Head, entry: Seq, attempt: u32, log: &EvidenceLog) {
+        let session = head.session;
+        match log.known(session, entry) {
+            Some(rows) => self.ops.extend(rows.iter().map(|n| {
+                let item = Item::Evidence { session, entry, attempt, n: *n };
+                Op::delete(Table::Ledger, LedgerKey::new(self.segment, head.lineage, item).bytes())
+            })),
+            None => {
+                let range = KeyRange::evidence(self.segment, head.lineage, session, entry, attempt);
+                self.ops.push(Op::delete_range(Table::Ledger, range));
+            }
+        }
+    }
+
+    fn row(&mut self, table: Table, key: Bytes, row: &impl heads::Row) {
+        self.ops.push(Op::put(table, key, seal_row(row)));
+    }
+
+    fn mark(&mut self, key: Bytes) {
+        self.ops.push(Op::put(Table::Rows, key, codec::seal(codec::Format::Mark, &[])));
+    }
+}
+
+/// What index rows need beside the event.
+pub(super) struct Context<'a> {
+    pub(super) reader: &'a Reader,
+    pub(super) evidence: &'a EvidenceLog,
+}
+
+impl Context<'_> {
+    fn system_of(&self, head: &Head) -> Result<SessionId, ReadError> {
+        let info = self.reader.namespace_cached(&head.namespace)?;
+        info.map(|info| info.system)
+            .ok_or_else(|| ReadError::Fault(format!("namespace {} is not registered yet", head.namespace)))
+    }
+
+    fn token(
+        &self,
+        wanted: crate::graph::ids::TokenId,
+    ) -> Result<([u8; 32], crate::graph::session::TokenRow), ReadError> {
+        let known = self.reader.tokens()?;
+        known
+            .into_iter()
+            .find(|(_, row)| row.token == wanted)
+            .ok_or_else(|| ReadError::Fault(format!("token {wanted} is revoked but has no row")))
+    }
+}
+
+fn due_key(session: SessionId, due: &DueIntent) -> Bytes {
+    RowKey::Due { at: due.due, session, what: Due::Intent, seq: due.seq }.bytes()
+}
+
+/// A row in its envelope.
+pub(super) fn seal_row(row: &impl heads::Row) -> Bytes {
+    codec::seal(codec::Format::Row, &row.to_bytes())
+}
+
+/// The row of a head.
+pub(super) fn put_head(session: SessionId, stored: &StoredHead) -> Op {
+    let row = heads::StoredHead { head: Head::clone(&stored.head), segment: stored.segment };
+    Op::put(Table::Rows, RowKey::Head(session).bytes(), seal_row(&row))
+}
+
+/// A head from its row.
+pub(super) fn stored_head(row: &Bytes) -> Result<StoredHead, ReadError> {
+    let heads::StoredHead { head, segment } = heads::StoredHead::from_bytes(row)?;
+    Ok(StoredHead { head: std::sync::Arc::new(head), segment })
+}
+
+/// An event's row: its hash, so that one event can be read without the ones before, and its record.
+pub(super) struct EventRow {
+    pub(super) hash: Hash,
+    pub(super) decoded: events::Decoded,
+}
+
+/// Puts an event into its envelope: chain hash (32 bytes), record.
+pub(super) fn seal_event(hash: Hash, record: &[u8]) -> Bytes {
+    codec::seal_parts(codec::Format::Event, &[&hash.0, record])
+}
+
+/// Takes an event out of its envelope's body.
+pub(super) fn open_event(body: &Bytes) -> Result<EventRow, ReadError> {
+    let hash = body.first_chunk::<32>().ok_or_else(|| {
+        ReadError::Corrupt(format!("an event has {} bytes, less than its hash", body.len()))
+    })?;
+    Ok(EventRow { hash: Hash(*hash), decoded: events::decode(&body.slice(hash.len()..))? })
+}
+
+pub(super) fn namespace_info(row: &NamespaceRow) -> NamespaceInfo {
+    NamespaceInfo { name: row.name.clone(), salt: row.salt, system: row.system }
+}
+
+/// The session that a list key names.
+pub(super) fn listed(key: &[u8]) -> Result<SessionId, ReadError> {
+    match parse(key)? {
+        RowKey::List { session, .. } => Ok(session),
+        other => Err(misplaced(&other)),
+    }
+}
+
+/// The session that a live key names.
+pub(super) fn live(key: &[u8]) -> Result<SessionId, ReadError> {
+    match parse(key)? {
+        RowKey::Live(session) => Ok(session),
+        other => Err(misplaced(&other)),
+    }
+}
+
+/// When, whose and which intent; `None` for other things that become due.
+pub(super) fn due_intent(key: &[u8]) -> Result<Option<(TimeMs, SessionId, Seq)>, ReadError> {
+    match parse(key)? {
+        RowKey::Due { at, session, what: Due::Intent, seq } => Ok(Some((at, session, seq))),
+        RowKey::Due { .. } => Ok(None),
+        other => Err(misplaced(&other)),
+    }
+}
+
+/// When something is due.
+pub(super) fn due_at(key: &[u8]) -> Result<TimeMs, ReadError> {
+    match parse(key)? {
+        RowKey::Due { at, .. } => Ok(at),
+        other => Err(misplaced(&other)),
+    }
+}
+
+/// The hash that a token key names.
+pub(super) fn token_hash(key: &[u8]) -> Result<[u8; 32], ReadError> {
+    match parse(key)? {
+        RowKey::Token(digest) => Ok(digest.0),
+        other => Err(misplaced(&other)),
+    }
+}
+
+fn parse(key: &[u8]) -> Result<RowKey<'_>, ReadError> {
+    RowKey::parse(key).map_err(|bad: BadKey| ReadError::Corrupt(bad.to_string()))
+}
+
+fn misplaced(key: &RowKey<'_>) -> ReadError {
+    ReadError::Corrupt(format!("key {key:?} stands in another index's range"))
+}

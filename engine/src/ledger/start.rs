@@ -1,0 +1,156 @@
+//! Starts the write path over an opened store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::bounded;
+
+use super::batch::Deciding;
+use super::committer::Committer;
+use super::decider::Decider;
+use super::evidence::EvidenceLog;
+use super::handle::Shared;
+use super::overlay::Overlay;
+use super::reader::{ReadError, Reader};
+use super::wakeups::Wakeups;
+use super::{Handle, HeadCache, HeadWeight, Identity, Settings, Watermark, rows};
+use crate::clock::Clock;
+use crate::graph::ids::{Incarnation, TimeMs};
+use crate::ids::Mint;
+use crate::storage::heads::LedgerRow;
+use crate::storage::keys::RowKey;
+use crate::storage::{Fault, Frame, Op, Store, Table};
+
+/// What a ledger is made of.
+pub struct Parts {
+    /// Opened and recovered.
+    pub store: Arc<dyn Store>,
+    /// Limits.
+    pub settings: Settings,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids and salts.
+    pub mint: Mint,
+    /// Called once when a commit has failed; must end the process.
+    pub on_poison: Box<dyn FnOnce(&Fault) + Send>,
+}
+
+/// The write path's threads.
+pub struct Threads(Vec<JoinHandle<()>>);
+
+impl Threads {
+    /// Waits until everything queued is decided and answered; close the handle before.
+    pub fn join(self) {
+        for thread in self.0 {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the write path panicked");
+            }
+        }
+    }
+}
+
+/// Starts the decider and the committer.
+///
+/// # Errors
+/// If the store cannot be read, or a new ledger's first frame cannot be committed.
+pub fn start(parts: Parts) -> Result<(Handle, Threads), ReadError> {
+    let Parts { store, settings, clock, mint, on_poison } = parts;
+    let watermark = Watermark::at(store.position().frame);
+    let wakeups = Arc::new(Wakeups::default());
+    let reader = Reader::new(Arc::clone(&store), Arc::clone(&watermark), Arc::clone(&wakeups));
+    let incarnation = match reader.incarnation()? {
+        Some((incarnation, _)) => incarnation,
+        None => first_frame(store.as_ref(), &watermark, clock.as_ref(), &mint)?,
+    };
+    let position = store.position();
+    let cache = Arc::new(HeadCache::with_weighter(
+        settings.head_cache_bytes / HEAD_BYTES_TYPICAL,
+        settings.head_cache_bytes as u64,
+        HeadWeight,
+    ));
+    let (queue, queued) = bounded(settings.queue_commands_max);
+    let (jobs, jobs_in) = bounded(1);
+    let (free, free_in) = bounded(1);
+    let observers = Arc::new(ArcSwap::from_pointee(Vec::new()));
+    let poisoned = Arc::new(AtomicBool::new(false));
+    let queued_bytes = Arc::new(AtomicUsize::new(0));
+    let decider = Decider {
+        queue: queued,
+        queued_bytes: Arc::clone(&queued_bytes),
+        free: free_in,
+        jobs,
+        deciding: Deciding {
+            reader: reader.clone(),
+            watermark: Arc::clone(&watermark),
+            cache: Arc::clone(&cache),
+            overlay: Overlay::default(),
+            clock,
+            settings: settings.clone(),
+            position,
+            evidence: EvidenceLog::default(),
+        },
+    };
+    let flag = Arc::clone(&poisoned);
+    let committer = Committer {
+        store,
+        watermark: Arc::clone(&watermark),
+        wakeups,
+        observers: Arc::clone(&observers),
+        jobs: jobs_in,
+        free,
+        on_poison: Box::new(move |fault| {
+            flag.store(true, Ordering::Release);
+            on_poison(fault);
+        }),
+    };
+    let threads = Threads(vec![
+        spawn("cf-decider", move || decider.run())?,
+        spawn("cf-committer", move || committer.run())?,
+    ]);
+    let shared = Shared {
+        queue: Some(queue).into(),
+        queued_bytes,
+        watermark,
+        cache,
+        observers,
+        settings,
+        mint,
+        identity: Identity { ledger_id: position.ledger_id.0, incarnation },
+        namespaces: tokio::sync::Mutex::new(()),
+        poisoned,
+    };
+    Ok((Handle { shared: Arc::new(shared), reader }, threads))
+}
+
+/// What a cached head usually takes in bytes; only sizes the cache's tables.
+const HEAD_BYTES_TYPICAL: usize = 1_024;
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, ReadError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(|error| ReadError::Fault(format!("cannot start thread {name}: {error}")))
+}
+
+/// Gives a new ledger its incarnation.
+fn first_frame(
+    store: &dyn Store,
+    watermark: &Watermark,
+    clock: &dyn Clock,
+    mint: &Mint,
+) -> Result<Incarnation, ReadError> {
+    let position = store.position();
+    let incarnation = mint.incarnation();
+    let row = LedgerRow { ledger_id: position.ledger_id.0, incarnation, created: TimeMs(clock.wall_ms()) };
+    let value = rows::seal_row(&row);
+    let frame = Frame::follow(
+        &position,
+        position.shard_epoch,
+        vec![Op::put(Table::Rows, RowKey::Incarnation.bytes(), value)],
+    )?;
+    store.commit(&frame)?;
+    watermark.publish(frame.number());
+    Ok(incarnation)
+}

@@ -1,0 +1,72 @@
+//! What a decision sees: the overlay first, then heads in memory, then what was read before the queue.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::lookups::{Lookups, as_head};
+use super::overlay::{Overlay, Row, RowName};
+use super::reader::{ReadError, Reader};
+use super::{HeadCache, StoredHead, digest};
+use crate::graph::decide;
+use crate::graph::ids::{Digest, SessionId};
+use crate::graph::session::{GuardRow, Head, KeyRow, StepRow};
+
+pub(super) struct View<'a> {
+    pub(super) overlay: &'a Overlay,
+    pub(super) cache: &'a HeadCache,
+    pub(super) lookups: &'a Lookups,
+    pub(super) reader: &'a Reader,
+    /// A read that failed; the decision made without it is thrown away.
+    pub(super) error: RefCell<Option<ReadError>>,
+}
+
+impl View<'_> {
+    pub(super) fn stored_head(&self, session: SessionId) -> Option<StoredHead> {
+        let name = RowName::Head(session);
+        if let Some(head) = self.overlay.get(&name).and_then(as_head) {
+            return Some(head.clone());
+        }
+        if let Some(head) = self.cache.get(&session) {
+            return Some(head);
+        }
+        match self.lookups.get(&name) {
+            Some(found) => found.and_then(as_head).cloned(),
+            // The head was in the cache when the command was queued and has been evicted since: read it now.
+            None => self.reader.head_ahead(session).unwrap_or_else(|error| {
+                self.error.replace(Some(error));
+                None
+            }),
+        }
+    }
+
+    fn row(&self, name: &RowName) -> Option<&Row> {
+        self.overlay.get(name).or_else(|| self.lookups.get(name).flatten())
+    }
+}
+
+impl decide::View for View<'_> {
+    fn head(&self, session: SessionId) -> Option<Arc<Head>> {
+        self.stored_head(session).map(|stored| stored.head)
+    }
+
+    fn step(&self, session: SessionId, step_key: &str) -> Option<StepRow> {
+        match self.row(&RowName::Step(session, digest::step_key_hash(step_key)))? {
+            Row::Step(row) => Some(row.clone()),
+            Row::Head(_) | Row::Guard(_) | Row::SessionKey(_) => None,
+        }
+    }
+
+    fn guard(&self, digest: &Digest) -> Option<GuardRow> {
+        match self.row(&RowName::Guard(*digest))? {
+            Row::Guard(row) => Some(row.clone()),
+            Row::Head(_) | Row::Step(_) | Row::SessionKey(_) => None,
+        }
+    }
+
+    fn session_key(&self, digest: &Digest) -> Option<KeyRow> {
+        match self.row(&RowName::SessionKey(*digest))? {
+            Row::SessionKey(row) => Some(row.clone()),
+            Row::Head(_) | Row::Step(_) | Row::Guard(_) => None,
+        }
+    }
+}
