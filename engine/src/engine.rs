@@ -36,7 +36,7 @@ pub fn open(settings: &Settings, clock: Arc<dyn Clock>, mint: Mint) -> Result<(H
 }
 
 // Not a panic: nothing may run after a failed commit, destructors of the store included.
-#[expect(clippy::disallowed_methods, clippy::exit, reason = "a poisoned store ends the process")]
+#[expect(clippy::exit, reason = "a poisoned store ends the process")]
 fn end_process() {
     std::process::exit(EXIT_POISONED);
 }

@@ -140,12 +140,10 @@ impl Deciding {
     ) -> Committed {
         if let (Command::Evidence(evidence), Some(bytes), Some(stored), Reply::Done { entry: Some(entry) }) =
             (&submission.command, &submission.evidence, &before, decision.reply)
+            && let Some(op) = self.evidence.keep(stored, evidence, entry, bytes)
         {
-            let max = self.settings.evidence_bytes_max;
-            if let Some(op) = self.evidence.keep(stored, evidence, entry, bytes, max) {
-                batch.bytes += op.bytes();
-                batch.ops.push(op);
-            }
+            batch.bytes += op.bytes();
+            batch.ops.push(op);
         }
         let head = before.map(|stored| stored.head);
         Committed { reply: decision.reply, head, events: Arc::new([]), frame: batch.number }

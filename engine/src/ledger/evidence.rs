@@ -17,8 +17,10 @@ use crate::storage::keys::{Item, LedgerKey};
 use crate::storage::{Op, Table, codec};
 
 /// Open zone attempts that were entered in this process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct EvidenceLog {
+    /// Most bytes kept of one attempt.
+    bytes_max: u64,
     sessions: HashMap<SessionId, Vec<Attempt>>,
 }
 
@@ -31,6 +33,10 @@ struct Attempt {
 }
 
 impl EvidenceLog {
+    pub(super) fn new(bytes_max: u64) -> Self {
+        Self { bytes_max, sessions: HashMap::new() }
+    }
+
     /// The row that keeps `bytes`; `None` if it is over the limit.
     pub(super) fn keep(
         &mut self,
@@ -38,11 +44,10 @@ impl EvidenceLog {
         evidence: &Evidence,
         entry: Seq,
         bytes: &Bytes,
-        bytes_max: u64,
     ) -> Option<Op> {
         let end = evidence.offset.checked_add(bytes.len() as u64)?;
         // A re-sent piece has the offset it had, so it overwrites itself.
-        let n = u32::try_from(evidence.offset).ok().filter(|_| end <= bytes_max)?;
+        let n = u32::try_from(evidence.offset).ok().filter(|_| end <= self.bytes_max)?;
         let open =
             self.sessions.get_mut(&evidence.session).into_iter().flatten().find(|open| open.entry == entry);
         if let Some(open) = open

@@ -89,7 +89,7 @@ pub fn start(parts: Parts) -> Result<(Handle, Threads), ReadError> {
             clock,
             settings: settings.clone(),
             position,
-            evidence: EvidenceLog::default(),
+            evidence: EvidenceLog::new(settings.evidence_bytes_max),
         },
     };
     let flag = Arc::clone(&poisoned);
