@@ -1,6 +1,7 @@
 //! The network edge: convert, submit or read, convert back.
 
 pub mod auth;
+pub mod convert;
 pub mod listen;
 pub mod signals;
 pub mod tls;
