@@ -15,7 +15,7 @@ use crate::graph::event::{
     ZoneRolledBack,
 };
 use crate::graph::ids::{Digest, SessionId};
-use crate::ledger::{ReadError, StoredEvent};
+use crate::ledger::{ReadError, Reader, StoredEvent};
 
 /// Gives the bytes of payloads that do not follow their event's header.
 pub trait PayloadSource {
@@ -24,6 +24,12 @@ pub trait PayloadSource {
     /// # Errors
     /// The ledger's: bytes that are missing or damaged, or a store that cannot be read.
     fn payload(&self, session: SessionId, payload: &PayloadRef) -> Result<Bytes, ReadError>;
+}
+
+impl PayloadSource for Reader {
+    fn payload(&self, session: SessionId, payload: &PayloadRef) -> Result<Bytes, ReadError> {
+        Self::payload(self, session, payload)
+    }
 }
 
 /// Numbers the transfers of one stream.

@@ -70,7 +70,7 @@ pub struct Intake<'a> {
     /// Salt of the session's namespace, for digests that are compared across lineages.
     pub namespace_salt: &'a Salt,
     /// Bytes that came before as pieces, by transfer id; unary calls have none.
-    pub transfers: &'a mut dyn FnMut(u64) -> Option<Bytes>,
+    pub transfers: &'a mut (dyn FnMut(u64) -> Option<Bytes> + Send),
 }
 
 impl Intake<'_> {
@@ -121,7 +121,7 @@ pub(super) fn parse(
     field: Field,
     payload: v1::Payload,
     fits: Fits,
-    transfers: &mut dyn FnMut(u64) -> Option<Bytes>,
+    transfers: &mut (dyn FnMut(u64) -> Option<Bytes> + Send),
 ) -> Result<PayloadIn, Rejection> {
     let format = enums::format_from_wire(payload.format).filter(|format| fits.formats().contains(format));
     let format = format.ok_or_else(|| fits.refuse(field))?;
@@ -141,7 +141,7 @@ fn transferred(
     field: Field,
     id: u64,
     size: u64,
-    transfers: &mut dyn FnMut(u64) -> Option<Bytes>,
+    transfers: &mut (dyn FnMut(u64) -> Option<Bytes> + Send),
 ) -> Result<Bytes, Rejection> {
     let bytes = transfers(id).ok_or_else(|| {
         field.must(format_args!(

@@ -3,7 +3,7 @@
 use cellaflow_proto::v1;
 
 use super::enums;
-use crate::graph::command::{Code, Rejection};
+use crate::graph::command::Rejection;
 use crate::graph::event::PauseReason;
 use crate::graph::session::{Counters, Head, IntentState, OpenIntent, OpenZone, Status};
 
@@ -111,40 +111,9 @@ fn open_zone(zone: &OpenZone) -> v1::OpenZone {
 #[must_use]
 pub fn refusal(rejection: &Rejection) -> v1::Refusal {
     v1::Refusal {
-        code: reason(rejection.code).to_owned(),
+        code: rejection.code.as_str().to_owned(),
         message: rejection.message.clone(),
-        retryable: rejection.retry_after_ms.is_some(),
+        retryable: rejection.code.retryable(),
         retry_after_ms: rejection.retry_after_ms.unwrap_or(0),
-    }
-}
-
-/// The stable reason code that the wire carries.
-#[must_use]
-pub const fn reason(code: Code) -> &'static str {
-    match code {
-        Code::SessionNotFound => "session_not_found",
-        Code::SessionEnded => "session_ended",
-        Code::SessionPaused => "session_paused",
-        Code::SessionNotPaused => "session_not_paused",
-        Code::Fenced => "fenced",
-        Code::LeaseHeld => "lease_held",
-        Code::VersionMismatch => "version_mismatch",
-        Code::KeyConflict => "key_conflict",
-        Code::StepConflict => "step_conflict",
-        Code::GuardKeyInUse => "guard_key_in_use",
-        Code::GuardInputConflict => "guard_input_conflict",
-        Code::GuardNotOpen => "guard_not_open",
-        Code::GuardNotDue => "guard_not_due",
-        Code::GuardUnresolved => "guard_unresolved",
-        Code::ZoneNotOpen => "zone_not_open",
-        Code::TooManyOpen => "too_many_open",
-        Code::OpenIntents => "open_intents",
-        Code::NotFound => "not_found",
-        Code::InvalidArgument => "invalid_argument",
-        Code::Unavailable => "unavailable",
-        Code::DiskLow => "disk_low",
-        Code::IncarnationChanged => "incarnation_changed",
-        Code::PermissionDenied => "permission_denied",
-        Code::NamespaceMismatch => "namespace_mismatch",
     }
 }

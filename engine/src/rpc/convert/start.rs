@@ -40,7 +40,7 @@ pub struct Start {
 /// `invalid_argument` (V2).
 pub fn start(
     request: v1::StartSessionRequest,
-    transfers: &mut dyn FnMut(u64) -> Option<Bytes>,
+    transfers: &mut (dyn FnMut(u64) -> Option<Bytes> + Send),
 ) -> Result<Start, Rejection> {
     let input = Field("", "input");
     let instance = (!request.instance.is_empty()).then(|| fields::instance(&request.instance)).transpose()?;

@@ -146,6 +146,7 @@ fn token() -> TokenCreated {
         role: Role::Viewer,
         namespace: "prod".into(),
         expires: None,
+        secret_hash: Digest([9; 32]),
     }
 }
 
@@ -350,6 +351,6 @@ fn a_refusal_keeps_code_message_and_hint() {
         Rejection { code: Code::LeaseHeld, message: "held; wait".into(), retry_after_ms: Some(500) };
     let refusal = refusal(&rejection);
     assert_eq!((&*refusal.code, refusal.retryable, refusal.retry_after_ms), ("lease_held", true, 500));
-    let never = super::refusal(&Rejection { retry_after_ms: None, ..rejection });
+    let never = super::refusal(&Rejection { code: Code::Fenced, retry_after_ms: None, ..rejection });
     assert_eq!((never.retryable, never.retry_after_ms), (false, 0));
 }
