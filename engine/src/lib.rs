@@ -5,6 +5,8 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod dev;
+pub mod dispatch;
+pub mod drivers;
 pub mod engine;
 pub mod graph;
 pub mod ids;

@@ -1,0 +1,69 @@
+//! What makes time pass for sessions: intents that become due, leases that run out.
+//!
+//! Owns: when to look, and the verdict whether wall time can be trusted. Never: writes; it submits commands and lets
+//! dispatch look, like any other caller.
+//!
+//! Invariants:
+//! - V1 A due intent is submitted within `TICK_MS` of its due time, and again after `AGAIN_MS` while it stays due.
+//! - V2 While the wall clock is ahead of itself (`jump`), nothing becomes due. Leases go by the monotonic clock and are
+//!   not held.
+//! - V3 A ledger that cannot be read is said once per look and looked at again; it ends no driver.
+
+mod intents;
+mod jump;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::dispatch::Dispatch;
+use crate::ledger::{Handle, Observer};
+
+use intents::Intents;
+use jump::{Jump, Verdict};
+
+/// Longest time between two looks in milliseconds.
+pub const TICK_MS: u64 = 100;
+
+/// Observes the ledger from now on and returns the loop to spawn; it runs until it is dropped.
+pub fn start(
+    handle: Handle,
+    dispatch: Arc<Dispatch>,
+    clock: Arc<dyn Clock>,
+) -> impl Future<Output = ()> + Send {
+    let intents = Arc::new(Intents::new(handle.clone()));
+    handle.observe(Arc::clone(&intents) as Arc<dyn Observer>);
+    run(intents, dispatch, clock)
+}
+
+async fn run(intents: Arc<Intents>, dispatch: Arc<Dispatch>, clock: Arc<dyn Clock>) {
+    let mut jump = Jump::new(clock.wall_ms(), clock.mono_ms());
+    loop {
+        let (wall_ms, mono_ms) = (clock.wall_ms(), clock.mono_ms());
+        dispatch.sweep();
+        if !is_held(jump.look(wall_ms, mono_ms)) {
+            intents.look(wall_ms, mono_ms); // V2
+        }
+        let wait_ms = intents.due_in_ms(clock.wall_ms()).clamp(1, TICK_MS);
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+    }
+}
+
+/// Says what the clocks do, once per change.
+fn is_held(verdict: Verdict) -> bool {
+    match verdict {
+        Verdict::Steady => false,
+        Verdict::Jumped { ahead_ms } => {
+            tracing::error!(
+                ahead_ms,
+                "the wall clock jumped forward: timers are held until it is back; if the new time is right, restart the engine"
+            );
+            true
+        }
+        Verdict::Held => true,
+        Verdict::Back => {
+            tracing::warn!("the wall clock is back: timers run again");
+            false
+        }
+    }
+}
