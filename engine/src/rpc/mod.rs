@@ -1,6 +1,19 @@
 //! The network edge: convert, submit or read, convert back.
 
 pub mod auth;
+pub mod binding;
+pub mod context;
+pub mod convert;
+pub mod engine_service;
+pub mod fleet;
+pub mod journal;
+mod listing;
 pub mod listen;
+pub mod operator_service;
+pub mod session_service;
 pub mod signals;
+pub mod status;
 pub mod tls;
+mod tokens;
+mod verify;
+pub mod vitals;

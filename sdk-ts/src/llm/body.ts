@@ -6,7 +6,7 @@
 import { MisuseError } from "../errors.js";
 import type { Message, MessagePart } from "../runtime/messages.js";
 import { textOf } from "./messages.js";
-import { isStrict, jsonSchemaOf } from "./schema.js";
+import { isStrict, jsonSchemaOf, outputSchemaOf } from "./schema.js";
 import type { GenerateOptions, JsonObject } from "./types.js";
 
 /** Everything of a request but its messages: what is journaled and covered by the input digest. */
@@ -42,7 +42,7 @@ export function paramsOf<O>(model: string, options: GenerateOptions<O>): Request
     }));
   }
   if (options.output !== undefined) {
-    params.output = { name: options.outputName ?? "output", schema: jsonSchemaOf(options.output, "the output") };
+    params.output = { name: options.outputName ?? "output", schema: outputSchemaOf(options.output) };
   }
   for (const field of ["toolChoice", "maxTokens", "temperature", "topP", "seed", "stop", "extraBody"] as const) {
     if (options[field] !== undefined) Object.assign(params, { [field]: options[field] });

@@ -15,6 +15,7 @@ import { fromStored, type Message, toStored } from "../runtime/messages.js";
 import { decodeValue, encodeValue } from "../values/codec.js";
 import { paramsOf } from "./body.js";
 import { providerFailure, usageOf, withUsage } from "./failures.js";
+import { LazyPromise, tap } from "./lazy.js";
 import { textOf, toMessage, toolCallsOf } from "./messages.js";
 import { ask, askStreaming, callHeaders, type ProviderRequest } from "./provider.js";
 import { type PreparedRequest, RequestBook } from "./requests.js";
@@ -101,20 +102,14 @@ const UNKNOWN_USAGE: LlmUsage = {
 
 function common(host: CallHost): Pick<Llm, "generate" | "call"> {
   return {
-    generate: <O>(model: string, options: GenerateOptions<O> = {}) => handled(generate(host, model, options)),
-    call: (request, fn) => handled(foreignCall(host, request, fn)),
+    generate: <O>(model: string, options: GenerateOptions<O> = {}) => generate(host, model, options),
+    call: (request, fn) => foreignCall(host, request, fn),
   };
 }
 
-// A call that nobody awaits must not end the process when it fails; the runtime reports it as unawaited.
-function handled<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => undefined);
-  return promise;
-}
-
-async function generate<O>(host: CallHost, model: string, options: GenerateOptions<O>): Promise<GeneratedAnswer<O>> {
+function generate<O>(host: CallHost, model: string, options: GenerateOptions<O>): Promise<GeneratedAnswer<O>> {
   const prepared = prepare(host, model, options);
-  const outcome = await requested(host, prepared, {
+  const outcome = requested(host, prepared, {
     ...callOptions(options),
     perform: async (attempt) => {
       const answer = await ask(prepared.provider, attempt);
@@ -123,9 +118,12 @@ async function generate<O>(host: CallHost, model: string, options: GenerateOptio
       return answer;
     },
   });
-  const final = finalAnswer(outcome);
-  const output = options.output === undefined ? (undefined as O) : await readOutput(options.output, outcome);
-  return { ...final, text: textOf(final.message), output };
+  return LazyPromise.of(async () => {
+    const answer = await outcome;
+    const final = finalAnswer(answer);
+    const output = options.output === undefined ? (undefined as O) : await readOutput(options.output, answer);
+    return { ...final, text: textOf(final.message), output };
+  });
 }
 
 function streamIn(host: CallHost, prepared: Prepared, options: CallOptions, log: StreamLog): Promise<FinalAnswer> {
@@ -137,7 +135,8 @@ function streamIn(host: CallHost, prepared: Prepared, options: CallOptions, log:
     perform: (attempt) => askStreaming(prepared.provider, attempt, (event) => log.push(event)),
     recorded: (answer) => log.replay(answer.response),
   });
-  return outcome.then((answer) => {
+  return LazyPromise.of(async () => {
+    const answer = await outcome;
     const final = finalAnswer(answer);
     if (host.where === "zone") host.noteFinal(final, answer.place);
     return final;
@@ -174,17 +173,19 @@ function messagesOf(host: CallHost, given: RequestOptions["messages"]): readonly
 type CallParts = Omit<CallSpec, "input" | "request" | "usageOf">;
 
 // G1: no await before the host is asked.
-function requested(host: CallHost, prepared: Pick<Prepared, "request" | "input">, parts: CallParts) {
-  const outcome: Promise<CallOutcome> = host.call({
+function requested(
+  host: CallHost,
+  prepared: Pick<Prepared, "request" | "input">,
+  parts: CallParts,
+): Promise<CallOutcome> {
+  const outcome = host.call({
     ...parts,
     input: prepared.input,
     request: () => prepared.request.stored(),
     usageOf,
   });
-  return outcome.then((answer) => {
-    prepared.request.recorded(answer.place);
-    return answer;
-  });
+  tap(outcome, (answer) => prepared.request.recorded(answer.place));
+  return outcome;
 }
 
 function callOptions(options: CallOptions): Omit<CallParts, "perform" | "recorded"> {
@@ -218,7 +219,7 @@ function unfit(answer: CallAnswer, code: string, message: string, retryable: boo
   return answer.usage === undefined ? failure : withUsage(failure, answer.usage);
 }
 
-async function foreignCall<T>(
+function foreignCall<T>(
   host: CallHost,
   spec: ForeignRequest,
   fn: (attempt: ForeignAttempt) => ForeignAnswer<T> | Promise<ForeignAnswer<T>>,
@@ -227,17 +228,19 @@ async function foreignCall<T>(
   const { messages, rest } = splitRequest(spec.request);
   const params = { provider, model, request: rest };
   const request = RequestBook.of(host).prepare(messages, JSON.stringify(params));
-  const outcome = await requested(
+  const outcome = requested(
     host,
     { request, input: { params, messages: request.summary } },
     { ...callOptions(spec), perform: (attempt) => performForeign(spec, attempt, fn) },
   );
-  const { response, usage } = outcome;
-  return {
-    value: decodeValue(response.value) as T,
-    message: response.message === undefined ? undefined : fromStored(response.message),
-    usage: usage === undefined ? UNKNOWN_USAGE : fromUsage(usage),
-  };
+  return LazyPromise.of(async () => {
+    const { response, usage } = await outcome;
+    return {
+      value: decodeValue(response.value) as T,
+      message: response.message === undefined ? undefined : fromStored(response.message),
+      usage: usage === undefined ? UNKNOWN_USAGE : fromUsage(usage),
+    };
+  });
 }
 
 async function performForeign<T>(

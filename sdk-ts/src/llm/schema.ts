@@ -28,6 +28,22 @@ export function jsonSchemaOf(schema: AnySchema, what: string): JsonObject {
   return rest;
 }
 
+/**
+ * Returns the JSON Schema an output is asked for with. A library's objects are closed: what they do not name they drop
+ * anyway, and only closed ones can be enforced by providers.
+ */
+export function outputSchemaOf(schema: AnySchema): JsonObject {
+  const json = jsonSchemaOf(schema, "the output");
+  return isStandard(schema) ? (closed(json) as JsonObject) : json;
+}
+
+function closed(schema: unknown): unknown {
+  if (Array.isArray(schema)) return schema.map(closed);
+  if (typeof schema !== "object" || schema === null) return schema;
+  const copy = Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, closed(value)]));
+  return copy.type === "object" && "properties" in copy ? { additionalProperties: false, ...copy } : copy;
+}
+
 /** Checks a value; JSON Schema is the provider's business and checks nothing here. */
 export async function check<T>(schema: AnySchema, value: unknown): Promise<Checked<T>> {
   if (!isStandard(schema)) return { ok: true, value: value as T };

@@ -46,8 +46,28 @@ export class StreamLog {
     for (const event of eventsOf(response)) this.push(event);
   }
 
-  /** Ties the readers' end to the outcome (S2). */
+  /** Ties the readers' end to the outcome (S2); looks at it only once somebody reads. */
   follow(final: Promise<FinalAnswer>): LlmStream {
+    let followed = false;
+    const follow = (): Promise<FinalAnswer> => {
+      if (!followed) this.attach(final);
+      followed = true;
+      return final;
+    };
+    const read = (): AsyncGenerator<StreamEvent, void, undefined> => {
+      void follow();
+      return this.read();
+    };
+    return {
+      get final() {
+        return follow();
+      },
+      events: { [Symbol.asyncIterator]: read },
+      [Symbol.asyncIterator]: () => textsOf(read()),
+    };
+  }
+
+  private attach(final: Promise<FinalAnswer>): void {
     final.then(
       ({ finishReason, usage }) => {
         this.ended = true;
@@ -58,11 +78,6 @@ export class StreamLog {
         this.wake();
       },
     );
-    return {
-      final,
-      events: { [Symbol.asyncIterator]: () => this.read() },
-      [Symbol.asyncIterator]: () => textsOf(this.read()),
-    };
   }
 
   private async *read(): AsyncGenerator<StreamEvent, void, undefined> {

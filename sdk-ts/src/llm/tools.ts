@@ -72,23 +72,45 @@ const seen = new WeakMap<object, Map<string, number>>();
  * @returns one message of role "tool" per call, in the calls' order, to push to the conversation
  */
 export function runTools(host: ToolHost, calls: readonly ToolCall[], tools: Tools): Promise<Message[]> {
-  // Keys first and in order: what is awaited inside must not decide which call gets which.
-  const keyed = calls.map((call) => ({ call, key: keyOf(host, call) }));
-  const results = Promise.all(keyed.map(({ call, key }) => runTool(host, call, key, tools)));
+  const results = runAll(host, calls, tools);
+  // Whoever does not await it must not end the process; the runtime reports unawaited steps.
   results.catch(() => undefined);
   return results;
 }
 
-async function runTool(host: ToolHost, call: ToolCall, key: string, tools: Tools): Promise<Message> {
+async function runAll(host: ToolHost, calls: readonly ToolCall[], tools: Tools): Promise<Message[]> {
+  const keys = calls.map((call) => keyOf(host, call));
+  // All arguments first: how long a schema takes must not decide which step is requested before which.
+  const checked = await Promise.all(calls.map((call) => readArguments(call, tools)));
+  return Promise.all(calls.map((call, index) => runTool(host, call, keys[index] ?? call.id, checked[index])));
+}
+
+type Ready = { ok: true; tool: Tool; args: unknown } | { ok: false; problem: string };
+
+async function readArguments(call: ToolCall, tools: Tools): Promise<Ready> {
   const found = Object.hasOwn(tools, call.name) ? tools[call.name] : undefined;
   if (found === undefined) {
-    return toolResult(call, `there is no tool "${call.name}"; there are: ${Object.keys(tools).join(", ")}`, true);
+    return { ok: false, problem: `there is no tool "${call.name}"; there are: ${Object.keys(tools).join(", ")}` };
   }
-  const args = await readArguments(call, found);
-  if (!args.ok) return toolResult(call, `the arguments do not fit: ${args.issues.join("; ")}`, true);
+  try {
+    const args: unknown = call.arguments.trim() === "" ? {} : JSON.parse(call.arguments);
+    const checked = await check<unknown>(found.parameters, args);
+    return checked.ok ? { ok: true, tool: found, args: checked.value } : unfit(checked.issues.join("; "));
+  } catch (thrown) {
+    return unfit(thrown instanceof Error ? thrown.message : String(thrown));
+  }
+}
+
+function unfit(why: string): Ready {
+  return { ok: false, problem: `the arguments do not fit: ${why}` };
+}
+
+async function runTool(host: ToolHost, call: ToolCall, key: string, ready: Ready | undefined): Promise<Message> {
+  if (ready === undefined || !ready.ok) return toolResult(call, ready?.problem ?? "it was not read", true);
+  const { tool: found, args } = ready;
   try {
     const output = await host.step(call.name, (input, step) => execute(found, input, step), {
-      ...optionsOf(found, call, args.value),
+      ...optionsOf(found, call, args),
       key,
     });
     return toolResult(call, typeof output === "string" ? output : (JSON.stringify(output) ?? ""), false);
@@ -100,16 +122,6 @@ async function runTool(host: ToolHost, call: ToolCall, key: string, tools: Tools
 
 async function execute(found: Tool, args: unknown, step: StepHandle): Promise<unknown> {
   return await found.execute(args, step);
-}
-
-async function readArguments(call: ToolCall, found: Tool) {
-  let args: unknown;
-  try {
-    args = call.arguments.trim() === "" ? {} : JSON.parse(call.arguments);
-  } catch (thrown) {
-    return { ok: false as const, issues: [thrown instanceof Error ? thrown.message : String(thrown)] };
-  }
-  return await check<unknown>(found.parameters, args);
 }
 
 function optionsOf(found: Tool, call: ToolCall, args: unknown): StepOptions<unknown, unknown> {

@@ -1,0 +1,167 @@
+//! What every service shares: who asks, which session is meant, and how it is shown.
+//!
+//! 1. A session of another namespace is `session_not_found`, exactly as one that does not exist.
+//! 2. System sessions are the engine's own; no service shows or changes one by its id.
+
+use std::sync::Arc;
+
+use cellaflow_proto::v1;
+use tokio::sync::watch;
+use tonic::Request;
+use tonic::Status as GrpcStatus;
+
+use super::auth::Principal;
+use super::convert;
+use super::fleet::SharedFleet;
+use super::status;
+use super::vitals::Vitals;
+use crate::clock::Clock;
+use crate::graph::command::{Code, Rejection};
+use crate::graph::event::Body;
+use crate::graph::ids::{Seq, SessionId};
+use crate::graph::session::{Head, Status};
+use crate::ids::Mint;
+use crate::ledger::{Handle, ReadError, Refused};
+
+/// What services work with; cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// The ledger.
+    pub ledger: Handle,
+    /// Workers and leases.
+    pub fleet: SharedFleet,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids and secrets.
+    pub mint: Mint,
+    /// Process and disk.
+    pub vitals: Arc<Vitals>,
+    /// Tokens of the configuration, which cannot be revoked at run time.
+    pub configured: Arc<[Principal]>,
+    /// Becomes true when the engine stops; open streams end then.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// A session with its result, as `GetSession` and its like show it.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// The session.
+    pub session: v1::Session,
+    /// Result, if it has completed.
+    pub output: Option<v1::Payload>,
+    /// `StepFailure`, if it has failed.
+    pub failure: Option<v1::Payload>,
+}
+
+/// Who asks.
+pub(super) fn caller<T>(request: &Request<T>) -> Result<Principal, GrpcStatus> {
+    request.extensions().get::<Principal>().cloned().ok_or_else(status::unauthenticated)
+}
+
+/// The session does not exist, or the caller may not know that it does (1).
+pub(super) fn not_found() -> Refused {
+    Refused::Rejected(Rejection {
+        code: Code::SessionNotFound,
+        message: "no such session in the token's namespace: check id or key, and which token you use"
+            .to_owned(),
+        retry_after_ms: None,
+    })
+}
+
+impl Context {
+    /// The head of a session that the caller may see.
+    pub(super) fn visible(&self, caller: &Principal, session: SessionId) -> Result<Arc<Head>, Refused> {
+        let head = self.ledger.reader().head(session).map_err(Refused::Failed)?;
+        head.filter(|head| caller.sees(&head.namespace) && !head.system).ok_or_else(not_found)
+    }
+
+    /// The session that a request names, by id or by key.
+    pub(super) fn find(
+        &self,
+        caller: &Principal,
+        named: Option<v1::SessionRef>,
+    ) -> Result<Arc<Head>, Refused> {
+        match named.and_then(|named| named.by) {
+            Some(v1::session_ref::By::SessionId(id)) => {
+                self.visible(caller, convert::session_id(&id).map_err(Refused::Rejected)?)
+            }
+            Some(v1::session_ref::By::Key(key)) => self.find_key(caller, key),
+            None => Err(Refused::Rejected(Rejection {
+                code: Code::InvalidArgument,
+                message: "session must be set: name it by session_id or by key".to_owned(),
+                retry_after_ms: None,
+            })),
+        }
+    }
+
+    fn find_key(&self, caller: &Principal, key: v1::SessionKey) -> Result<Arc<Head>, Refused> {
+        let namespace = caller.namespace_for(&key.namespace);
+        let namespace = namespace.map_err(|refusal| Refused::Rejected(status::denied(&refusal)))?;
+        let workflow = convert::workflow(key.workflow).map_err(Refused::Rejected)?;
+        let key = convert::session_key(key.key).map_err(Refused::Rejected)?.ok_or_else(not_found)?;
+        let reader = self.ledger.reader();
+        let info = reader.namespace(&namespace).map_err(Refused::Failed)?.ok_or_else(not_found)?;
+        let session = reader.session_by_key(&info, &workflow, &key).map_err(Refused::Failed)?;
+        self.visible(caller, session.ok_or_else(not_found)?)
+    }
+
+    /// A session, without its result.
+    pub(super) fn session(&self, head: &Head) -> Result<v1::Session, ReadError> {
+        let hint = self.fleet.waiting_for(head);
+        Ok(convert::session(head, &self.key(head)?, Some(&hint)))
+    }
+
+    /// A session with its result.
+    pub(super) fn show(&self, head: &Head) -> Result<Shown, ReadError> {
+        let (output, failure) = self.result(head)?;
+        Ok(Shown { session: self.session(head)?, output, failure })
+    }
+
+    fn key(&self, head: &Head) -> Result<String, ReadError> {
+        // A session without a key has no generation either.
+        if head.generation == 0 {
+            return Ok(String::new());
+        }
+        let reader = self.ledger.reader();
+        let Some(first) = reader.event(head.session, Seq(1))? else { return Ok(String::new()) };
+        match &first.event.body {
+            Body::SessionStarted(started) => match &started.key {
+                Some(key) => Ok(String::from_utf8_lossy(&reader.bytes_of(&first, key)?).into_owned()),
+                None => Ok(String::new()),
+            },
+            _ => Err(ReadError::Corrupt(format!("session {} does not begin with its start", head.session))),
+        }
+    }
+
+    fn result(&self, head: &Head) -> Result<(Option<v1::Payload>, Option<v1::Payload>), ReadError> {
+        match head.status {
+            Status::Completed | Status::Failed => {}
+            Status::Pending
+            | Status::Running
+            | Status::Waiting
+            | Status::Paused { .. }
+            | Status::Cancelled => {
+                return Ok((None, None));
+            }
+        }
+        let reader = self.ledger.reader();
+        let missing = || ReadError::Corrupt(format!("session {} has ended without an end", head.session));
+        // Nothing follows an end, so it is the last event.
+        let end = reader.event(head.session, head.seq)?.ok_or_else(missing)?;
+        match &end.event.body {
+            Body::SessionCompleted { output } => {
+                Ok((Some(convert::payload_to_wire(&end, output, reader)?), None))
+            }
+            Body::SessionFailed { failure } => {
+                Ok((None, Some(convert::payload_to_wire(&end, failure, reader)?)))
+            }
+            _ => Err(missing()),
+        }
+    }
+
+    /// Resolves when the engine stops.
+    pub(super) async fn stopped(&self) {
+        // An error means that the sender is gone, which also means stop.
+        let _gone = self.stopping.clone().wait_for(|stop| *stop).await.is_err();
+    }
+}

@@ -1,0 +1,401 @@
+//! Stored events, as callers read them.
+//!
+//! 1. A payload of at most `PIECE_BYTES_MAX` bytes lies in the event, up to `EVENT_DATA_BYTES_MAX` together; any other
+//!    comes before it as pieces under an id that is unique on its stream.
+//! 2. Without payload bytes (`Detail::Headers`) every payload still says its format, size and digest.
+
+use bytes::Bytes;
+use cellaflow_proto::v1;
+
+use super::enums;
+use super::limits::{EVENT_DATA_BYTES_MAX, PIECE_BYTES_MAX};
+use crate::graph::event::{
+    Author, Body, GuardIntent, GuardResolved, LeaseGranted, LlmCall, PayloadRef, Resolution, Resource,
+    SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, ZoneCommitted, ZoneFailed,
+    ZoneRolledBack,
+};
+use crate::graph::ids::{Digest, SessionId};
+use crate::ledger::{ReadError, Reader, StoredEvent};
+
+/// Gives the bytes of payloads that do not follow their event's header.
+pub trait PayloadSource {
+    /// Returns the whole content.
+    ///
+    /// # Errors
+    /// The ledger's: bytes that are missing or damaged, or a store that cannot be read.
+    fn payload(&self, session: SessionId, payload: &PayloadRef) -> Result<Bytes, ReadError>;
+}
+
+impl PayloadSource for Reader {
+    fn payload(&self, session: SessionId, payload: &PayloadRef) -> Result<Bytes, ReadError> {
+        Self::payload(self, session, payload)
+    }
+}
+
+/// Numbers the transfers of one stream.
+#[derive(Debug, Default)]
+pub struct TransferIds(u64);
+
+impl TransferIds {
+    fn next(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
+    }
+}
+
+/// How much of an event is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Detail {
+    /// With the bytes of its payloads.
+    Full,
+    /// Without them.
+    Headers,
+}
+
+/// Writes an event, and before it the pieces of its large payloads, to be sent in this order.
+///
+/// # Errors
+/// The source's, and `Corrupt` for an event whose inline bytes are not those it names.
+pub fn event_to_wire(
+    stored: &StoredEvent,
+    source: &dyn PayloadSource,
+    transfers: &mut TransferIds,
+    detail: Detail,
+) -> Result<(Vec<v1::PayloadPiece>, v1::Event), ReadError> {
+    let mut out = Outgoing { stored, source, transfers, detail, pieces: Vec::new(), data_bytes: 0 };
+    let event = &stored.event;
+    let wire = v1::Event {
+        seq: event.seq.0,
+        time_ms: event.time.0,
+        author: enums::author_to_wire(event.author).into(),
+        epoch: epoch(event.author),
+        after: event.after.map(|seen| v1::After { seq: seen.seq.0, requests: seen.requests }),
+        hash: stored.hash.0.to_vec().into(),
+        state_delta: out.optional(event.state_delta.as_ref())?,
+        conversation_delta: out.optional(event.conversation_delta.as_ref())?,
+        body: Some(body(&event.body, &mut out)?),
+    };
+    Ok((out.pieces, wire))
+}
+
+/// Writes one payload with its bytes inside, whatever its size; for unary answers.
+///
+/// # Errors
+/// The source's.
+pub fn payload_to_wire(
+    stored: &StoredEvent,
+    payload: &PayloadRef,
+    source: &dyn PayloadSource,
+) -> Result<v1::Payload, ReadError> {
+    let bytes = bytes_of(stored, payload, source)?;
+    Ok(described(payload, v1::payload::Body::Data(bytes)))
+}
+
+const fn epoch(author: Author) -> u64 {
+    match author {
+        Author::Worker(epoch) => epoch.0,
+        Author::Client(_) | Author::Driver | Author::Operator(_) => 0,
+    }
+}
+
+fn bytes_of(
+    stored: &StoredEvent,
+    payload: &PayloadRef,
+    source: &dyn PayloadSource,
+) -> Result<Bytes, ReadError> {
+    let bytes = match (payload.inline, stored.inline_bytes(payload)) {
+        (true, Some(bytes)) => bytes.clone(),
+        (true, None) => return Err(damaged(stored, "lacks inline bytes that its header names")),
+        (false, _) => source.payload(stored.session, payload)?,
+    };
+    if bytes.len() as u64 != payload.size {
+        return Err(damaged(stored, "has a payload of another size than its header says"));
+    }
+    Ok(bytes)
+}
+
+fn damaged(stored: &StoredEvent, what: &str) -> ReadError {
+    ReadError::Corrupt(format!("event {} of session {} {what}", stored.event.seq, stored.session))
+}
+
+fn described(payload: &PayloadRef, body: v1::payload::Body) -> v1::Payload {
+    v1::Payload {
+        format: enums::format_to_wire(payload.format).into(),
+        codec: payload.codec.to_string(),
+        size_bytes: payload.size,
+        body: Some(body),
+        digest: payload.digest.0.to_vec().into(),
+    }
+}
+
+struct Outgoing<'a> {
+    stored: &'a StoredEvent,
+    source: &'a dyn PayloadSource,
+    transfers: &'a mut TransferIds,
+    detail: Detail,
+    pieces: Vec<v1::PayloadPiece>,
+    data_bytes: usize,
+}
+
+impl Outgoing<'_> {
+    fn optional(&mut self, payload: Option<&PayloadRef>) -> Result<Option<v1::Payload>, ReadError> {
+        payload.map(|payload| self.payload(payload)).transpose()
+    }
+
+    fn required(&mut self, payload: &PayloadRef) -> Result<Option<v1::Payload>, ReadError> {
+        self.payload(payload).map(Some)
+    }
+
+    fn payload(&mut self, payload: &PayloadRef) -> Result<v1::Payload, ReadError> {
+        let body = match self.detail {
+            Detail::Headers => v1::payload::Body::Absent(true),
+            Detail::Full => {
+                let bytes = bytes_of(self.stored, payload, self.source)?;
+                self.carry(bytes)
+            }
+        };
+        Ok(described(payload, body))
+    }
+
+    fn carry(&mut self, bytes: Bytes) -> v1::payload::Body {
+        let together = self.data_bytes.saturating_add(bytes.len());
+        if bytes.len() <= PIECE_BYTES_MAX && together <= EVENT_DATA_BYTES_MAX {
+            self.data_bytes = together;
+            return v1::payload::Body::Data(bytes);
+        }
+        let transfer_id = self.transfers.next();
+        let mut rest = bytes;
+        loop {
+            let data = rest.split_to(rest.len().min(PIECE_BYTES_MAX));
+            let last = rest.is_empty();
+            self.pieces.push(v1::PayloadPiece { transfer_id, data, last });
+            if last {
+                return v1::payload::Body::TransferId(transfer_id);
+            }
+        }
+    }
+
+    fn llm_call(&mut self, call: &LlmCall) -> Result<v1::LlmCall, ReadError> {
+        Ok(v1::LlmCall {
+            request: self.optional(call.request.as_ref())?,
+            response: self.optional(call.response.as_ref())?,
+            usage: Some(usage(&call.usage)),
+        })
+    }
+}
+
+fn body(body: &Body, out: &mut Outgoing<'_>) -> Result<v1::event::Body, ReadError> {
+    Ok(match body {
+        Body::SessionStarted(started) => v1::event::Body::SessionStarted(session_started(started, out)?),
+        Body::LeaseGranted(granted) => v1::event::Body::LeaseGranted(lease_granted(granted)),
+        Body::LeaseReleased { epoch, reason } => v1::event::Body::LeaseReleased(v1::LeaseReleased {
+            epoch: epoch.0,
+            reason: enums::release_reason_to_wire(*reason).into(),
+        }),
+        Body::SessionPaused { reason, step_key, details } => {
+            v1::event::Body::SessionPaused(v1::SessionPaused {
+                reason: enums::pause_reason_to_wire(*reason).into(),
+                step_key: step_key.as_deref().unwrap_or_default().to_owned(),
+                details: out.optional(details.as_ref())?,
+            })
+        }
+        Body::SessionResumed { by } => {
+            v1::event::Body::SessionResumed(v1::SessionResumed { by: by.to_string() })
+        }
+        Body::SessionCompleted { output } => {
+            v1::event::Body::SessionCompleted(v1::SessionCompleted { output: out.required(output)? })
+        }
+        Body::SessionFailed { failure } => {
+            v1::event::Body::SessionFailed(v1::SessionFailed { failure: out.required(failure)? })
+        }
+        Body::SessionCancelled { reason } => {
+            v1::event::Body::SessionCancelled(v1::SessionCancelled { reason: reason.to_string() })
+        }
+        Body::StepCompleted(step) => v1::event::Body::StepCompleted(step_completed(step, out)?),
+        Body::StepFailed(step) => v1::event::Body::StepFailed(step_failed(step, out)?),
+        Body::GuardIntent(intent) => v1::event::Body::GuardIntent(guard_intent(intent, out)?),
+        Body::GuardUnknown { step_key, attempt, reason, failure } => {
+            v1::event::Body::GuardUnknown(v1::GuardUnknown {
+                step_key: step_key.to_string(),
+                attempt: *attempt,
+                reason: enums::unknown_reason_to_wire(*reason).into(),
+                failure: out.optional(failure.as_ref())?,
+            })
+        }
+        Body::GuardResolved(resolved) => v1::event::Body::GuardResolved(guard_resolved(resolved, out)?),
+        Body::ZoneEntered { zone_key, name, attempt, input_digest } => {
+            v1::event::Body::ZoneEntered(v1::ZoneEntered {
+                zone_key: zone_key.to_string(),
+                name: name.to_string(),
+                attempt: *attempt,
+                input_digest: digest(input_digest.as_ref()),
+            })
+        }
+        Body::ZoneCommitted(zone) => v1::event::Body::ZoneCommitted(zone_committed(zone, out)?),
+        Body::ZoneFailed(zone) => v1::event::Body::ZoneFailed(zone_failed(zone, out)?),
+        Body::ZoneRolledBack(zone) => v1::event::Body::ZoneRolledBack(zone_rolled_back(zone)),
+        Body::TokenCreated(token) => v1::event::Body::TokenCreated(token_created(token)),
+        Body::TokenRevoked { token } => {
+            v1::event::Body::TokenRevoked(v1::TokenRevoked { token_id: token.to_string() })
+        }
+    })
+}
+
+fn session_started(
+    started: &SessionStarted,
+    out: &mut Outgoing<'_>,
+) -> Result<v1::SessionStarted, ReadError> {
+    Ok(v1::SessionStarted {
+        namespace: started.namespace.to_string(),
+        workflow: started.workflow.to_string(),
+        version: started.version.to_string(),
+        generation: started.generation,
+        key: out.optional(started.key.as_ref())?,
+        input: out.required(&started.input)?,
+        lineage_id: started.lineage.to_string(),
+        root_id: started.root.to_string(),
+    })
+}
+
+fn lease_granted(granted: &LeaseGranted) -> v1::LeaseGranted {
+    v1::LeaseGranted {
+        epoch: granted.epoch.0,
+        instance: granted.instance.to_string(),
+        takeover: granted.takeover,
+        incarnation: granted.incarnation.to_string(),
+    }
+}
+
+fn step_completed(step: &StepCompleted, out: &mut Outgoing<'_>) -> Result<v1::StepCompleted, ReadError> {
+    let owner = step.deduplicated_from.as_ref();
+    Ok(v1::StepCompleted {
+        step_key: step.step_key.to_string(),
+        name: step.name.to_string(),
+        attempt: step.attempt,
+        input_digest: digest(step.input_digest.as_ref()),
+        input: out.optional(step.input.as_ref())?,
+        output: out.required(&step.output)?,
+        llm: step.llm.as_ref().map(|call| out.llm_call(call)).transpose()?,
+        resources: step.resources.iter().map(resource).collect(),
+        cost_nanos: step.cost.0,
+        duration_us: step.duration_us,
+        deduplicated_from: owner.map(|(session, seq)| format!("{session}:{seq}")).unwrap_or_default(),
+        guarded: step.guarded,
+    })
+}
+
+fn step_failed(step: &StepFailed, out: &mut Outgoing<'_>) -> Result<v1::StepFailed, ReadError> {
+    Ok(v1::StepFailed {
+        step_key: step.step_key.to_string(),
+        name: step.name.to_string(),
+        attempt: step.attempt,
+        input_digest: digest(step.input_digest.as_ref()),
+        failure: out.required(&step.failure)?,
+        r#final: step.is_final,
+        retry_at_ms: step.retry_at.map_or(0, |at| at.0),
+        usage: step.usage.as_ref().map(usage),
+        duration_us: step.duration_us,
+        guarded: step.guarded,
+    })
+}
+
+fn guard_intent(intent: &GuardIntent, out: &mut Outgoing<'_>) -> Result<v1::GuardIntent, ReadError> {
+    Ok(v1::GuardIntent {
+        step_key: intent.step_key.to_string(),
+        name: intent.name.to_string(),
+        attempt: intent.attempt,
+        input_digest: digest(Some(&intent.input_digest)),
+        attempt_ms: intent.attempt_ms,
+        grace_ms: intent.grace_ms,
+        policy: enums::guard_policy_to_wire(intent.policy).into(),
+        idempotency_key: out.required(&intent.idempotency_key)?,
+        input_hash: Bytes::new(),
+    })
+}
+
+fn guard_resolved(resolved: &GuardResolved, out: &mut Outgoing<'_>) -> Result<v1::GuardResolved, ReadError> {
+    let (resolution, output, failure) = match &resolved.resolution {
+        Resolution::Output(output) => (v1::Resolution::Output, Some(output), None),
+        Resolution::Failure(failure) => (v1::Resolution::Failure, None, failure.as_ref()),
+        Resolution::NotApplied(failure) => (v1::Resolution::NotApplied, None, failure.as_ref()),
+        Resolution::Retry => (v1::Resolution::Retry, None, None),
+    };
+    Ok(v1::GuardResolved {
+        step_key: resolved.step_key.to_string(),
+        attempt: resolved.attempt,
+        resolution: resolution.into(),
+        output: out.optional(output)?,
+        failure: out.optional(failure)?,
+        by: resolved.by.to_string(),
+    })
+}
+
+fn zone_committed(zone: &ZoneCommitted, out: &mut Outgoing<'_>) -> Result<v1::ZoneCommitted, ReadError> {
+    Ok(v1::ZoneCommitted {
+        zone_key: zone.zone_key.to_string(),
+        attempt: zone.attempt,
+        output: out.optional(zone.output.as_ref())?,
+        record: out.required(&zone.record)?,
+        llm_calls: zone.llm_calls.iter().map(|call| out.llm_call(call)).collect::<Result<_, _>>()?,
+        duration_us: zone.duration_us,
+        cost_nanos: zone.cost.0,
+    })
+}
+
+fn zone_failed(zone: &ZoneFailed, out: &mut Outgoing<'_>) -> Result<v1::ZoneFailed, ReadError> {
+    Ok(v1::ZoneFailed {
+        zone_key: zone.zone_key.to_string(),
+        attempt: zone.attempt,
+        failure: out.required(&zone.failure)?,
+        r#final: zone.is_final,
+        usage: zone.usage.iter().map(usage).collect(),
+        retry_at_ms: zone.retry_at.map_or(0, |at| at.0),
+    })
+}
+
+fn zone_rolled_back(zone: &ZoneRolledBack) -> v1::ZoneRolledBack {
+    v1::ZoneRolledBack {
+        zone_key: zone.zone_key.to_string(),
+        attempt: zone.attempt,
+        reason: enums::rollback_reason_to_wire(zone.reason).into(),
+        evidence_bytes: zone.evidence_bytes,
+        wasted_tokens: zone.wasted_tokens,
+    }
+}
+
+fn token_created(token: &TokenCreated) -> v1::TokenCreated {
+    v1::TokenCreated {
+        token_id: token.token.to_string(),
+        name: token.name.to_string(),
+        role: enums::role_to_wire(token.role).into(),
+        namespace: token.namespace.to_string(),
+        expires_ms: token.expires.map_or(0, |at| at.0),
+    }
+}
+
+fn usage(used: &Usage) -> v1::Usage {
+    v1::Usage {
+        provider: used.provider.to_string(),
+        model: used.model.to_string(),
+        input_tokens: used.input_tokens,
+        cached_read_tokens: used.cached_read_tokens,
+        cache_write_tokens: used.cache_write_tokens,
+        output_tokens: used.output_tokens,
+        estimated: used.estimated,
+        cost_nanos: used.cost.map(|cost| cost.0),
+        price_date: used.price_date.to_string(),
+    }
+}
+
+fn resource(used: &Resource) -> v1::Resource {
+    v1::Resource {
+        kind: used.kind.to_string(),
+        id: used.id.to_string(),
+        mode: enums::resource_mode_to_wire(used.mode).into(),
+        range: used.range.to_string(),
+    }
+}
+
+fn digest(digest: Option<&Digest>) -> Bytes {
+    digest.map(|digest| Bytes::copy_from_slice(&digest.0)).unwrap_or_default()
+}

@@ -1,0 +1,204 @@
+//! `OperatorService`: what operators do, and what the engine says of itself.
+//!
+//! 1. A token's secret is minted here, answered once, and known to the ledger only by its hash.
+//! 2. Only an admin of all namespaces makes tokens for another namespace than its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cellaflow_proto::v1;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::auth::Principal;
+use super::context::{Context, caller, not_found};
+use super::convert::{self, Intake};
+use super::journal::{self, Ended, Outlet};
+use super::tokens;
+use super::verify::{self, Scope};
+use super::{status, vitals};
+use crate::graph::command::Command;
+use crate::graph::ids::SessionId;
+use crate::ledger::{Blobs, Origin, ReadError, Refused, Submission};
+
+/// See the module.
+pub struct Service(pub Context);
+
+#[tonic::async_trait]
+impl v1::operator_service_server::OperatorService for Service {
+    async fn resume_session(
+        &self,
+        request: Request<v1::ResumeSessionRequest>,
+    ) -> Result<Response<v1::ResumeSessionResponse>, Status> {
+        let caller = caller(&request)?;
+        let session = self.resume(&caller, &request.into_inner()).await.map_err(status::refused)?;
+        Ok(Response::new(v1::ResumeSessionResponse { session: Some(session) }))
+    }
+
+    async fn resolve_step(
+        &self,
+        request: Request<v1::ResolveStepRequest>,
+    ) -> Result<Response<v1::ResolveStepResponse>, Status> {
+        let caller = caller(&request)?;
+        let session = self.resolve(&caller, request.into_inner()).await.map_err(status::refused)?;
+        Ok(Response::new(v1::ResolveStepResponse { session: Some(session) }))
+    }
+
+    type VerifyLedgerStream = ReceiverStream<Result<v1::VerifyLedgerResponse, Status>>;
+
+    async fn verify_ledger(
+        &self,
+        request: Request<v1::VerifyLedgerRequest>,
+    ) -> Result<Response<Self::VerifyLedgerStream>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let scope = self.scope(&caller, &request.session_id).map_err(status::refused)?;
+        let (outlet, stream) = journal::stream();
+        drop(tokio::spawn(verify_to(self.0.clone(), scope, request.payloads, outlet)));
+        Ok(Response::new(stream))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let caller = caller(&request)?;
+        let created = tokens::create(&self.0, &caller, request.into_inner()).await;
+        created.map(Response::new).map_err(status::refused)
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<v1::ListTokensRequest>,
+    ) -> Result<Response<v1::ListTokensResponse>, Status> {
+        let caller = caller(&request)?;
+        let tokens = tokens::list(&self.0, &caller, request.into_inner().all);
+        let tokens = tokens.map_err(|error| status::unreadable(&error))?;
+        Ok(Response::new(v1::ListTokensResponse { tokens }))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<v1::RevokeTokenRequest>,
+    ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
+        let caller = caller(&request)?;
+        let token = tokens::revoke(&self.0, &caller, &request.into_inner().token_id).await;
+        let token = Some(token.map_err(status::refused)?);
+        Ok(Response::new(v1::RevokeTokenResponse { token }))
+    }
+
+    async fn get_status(
+        &self,
+        request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let caller = caller(&request)?;
+        let context = self.0.clone();
+        let answer = journal::blocking(move || engine_status(&context, &caller)).await;
+        answer.map(Response::new).map_err(|error| status::unreadable(&error))
+    }
+}
+
+impl Service {
+    async fn resume(
+        &self,
+        caller: &Principal,
+        request: &v1::ResumeSessionRequest,
+    ) -> Result<v1::Session, Refused> {
+        let session = convert::session_id(&request.session_id).map_err(Refused::Rejected)?;
+        let dedupe = convert::dedupe_id(&request.dedupe_id).map_err(Refused::Rejected)?;
+        self.0.visible(caller, session)?;
+        let (blobs, _) = self.intake(session).await?;
+        let by = Arc::clone(&caller.name);
+        self.carry_out(Command::Resume { session, by, dedupe }, blobs, session).await
+    }
+
+    async fn resolve(
+        &self,
+        caller: &Principal,
+        request: v1::ResolveStepRequest,
+    ) -> Result<v1::Session, Refused> {
+        let session = convert::session_id(&request.session_id).map_err(Refused::Rejected)?;
+        self.0.visible(caller, session)?;
+        let (mut blobs, namespace_salt) = self.intake(session).await?;
+        let mut intake =
+            Intake { blobs: &mut blobs, namespace_salt: &namespace_salt, transfers: &mut |_| None };
+        let by = Arc::clone(&caller.name);
+        let command = convert::resolve_step(request, by, &mut intake).map_err(Refused::Rejected)?;
+        self.carry_out(command, blobs, session).await
+    }
+
+    /// Where the payloads of a session's command go, and the salt of its namespace.
+    async fn intake(&self, session: SessionId) -> Result<(Blobs, crate::ledger::digest::Salt), Refused> {
+        let place = self.0.ledger.lineage(session).map_err(Refused::Failed)?.ok_or_else(not_found)?;
+        let info = self.0.ledger.namespace(&place.namespace).await?;
+        Ok((self.0.ledger.blobs(&place.salt), info.salt))
+    }
+
+    async fn carry_out(
+        &self,
+        command: Command,
+        blobs: Blobs,
+        session: SessionId,
+    ) -> Result<v1::Session, Refused> {
+        let submission =
+            Submission { command, blobs, evidence: None, new_lineage: None, origin: Origin::default() };
+        let committed = self.0.ledger.submit(submission).await?;
+        let head = match committed.head {
+            Some(head) => head,
+            None => self.0.ledger.reader().head(session).map_err(Refused::Failed)?.ok_or_else(not_found)?,
+        };
+        self.0.session(&head).map_err(Refused::Failed)
+    }
+
+    fn scope(&self, caller: &Principal, session_id: &str) -> Result<Scope, Refused> {
+        if !session_id.is_empty() {
+            let session = convert::session_id(session_id).map_err(Refused::Rejected)?;
+            return self.0.visible(caller, session).map(|head| Scope::Session(head.session));
+        }
+        let mut namespaces = self.0.ledger.reader().namespaces().map_err(Refused::Failed)?;
+        namespaces.retain(|info| caller.sees(&info.name));
+        Ok(Scope::Namespaces(namespaces))
+    }
+}
+
+async fn verify_to(context: Context, scope: Scope, payloads: bool, outlet: Outlet<v1::VerifyLedgerResponse>) {
+    let walked = journal::blocking(move || {
+        let mut report = |body| {
+            let going_on = !*context.stopping.borrow();
+            going_on && outlet.send_blocking(v1::VerifyLedgerResponse { body: Some(body) }).is_ok()
+        };
+        let walked = verify::walk(&context, &scope, payloads, &mut report);
+        Ok((outlet, walked))
+    })
+    .await;
+    if let Ok((outlet, walked)) = walked {
+        outlet.end(walked.map_err(Ended::Failed)).await;
+    }
+}
+
+fn engine_status(context: &Context, caller: &Principal) -> Result<v1::GetStatusResponse, ReadError> {
+    let reader = context.ledger.reader();
+    let identity = context.ledger.identity();
+    let mut by_status: BTreeMap<i32, u64> = BTreeMap::new();
+    for session in reader.live()? {
+        let head = reader.head(session)?.filter(|head| caller.sees(&head.namespace));
+        if let Some(head) = head {
+            *by_status.entry(convert::status_to_wire(&head.status).into()).or_default() += 1;
+        }
+    }
+    let stats = reader.stats()?;
+    let tables = [stats.rows, stats.ledger];
+    Ok(v1::GetStatusResponse {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ledger_id: SessionId(identity.ledger_id).to_string(),
+        incarnation: identity.incarnation.to_string(),
+        frame: reader.watermark().0,
+        uptime_ms: context.vitals.uptime_ms(),
+        sessions: by_status.into_iter().map(|(status, count)| v1::StatusCount { status, count }).collect(),
+        workers: context.fleet.workers(&|namespace| caller.sees(namespace)),
+        disk_bytes: tables.iter().map(|table| table.disk_bytes + table.buffered_bytes).sum(),
+        disk_free_bytes: context.vitals.disk_free_bytes(),
+        rss_bytes: vitals::rss_bytes(),
+        disk_low: context.vitals.disk_low(),
+    })
+}
