@@ -35,6 +35,11 @@ impl StaticTokens {
         });
         Self { known: known.collect() }
     }
+
+    /// Everyone in the set.
+    pub fn principals(&self) -> impl Iterator<Item = Principal> {
+        self.known.iter().map(|(_, principal)| principal.clone())
+    }
 }
 
 /// Returns the public id of a token that was never minted by the ledger: the same in every process that knows it.
