@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod binding;
+pub mod channel;
 pub mod context;
 pub mod convert;
 pub mod engine_service;
