@@ -42,6 +42,9 @@ pub struct Context {
     pub stopping: watch::Receiver<bool>,
 }
 
+/// Bytes of a request besides its one large payload.
+const MESSAGE_BYTES_EXTRA: usize = 1024 * 1024;
+
 /// A session with its result, as `GetSession` and its like show it.
 #[derive(Debug, Default)]
 pub struct Shown {
@@ -69,6 +72,11 @@ pub(super) fn not_found() -> Refused {
 }
 
 impl Context {
+    /// Bytes of the largest request that a service takes.
+    pub(super) fn message_bytes_max(&self) -> usize {
+        self.ledger.settings().payload.payload_bytes_max.saturating_add(MESSAGE_BYTES_EXTRA)
+    }
+
     /// The head of a session that the caller may see.
     pub(super) fn visible(&self, caller: &Principal, session: SessionId) -> Result<Arc<Head>, Refused> {
         let head = self.ledger.reader().head(session).map_err(Refused::Failed)?;

@@ -23,6 +23,15 @@ use crate::ledger::{Committed, Origin, ReadError, Refused, Submission};
 /// See the module.
 pub struct Service(pub Context);
 
+impl Service {
+    /// Makes a server of it that takes requests as large as a payload may be.
+    #[must_use]
+    pub fn into_server(self) -> v1::engine_service_server::EngineServiceServer<Self> {
+        let message_bytes_max = self.0.message_bytes_max();
+        v1::engine_service_server::EngineServiceServer::new(self).max_decoding_message_size(message_bytes_max)
+    }
+}
+
 #[tonic::async_trait]
 impl v1::engine_service_server::EngineService for Service {
     async fn start_session(

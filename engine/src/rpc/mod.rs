@@ -18,3 +18,6 @@ pub mod tls;
 mod tokens;
 mod verify;
 pub mod vitals;
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,16 @@ use crate::ledger::{Blobs, Origin, ReadError, Refused, Submission};
 /// See the module.
 pub struct Service(pub Context);
 
+impl Service {
+    /// Makes a server of it that takes requests as large as a payload may be.
+    #[must_use]
+    pub fn into_server(self) -> v1::operator_service_server::OperatorServiceServer<Self> {
+        let message_bytes_max = self.0.message_bytes_max();
+        v1::operator_service_server::OperatorServiceServer::new(self)
+            .max_decoding_message_size(message_bytes_max)
+    }
+}
+
 #[tonic::async_trait]
 impl v1::operator_service_server::OperatorService for Service {
     async fn resume_session(

@@ -30,6 +30,14 @@ const LEASE_LOOK_MS: u64 = 250;
 /// See the module.
 pub struct Service(pub Context);
 
+impl Service {
+    /// Makes a server of it.
+    #[must_use]
+    pub fn into_server(self) -> v1::session_service_server::SessionServiceServer<Self> {
+        v1::session_service_server::SessionServiceServer::new(self)
+    }
+}
+
 #[tonic::async_trait]
 impl v1::session_service_server::SessionService for Service {
     async fn get_session(

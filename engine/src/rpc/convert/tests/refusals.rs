@@ -152,7 +152,8 @@ fn v1_starts_are_bounded() {
         ..v1::StartSessionRequest::default()
     };
     assert!(start(good(), &mut |_| None).is_ok());
-    let cases: [(&str, fn(&mut v1::StartSessionRequest)); 9] = [
+    type Spoil = fn(&mut v1::StartSessionRequest);
+    let cases: [(&str, Spoil); 9] = [
         ("workflow", |r| r.workflow.clear()),
         ("workflow", |r| r.workflow = "w".repeat(257)),
         ("version", |r| r.version = "1".repeat(65)),
