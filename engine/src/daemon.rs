@@ -16,12 +16,23 @@ use crate::ids::Mint;
 use crate::rpc::auth::{self, Gate, TokenLookup};
 use crate::rpc::{listen, tls};
 use crate::telemetry::{self, Metrics};
-use crate::{dev, rpc};
+use crate::dispatch::Dispatch;
+use crate::{dev, drivers, engine, rpc};
+
+/// How often an idle connection is asked whether its peer is there.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// How long the answer may take.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes a peer may send on one stream before the engine has read them.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes a peer may send on one connection before the engine has read them.
+const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
 
 /// What both modes need before anything is served.
 struct Parts {
     settings: Settings,
     clock: Arc<dyn Clock>,
+    mint: Mint,
     tls: Arc<rustls::ServerConfig>,
     tokens: Arc<dyn TokenLookup>,
     listener: TcpListener,
@@ -62,6 +73,7 @@ async fn start(settings: Settings) -> Result<(), String> {
         let parts = Parts {
             settings: prepared.settings.clone(),
             clock,
+            mint,
             tls: Arc::clone(&prepared.tls),
             tokens: Arc::new(prepared.tokens.clone()),
             listener,
@@ -81,7 +93,7 @@ async fn start(settings: Settings) -> Result<(), String> {
     let listener =
         listen::bind(settings.listen).map_err(|error| format!("listen ({}): {error}", settings.listen))?;
     let listening = settings.listen;
-    let parts = Parts { settings, clock, tls, tokens, listener, metrics };
+    let parts = Parts { settings, clock, mint, tls, tokens, listener, metrics };
     serve(parts, || {
         tracing::info!(%listening, "engine ready");
         Ok(())
@@ -90,40 +102,72 @@ async fn start(settings: Settings) -> Result<(), String> {
 }
 
 async fn serve(parts: Parts, ready: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
-    let Parts { settings, clock, tls, tokens, listener, metrics } = parts;
+    let Parts { settings, clock, mint, tls, tokens, listener, metrics } = parts;
+    let (ledger, threads) = engine::open(&settings, Arc::clone(&clock), mint.clone())?;
+    let dispatch = Dispatch::start(ledger.clone(), Arc::clone(&clock), settings.limits.lease_ttl_ms)
+        .map_err(|error| error.to_string())?;
     let (stop, stopping) = watch::channel(false);
-    let stopped = |mut stopping: watch::Receiver<bool>| async move {
-        // An error means the sender is gone, which also means stop.
-        let _ = stopping.wait_for(|stop| *stop).await;
-    };
     let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| error.to_string())?;
-    if let Some(address) = settings.metrics_listen {
-        let scrapes = tokio::net::TcpListener::bind(address)
-            .await
-            .map_err(|error| format!("metrics_listen ({address}): {error}; choose another, or \"off\""))?;
-        drop(tokio::spawn(telemetry::serve_metrics(scrapes, metrics.clone(), stopped(stopping.clone()))));
-    }
+    serve_scrapes(&settings, &metrics, &stopping).await?;
     let incoming = listen::incoming(
         listener,
         listen::Options::new(tls, &settings.limits, metrics.clone()),
         stopped(stopping.clone()),
     );
+    let services = engine::Services {
+        ledger: ledger.clone(),
+        dispatch: Arc::clone(&dispatch),
+        clock: Arc::clone(&clock),
+        mint,
+        metrics: metrics.clone(),
+        stopping: stopping.clone(),
+    };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let known = auth::AnyOf(vec![tokens, Arc::new(engine::LedgerTokens(ledger.reader().clone()))]);
     let router = tonic::transport::Server::builder()
-        .layer(auth::layer(Gate::new(tokens, clock), metrics))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .layer(auth::layer(Gate::new(Arc::new(known), Arc::clone(&clock)), metrics))
         .add_service(health_service);
+    let router = services.add_to(router, &settings)?;
+    drop(tokio::spawn(drivers::start(ledger.clone(), Arc::clone(&dispatch), clock)));
     let mut server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped(stopping)));
     ready()?;
     tokio::select! {
         ended = &mut server => return Err(format!("the server ended by itself: {ended:?}")),
         () = rpc::signals::stop_requested() => {}
     }
-    tracing::info!(drain_ms = settings.limits.drain_ms, "stopping");
+    let drain_ms = settings.limits.drain_ms;
+    tracing::info!(drain_ms, "stopping");
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    dispatch.drain(drain_ms);
     let _ = stop.send(true);
-    if tokio::time::timeout(Duration::from_millis(settings.limits.drain_ms), server).await.is_err() {
+    if tokio::time::timeout(Duration::from_millis(drain_ms), server).await.is_err() {
         tracing::warn!("requests were still running after drain_ms and are cut off");
     }
+    // What is queued is still decided, made durable and answered.
+    ledger.close();
+    let joined = tokio::task::spawn_blocking(move || threads.join()).await;
+    joined.map_err(|error| format!("the write path did not end: {error}"))
+}
+
+async fn serve_scrapes(
+    settings: &Settings,
+    metrics: &Metrics,
+    stopping: &watch::Receiver<bool>,
+) -> Result<(), String> {
+    let Some(address) = settings.metrics_listen else { return Ok(()) };
+    let scrapes = tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("metrics_listen ({address}): {error}; choose another, or \"off\""))?;
+    drop(tokio::spawn(telemetry::serve_metrics(scrapes, metrics.clone(), stopped(stopping.clone()))));
     Ok(())
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means the sender is gone, which also means stop.
+    let _ = stopping.wait_for(|stop| *stop).await;
 }

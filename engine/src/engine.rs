@@ -2,12 +2,22 @@
 
 use std::sync::Arc;
 
+use cellaflow_proto::v1;
+use tokio::sync::watch;
+use tonic::transport::server::Router;
+
 use crate::clock::Clock;
 use crate::config::{Limits, Settings};
+use crate::dispatch::Dispatch;
 use crate::graph::session::TokenRow;
 use crate::ids::Mint;
 use crate::ledger::{self, Handle, Reader, Threads};
-use crate::rpc::auth::{Principal, TokenLookup};
+use crate::rpc::auth::{self, Principal, TokenLookup};
+use crate::rpc::context::Context;
+use crate::rpc::fleet::SharedFleet;
+use crate::rpc::vitals::Vitals;
+use crate::rpc::{channel, engine_service, operator_service, session_service};
+use crate::telemetry::Metrics;
 use crate::storage::{self, LedgerId, Store};
 
 /// Exit code after a commit failed: recovery at the next start is the only repair.
@@ -39,6 +49,62 @@ pub fn open(settings: &Settings, clock: Arc<dyn Clock>, mint: Mint) -> Result<(H
 #[expect(clippy::exit, reason = "a poisoned store ends the process")]
 fn end_process() {
     std::process::exit(EXIT_POISONED);
+}
+
+/// What the services work with.
+pub struct Services {
+    /// The ledger.
+    pub ledger: Handle,
+    /// Who runs what.
+    pub dispatch: Arc<Dispatch>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids and secrets.
+    pub mint: Mint,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Becomes true when the engine stops.
+    pub stopping: watch::Receiver<bool>,
+}
+
+impl Services {
+    /// Adds every service of the engine, and reflection, to a router.
+    ///
+    /// # Errors
+    /// If the compiled descriptors cannot be served.
+    pub fn add_to<L: Clone>(self, router: Router<L>, settings: &Settings) -> Result<Router<L>, String> {
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(cellaflow_proto::DESCRIPTORS)
+            .build_v1()
+            .map_err(|error| error.to_string())?;
+        let limits = settings.limits.clone();
+        let configured = auth::StaticTokens::new(&settings.tokens).principals().collect();
+        let vitals = Vitals::new(settings.data_dir.clone(), limits.disk_free_min_bytes, Arc::clone(&self.clock));
+        let fleet: SharedFleet = Arc::clone(&self.dispatch) as SharedFleet;
+        let context = Context {
+            ledger: self.ledger,
+            fleet,
+            clock: self.clock,
+            mint: self.mint,
+            vitals: Arc::new(vitals),
+            configured,
+            stopping: self.stopping,
+        };
+        let channel = channel::Service::new(channel::Parts {
+            context: context.clone(),
+            dispatch: self.dispatch,
+            limits,
+            metrics: self.metrics,
+        });
+        Ok(router
+            .add_service(reflection)
+            .add_service(v1::engine_service_server::EngineServiceServer::new(engine_service::Service(context.clone())))
+            .add_service(v1::session_service_server::SessionServiceServer::new(session_service::Service(
+                context.clone(),
+            )))
+            .add_service(v1::operator_service_server::OperatorServiceServer::new(operator_service::Service(context)))
+            .add_service(channel.into_server()))
+    }
 }
 
 fn store_settings(limits: &Limits) -> storage::Settings {
