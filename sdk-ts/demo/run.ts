@@ -9,8 +9,7 @@ import type { Event } from "#sdk/gen/cellaflow/v1/event_pb.js";
 import type { Engine } from "./engine.js";
 import { isProgress, type PlannedRun, resumedAfterMs } from "./plan.js";
 import type { Child } from "./processes.js";
-import { Watch } from "./watch.js";
-import type { Wire } from "./wire.js";
+import { type Source, Watch } from "./watch.js";
 
 /** How long a run may take, kills included, in ms. */
 const RUN_MS_MAX = 60_000;
@@ -20,8 +19,8 @@ const STARTS_MAX = 4;
 
 /** What a run needs of its surroundings. */
 export interface Surroundings {
-  engine: Engine;
-  wire: Wire;
+  engine: Pick<Engine, "kill" | "restart">;
+  wire: Source;
   /** Workflow of the agent, which with the run's key names its session. */
   workflow: string;
   /** The run's own folder; it exists. */
