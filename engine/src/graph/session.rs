@@ -21,7 +21,7 @@ pub const OPEN_KEY_BYTES_MAX: usize = 11 * 1024;
 /// Longest step key in bytes.
 pub const STEP_KEY_BYTES_MAX: usize = 1024;
 /// Longest name of a namespace, workflow, version, step or zone in bytes.
-pub const NAME_BYTES_MAX: usize = 200;
+pub const NAME_BYTES_MAX: usize = 256;
 /// How many recent dedupe ids a session remembers.
 pub const DEDUPE_IDS_MAX: usize = 16;
 

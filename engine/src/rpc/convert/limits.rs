@@ -3,7 +3,7 @@
 //! They keep the head and the index rows bounded (see `graph::session`); limits that operators set (payloads, queues)
 //! lie in `config::limits`.
 
-use crate::graph::session::STEP_KEY_BYTES_MAX;
+use crate::graph::session::{NAME_BYTES_MAX, STEP_KEY_BYTES_MAX};
 
 /// Bytes a text or a run of bytes may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ const fn optional(max: usize) -> Length {
 }
 
 /// Workflow name.
-pub const WORKFLOW: Length = up_to(256);
+pub const WORKFLOW: Length = up_to(NAME_BYTES_MAX);
 /// Workflow version.
 pub const VERSION: Length = up_to(64);
 /// Caller's key of a session; empty: none.
@@ -31,7 +31,7 @@ pub const SESSION_KEY: Length = optional(512);
 /// Step or zone key.
 pub const STEP_KEY: Length = up_to(STEP_KEY_BYTES_MAX);
 /// Step or zone name.
-pub const NAME: Length = up_to(256);
+pub const NAME: Length = up_to(NAME_BYTES_MAX);
 /// Idempotency key of a guarded step.
 pub const IDEMPOTENCY_KEY: Length = up_to(512);
 /// Name of a token.

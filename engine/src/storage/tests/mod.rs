@@ -3,6 +3,7 @@
 mod codec;
 mod faults;
 mod frame;
+mod heads;
 mod keys;
 mod mark;
 mod recovery;
