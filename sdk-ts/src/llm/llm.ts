@@ -181,10 +181,10 @@ function requested(
   const outcome = host.call({
     ...parts,
     input: prepared.input,
-    request: () => prepared.request.stored(),
+    request: () => prepared.request.stored(host),
     usageOf,
   });
-  tap(outcome, (answer) => prepared.request.recorded(answer.place));
+  tap(outcome, (answer) => prepared.request.recorded(host, answer.place));
   return outcome;
 }
 

@@ -8,7 +8,7 @@ import { runningHash } from "../runtime/conversation.js";
 import { type Message, toStored } from "../runtime/messages.js";
 import { startScriptedLlm } from "../testing/scripted-llm.js";
 import { FakeRun, type RecordedCall } from "./fake-host.test.js";
-import { sessionLlm } from "./llm.js";
+import { sessionLlm, zoneLlm } from "./llm.js";
 import { tool } from "./tools.js";
 
 const text = (bytes: number): string =>
@@ -39,8 +39,9 @@ function baseOf(run: FakeRun, call: RecordedCall): StoredMessage[] {
   if (base.case === "conversation") return conversationAt(run, call.seq);
   if (base.case !== "request") return [];
   const { seq, call: index } = base.value;
-  const found = run.ledger.calls.find((one) => one.seq === Number(seq) && one.call === index);
-  assert.ok(found !== undefined && found.seq < call.seq, "B1");
+  const at = seq === 0n ? call.seq : Number(seq);
+  const found = run.ledger.calls.find((one) => one.seq === at && one.call === index);
+  assert.ok(found !== undefined && (found.seq < call.seq || found.call < call.call), "B1");
   return resolved(run, found);
 }
 
@@ -70,6 +71,7 @@ function inFull(run: FakeRun, message: StoredMessage): StoredMessage {
   return { ...message, parts };
 }
 
+const ref = (seq: bigint, call: number) => ({ $typeName: "cellaflow.content.v1.RequestRef", seq, call });
 const storedBytes = (run: FakeRun): number =>
   run.ledger.calls.reduce((sum, call) => sum + call.requestBytes + call.response.length, run.deltaBytes);
 
@@ -128,20 +130,37 @@ describe("requests", () => {
     assert.equal(third!.paramsOf?.seq, 1n);
   });
 
-  it("made in a zone are no base before it has committed (B1)", async () => {
+  it("made in a zone are a base in the same attempt at once, elsewhere once it has committed (B1)", async () => {
     const llm = await startScriptedLlm();
     const run = new FakeRun();
     const to = { endpoint: { baseUrl: llm.baseUrl } };
     const list = [user(text(200))];
-    await run.session.zone("z", {}, async (host) => {
-      const { zoneLlm } = await import("./llm.js");
-      list.push((await zoneLlm(host).generate("scripted-1", { ...to, messages: list })).message);
-      list.push((await zoneLlm(host).generate("scripted-1", { ...to, messages: list })).message);
+    let tries = 0;
+    const zone = run.session.zone("z", { retry: { maxAttempts: 2 } }, async (host) => {
+      const ask = zoneLlm(host);
+      list.splice(1);
+      list.push((await ask.generate("scripted-1", { ...to, messages: list })).message);
+      list.push((await ask.generate("scripted-1", { ...to, messages: list })).message);
+      if (++tries === 1) throw new Error("once more");
     });
+    await zone;
     await sessionLlm(run.session).generate("scripted-1", { ...to, messages: list });
     await llm.close();
-    const bases = run.ledger.calls.map((call) => call.request.base.case);
-    assert.deepEqual(bases, ["empty", "empty", "request"]);
-    resolved(run, run.ledger.calls[2]!);
+    const requests = run.ledger.calls.map(({ request }) => request);
+    // The rolled back attempt's requests are named by nobody.
+    assert.deepEqual(
+      requests.map(({ base }) => base),
+      [
+        { case: "empty", value: true },
+        { case: "request", value: ref(0n, 0) },
+        { case: "request", value: ref(1n, 1) },
+      ],
+    );
+    assert.deepEqual(
+      requests.map(({ appended }) => appended.length),
+      [1, 1, 1],
+    );
+    assert.deepEqual(requests[1]!.paramsOf, ref(0n, 0));
+    for (const call of run.ledger.calls) resolved(run, call);
   });
 });

@@ -4,7 +4,8 @@
  * Owns: which recorded request or conversation a new one is based on. Never: sends anything.
  *
  * Invariants:
- * - B1 a base is durable: the session's conversation as of the event itself, or a request whose event's seq is known.
+ * - B1 a base is durable with the request itself: the session's conversation as of its event, a request whose event's
+ *   seq is known, or an earlier one of the same attempt of the same zone, which is in the same event (seq 0).
  * - B2 the running hash commits to the whole list, whatever the base.
  * - B3 settings that equal recorded ones are named, not repeated.
  */
@@ -30,6 +31,13 @@ const encoder = new TextEncoder();
 interface Known {
   place: RequestPlace;
   hashes: readonly Uint8Array[];
+  /** Where it was made: a zone's host is one attempt of it. */
+  host: object;
+}
+
+interface KnownParams {
+  place: RequestPlace;
+  host: object;
 }
 
 /** A request that is about to be made. */
@@ -39,16 +47,16 @@ export interface PreparedRequest {
   /** What stands for the list in the input digest. */
   readonly summary: { count: number; hash: string };
   /** Builds the stored form; as late as possible, because more may be recorded by then. */
-  stored(): LlmRequest;
+  stored(host: object): LlmRequest;
   /** Notes where it was recorded. */
-  recorded(place: RequestPlace): void;
+  recorded(host: object, place: RequestPlace): void;
 }
 
 /** The requests of one session. */
 export class RequestBook {
   private static readonly books = new WeakMap<Conversation, RequestBook>();
   private readonly known: Known[] = [];
-  private readonly params = new Map<string, RequestPlace>();
+  private readonly params = new Map<string, KnownParams>();
 
   private constructor(
     private readonly conversation: Conversation,
@@ -72,8 +80,8 @@ export class RequestBook {
     return {
       messages: list,
       summary: { count: list.length, hash: Buffer.from(hash).toString("hex") },
-      stored: () => this.stored(list, hashes, params),
-      recorded: (place) => this.record(place, hashes, params),
+      stored: (host) => this.stored(host, list, hashes, params),
+      recorded: (host, place) => this.record({ host, place, hashes }, params),
     };
   }
 
@@ -103,28 +111,34 @@ export class RequestBook {
     return shared;
   }
 
-  private stored(list: readonly StoredMessage[], hashes: readonly Uint8Array[], params: string): LlmRequest {
-    const { base, keep } = this.baseFor(list, hashes);
-    const paramsPlace = this.params.get(params);
+  private stored(
+    host: object,
+    list: readonly StoredMessage[],
+    hashes: readonly Uint8Array[],
+    params: string,
+  ): LlmRequest {
+    const { base, keep } = this.baseFor(host, list, hashes);
+    const known = this.params.get(params);
     return create(LlmRequestSchema, {
       base,
       keep,
       appended: list.slice(keep).map((message) => this.texts.withReferences(message)),
       runningHash: hashes.at(-1) ?? EMPTY_HASH,
       messages: list.length,
-      ...(isDurable(paramsPlace) ? { paramsOf: refTo(paramsPlace) } : { params: encoder.encode(params) }),
+      ...(isNameable(known, host) ? { paramsOf: refTo(known.place) } : { params: encoder.encode(params) }),
     });
   }
 
   // The conversation wins a tie: a reader of it need not follow a chain of requests.
   private baseFor(
+    host: object,
     list: readonly StoredMessage[],
     hashes: readonly Uint8Array[],
   ): { base: LlmRequest["base"]; keep: number } {
     let keep = this.sharedWithConversation(list);
     let base: LlmRequest["base"] = keep > 0 ? { case: "conversation", value: true } : { case: "empty", value: true };
     for (const known of this.known) {
-      if (!isDurable(known.place)) continue;
+      if (!isNameable(known, host)) continue;
       const shared = sharedHashes(known.hashes, hashes);
       if (shared <= keep) continue;
       keep = shared;
@@ -133,11 +147,12 @@ export class RequestBook {
     return { base, keep };
   }
 
-  private record(place: RequestPlace, hashes: readonly Uint8Array[], params: string): void {
-    this.known.unshift({ place, hashes });
+  private record(known: Known, params: string): void {
+    this.known.unshift(known);
     if (this.known.length > BASE_REQUESTS_MAX) this.known.pop();
-    if (isDurable(this.params.get(params))) return;
-    this.params.set(params, place);
+    const before = this.params.get(params);
+    if (before !== undefined && before.place.seq > 0) return;
+    this.params.set(params, known);
     if (this.params.size > BASE_PARAMS_MAX) this.forgetOldestParams();
   }
 
@@ -148,8 +163,8 @@ export class RequestBook {
 }
 
 // B1: inside a zone the seq stays 0 until the zone has committed.
-function isDurable(place: RequestPlace | undefined): place is RequestPlace {
-  return place !== undefined && place.seq > 0;
+function isNameable<K extends KnownParams>(known: K | undefined, host: object): known is K {
+  return known !== undefined && (known.place.seq > 0 || known.host === host);
 }
 
 function refTo(place: RequestPlace) {

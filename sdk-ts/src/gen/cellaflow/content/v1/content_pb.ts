@@ -432,7 +432,7 @@ export const LlmRequestSchema: GenMessage<LlmRequest> = /*@__PURE__*/
  */
 export type RequestRef = Message$1<"cellaflow.content.v1.RequestRef"> & {
   /**
-   * Seq of its event.
+   * Seq of its event; 0: the event this reference is stored in.
    *
    * @generated from field: uint64 seq = 1;
    */
