@@ -1,4 +1,22 @@
-/** The public API of `@cellaflow/sdk`. */
+/**
+ * The public API of `@cellaflow/sdk`: durable workflows for agents on a Cellaflow engine.
+ *
+ * Define a {@link workflow}, run it with a {@link createWorker} or in process with `createClient().run(…)`. Inside, every
+ * `ctx` call is journaled: after a crash the code runs again from its start, completed steps return what the ledger
+ * recorded, and work goes on at the first one that is not there. Locals are rebuilt by that re-execution. Unguarded
+ * steps run at least once; effects that must not happen twice belong in guarded steps.
+ */
+export {
+  type Client,
+  type ClientOptions,
+  createClient,
+  type RunHereOptions,
+  type SessionHandle,
+  type SessionResult,
+  type StartOptions,
+} from "./client/client.js";
+export type { EventInfo, EventUsage } from "./client/events.js";
+export type { SessionInfo, SessionStatus } from "./client/session.js";
 export {
   CellaflowError,
   type CellaflowErrorOptions,
@@ -9,4 +27,55 @@ export {
   ValueError,
 } from "./errors.js";
 export { type Failure, StepError } from "./failure.js";
+export type { RunOptions } from "./internal/hosting.js";
+export {
+  type CallOptions,
+  type Endpoint,
+  type FinalAnswer,
+  type ForeignAnswer,
+  type ForeignAttempt,
+  type ForeignRequest,
+  type ForeignResult,
+  type GeneratedAnswer,
+  type GenerateOptions,
+  type JsonObject,
+  type Llm,
+  type LlmStream,
+  type LlmUsage,
+  type MessageInput,
+  type ModelPrices,
+  type OutputSchema,
+  type PriceList,
+  type RequestOptions,
+  runTools,
+  type StreamEvent,
+  type TextMessage,
+  type TokenCounts,
+  type TokenPrices,
+  type Tool,
+  type ToolCall,
+  type ToolDefinition,
+  type ToolHost,
+  type Tools,
+  textOf,
+  toMessage,
+  tool,
+  usePrices,
+} from "./llm/index.js";
+export type {
+  Context,
+  MapOptions,
+  Messages,
+  OpenZone,
+  Zone,
+  ZoneOptions,
+  ZoneStepOptions,
+} from "./runtime/api.js";
+export type { Message, MessagePart, PartExtras } from "./runtime/messages.js";
+export type { DeliveredStep, FinishedReplay, Logger, LogLevel, RunObserver } from "./runtime/observer.js";
+export type { Finding, Resource, RetryPolicy, StepHandle, StepLog, StepOptions } from "./runtime/options.js";
+export type { State } from "./runtime/state.js";
+export { type Workflow, type WorkflowOptions, workflow } from "./runtime/workflow.js";
+export type { ConnectionOptions } from "./transport/lookup.js";
 export type { PayloadHooks, PayloadWhere } from "./values/hooks.js";
+export { createWorker, type Worker, type WorkerOptions, type WorkerRunOptions } from "./worker/worker.js";

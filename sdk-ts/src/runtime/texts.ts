@@ -6,8 +6,8 @@
  * Texts of one event are counted from 0 through its documents in this order (a repeated part counts as well):
  * 1. the conversation delta's appended messages,
  * 2. the output, if it is one string, or the message of a model's answer,
- * 3. of each model call: the request's appended messages, then its response's message,
- * 4. of a zone's record: each outcome's output, if it is one string, or its answer's message.
+ * 3. of a zone's record: each outcome's output, if it is one string, or its answer's message,
+ * 4. of each model call: the request's appended messages, then its response's message.
  * Of a message, its text, reasoning and tool result parts count, in order.
  *
  * Invariants:

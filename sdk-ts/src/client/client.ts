@@ -1,0 +1,392 @@
+/**
+ * A client: starts sessions, looks at them, waits for them, and runs them in its own process.
+ *
+ * Owns: the calls of programs that are no workers. Never: takes a live lease from anybody.
+ */
+import { create } from "@bufbuild/protobuf";
+import { CellaflowError } from "../errors.js";
+import type { StepError } from "../failure.js";
+import { EngineService, IfEnded, StartSessionRequestSchema } from "../gen/cellaflow/v1/engine_pb.js";
+import {
+  AwaitSessionRequestSchema,
+  GetSessionRequestSchema,
+  ListSessionsRequestSchema,
+  SessionService,
+  SubscribeSessionRequestSchema,
+} from "../gen/cellaflow/v1/session_pb.js";
+import { connectionOf, type Shared } from "../internal/connection.js";
+import { host, quietLogger, type RunOptions } from "../internal/hosting.js";
+import { type Logger, stderrLogger } from "../runtime/observer.js";
+import { payloadValue, stepErrorOf, valuePayload } from "../runtime/payloads.js";
+import type { RunEnd } from "../runtime/run.js";
+import type { Workflow } from "../runtime/workflow.js";
+import type { Binding } from "../transport/channel.js";
+import type { ConnectionOptions } from "../transport/lookup.js";
+import { canonicalDigest } from "../values/canonical.js";
+import { type PayloadCodec, payloadCodec } from "../values/hooks.js";
+import { type EventInfo, eventInfo } from "./events.js";
+import { type SessionInfo, type SessionStatus, sessionInfo, statusFilter } from "./session.js";
+
+/** Time for one call to the engine, in ms. */
+const CALL_MS_MAX = 30_000;
+/** Longest wait of one call, in ms (the engine's limit). */
+const AWAIT_MS_MAX = 60_000;
+const RUN_WAIT_MS_DEFAULT = 60_000;
+const RETRY_MS = 200;
+
+/** What a client is made of. */
+export interface ClientOptions extends RunOptions {
+  /** Where the engine is. Default: looked up. */
+  connection?: ConnectionOptions;
+}
+
+/** How a session is started. */
+export interface StartOptions {
+  /** Names the session: using it again returns that session. At most 512 bytes. Default: always a new session. */
+  key?: string;
+  /** What happens if the key's session has ended. Default: "return" it with its result. */
+  ifEnded?: "return" | "restart";
+}
+
+/** How a session is run in this process. */
+export interface RunHereOptions extends StartOptions {
+  /** How long another worker's run of the session is followed before `runningElsewhere`, in ms. Default: 60,000. */
+  waitMs?: number;
+  /** Gives the session back (begun steps finish within 30 s) and rejects. */
+  signal?: AbortSignal;
+}
+
+/** How a session stands. */
+export type SessionResult<O = unknown> =
+  | { status: "completed"; sessionId: string; output: O }
+  | { status: "failed"; sessionId: string; failure: StepError }
+  | { status: "cancelled"; sessionId: string }
+  /** It waits for a timer, signal, approval or child, and holds no process. */
+  | { status: "waiting"; sessionId: string; reason: string }
+  /** Somebody has to resume it; `reason` says why. */
+  | { status: "paused"; sessionId: string; reason: string }
+  /** Another worker runs it, or it waits for one. */
+  | { status: "runningElsewhere"; sessionId: string; reason: string };
+
+/** A client of an engine. */
+export interface Client {
+  /**
+   * Starts a session for some worker to run; returns the key's session if there is one.
+   *
+   * @throws CellaflowError `key_conflict` when the key's session has another input
+   */
+  start<I, O>(workflow: Workflow<I, O>, input: I, options?: StartOptions): Promise<SessionHandle<O>>;
+  /** Returns a handle of a session. No call is made. */
+  attach<O = unknown>(sessionId: string): SessionHandle<O>;
+  /** Returns what a session is, by id or by workflow and key. @throws CellaflowError `session_not_found` */
+  get(session: string | { workflow: string; key: string }): Promise<SessionInfo>;
+  /** Returns how a session stands; waits up to `waitMs` (default 0) for it to end, pause or wait. */
+  result<O = unknown>(
+    sessionId: string,
+    options?: { waitMs?: number; signal?: AbortSignal },
+  ): Promise<SessionResult<O>>;
+  /** Lists sessions, newest first. */
+  list(options?: { status?: readonly SessionStatus[]; workflow?: string; limit?: number }): AsyncIterable<SessionInfo>;
+  /**
+   * Runs a session in this process: starts it and takes its lease in one step, or binds to the key's session again and
+   * goes on where it stood. A live lease is never taken: the other run is followed for `waitMs`, then
+   * `runningElsewhere`. A session that waits or is paused returns at once.
+   *
+   * @throws CellaflowError `version_mismatch` when the session is pinned to another version; nothing was changed
+   * @throws CellaflowError `key_conflict` when the key's session has another input
+   */
+  run<I, O>(workflow: Workflow<I, O>, input: I, options?: RunHereOptions): Promise<SessionResult<O>>;
+}
+
+/** One session. */
+export interface SessionHandle<O = unknown> {
+  readonly sessionId: string;
+  /** False if the key named a session that was there already; true also when it was not started by this handle. */
+  readonly created: boolean;
+  get(): Promise<SessionInfo>;
+  /** Waits for the end: @see Client.result. Default: as long as it takes. */
+  result(options?: { waitMs?: number; signal?: AbortSignal }): Promise<SessionResult<O>>;
+  /** The events of the session, oldest first, then live ones until it ends. */
+  events(options?: { fromSeq?: number; live?: boolean; signal?: AbortSignal }): AsyncIterable<EventInfo>;
+}
+
+/** Creates a client. @throws CellaflowError `no_connection`, `invalid_connection` */
+export function createClient(options: ClientOptions = {}): Client {
+  return new EngineClient(options);
+}
+
+class EngineClient implements Client {
+  private readonly shared: Shared;
+  private readonly codec: PayloadCodec;
+  private readonly log: Logger;
+
+  constructor(private readonly options: ClientOptions) {
+    this.shared = connectionOf(options.connection);
+    this.codec = payloadCodec(options.hooks);
+    this.log = options.log ?? quietLogger(stderrLogger);
+  }
+
+  async start<I, O>(workflow: Workflow<I, O>, input: I, options: StartOptions = {}): Promise<SessionHandle<O>> {
+    const request = await this.startRequest(workflow, input, options);
+    const call = () => this.unary(EngineService.method.startSession, request);
+    const { session, created } = await retried(call, undefined);
+    return new Handle<O>(this, session?.sessionId ?? "", created);
+  }
+
+  attach<O = unknown>(sessionId: string): SessionHandle<O> {
+    return new Handle<O>(this, sessionId, true);
+  }
+
+  async get(session: string | { workflow: string; key: string }): Promise<SessionInfo> {
+    const request = create(GetSessionRequestSchema, { session: refOf(session) });
+    const found = await retried(() => this.unary(SessionService.method.getSession, request), undefined);
+    return sessionInfo(found.session);
+  }
+
+  async result<O = unknown>(
+    sessionId: string,
+    options: { waitMs?: number; signal?: AbortSignal } = {},
+  ): Promise<SessionResult<O>> {
+    const until = performance.now() + (options.waitMs ?? 0);
+    for (;;) {
+      const { result } = await this.await<O>(sessionId, until - performance.now(), false, options.signal);
+      if (result.status !== "runningElsewhere" || performance.now() >= until) return result;
+    }
+  }
+
+  async *list(
+    options: { status?: readonly SessionStatus[]; workflow?: string; limit?: number } = {},
+  ): AsyncGenerator<SessionInfo> {
+    let left = options.limit ?? Number.MAX_SAFE_INTEGER;
+    let pageToken = "";
+    do {
+      const request = create(ListSessionsRequestSchema, {
+        statuses: statusFilter(options.status ?? []),
+        workflow: options.workflow ?? "",
+        pageSize: Math.min(left, 100),
+        pageToken,
+      });
+      const page = await retried(() => this.unary(SessionService.method.listSessions, request), undefined);
+      for (const session of page.sessions) {
+        if (left-- <= 0) return;
+        yield sessionInfo(session);
+      }
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "" && left > 0);
+  }
+
+  async run<I, O>(workflow: Workflow<I, O>, input: I, options: RunHereOptions = {}): Promise<SessionResult<O>> {
+    const { signal } = options;
+    const request = await this.startRequest(workflow, input, options);
+    const until = performance.now() + (options.waitMs ?? RUN_WAIT_MS_DEFAULT);
+    const bind = (): Promise<Binding> => this.shared.channel.start(request, signal);
+    for (;;) {
+      const binding = await leased(() => retried(bind, signal));
+      if (binding !== undefined) {
+        const { assigned, link } = binding;
+        if (link === undefined) {
+          const settled = this.settled<O>(assigned);
+          if (settled !== undefined) return settled;
+        } else {
+          checkVersion(workflow, assigned.session?.version, link.release.bind(link), link.close.bind(link));
+          const end = await this.runHere(workflow as Workflow, binding, signal);
+          const result = await this.resultOf<O>(link.sessionId, end, signal);
+          if (result !== undefined) return result;
+        }
+      }
+      const sessionId = binding?.assigned.session?.sessionId ?? (await this.keySession(workflow, options));
+      const followed = await this.await<O>(sessionId, until - performance.now(), true, signal);
+      if (followed.result.status !== "runningElsewhere" || performance.now() >= until) return followed.result;
+    }
+  }
+
+  // ---- inside ----
+
+  /** @internal */
+  async *events(
+    sessionId: string,
+    options: { fromSeq?: number; live?: boolean; signal?: AbortSignal },
+  ): AsyncGenerator<EventInfo> {
+    const request = create(SubscribeSessionRequestSchema, {
+      session: refOf(sessionId),
+      fromSeq: BigInt(options.fromSeq ?? 1),
+      untilCaughtUp: options.live === false,
+    });
+    const stream = this.shared.client.serverStream(SessionService.method.subscribeSession, request, options.signal);
+    yield* eventInfo(stream, this.codec);
+  }
+
+  private async startRequest<I>(workflow: Workflow<I>, input: I, options: StartOptions) {
+    await workflow.checkInput(input);
+    return create(StartSessionRequestSchema, {
+      workflow: workflow.name,
+      version: workflow.version,
+      key: options.key ?? "",
+      input: valuePayload(this.codec.encode(input, { kind: "input", name: workflow.name })),
+      inputDigest: canonicalDigest(input),
+      ifEnded: options.ifEnded === "restart" ? IfEnded.RESTART : IfEnded.RETURN,
+      dedupeId: crypto.getRandomValues(new Uint8Array(16)),
+    });
+  }
+
+  private async runHere(
+    workflow: Workflow,
+    { assigned, link }: Binding,
+    signal: AbortSignal | undefined,
+  ): Promise<RunEnd> {
+    if (link === undefined) throw new CellaflowError("engine_error", "no lease was granted", "try again");
+    let stop = (): void => {};
+    const runOptions = { ...this.options, log: this.log };
+    const end = await host(this.shared.channel, link, assigned, workflow, runOptions, (run) => {
+      stop = () => void run.suspend("shutdown", 30_000);
+      signal?.addEventListener("abort", stop, { once: true });
+      if (signal?.aborted) stop();
+    });
+    signal?.removeEventListener("abort", stop);
+    return end;
+  }
+
+  private async resultOf<O>(
+    sessionId: string,
+    end: RunEnd,
+    signal: AbortSignal | undefined,
+  ): Promise<SessionResult<O> | undefined> {
+    if (end.kind === "completed") return { status: "completed", sessionId, output: end.output as O };
+    if (end.kind === "failed") return { status: "failed", sessionId, failure: end.failure };
+    signal?.throwIfAborted();
+    if (end.kind === "suspended" && end.why === "unable" && end.error !== undefined) throw end.error;
+    const { result } = await this.await<O>(sessionId, 0, false, signal);
+    if (result.status === "paused" && end.kind === "suspended" && end.error !== undefined) {
+      return { ...result, reason: end.error.message };
+    }
+    return result.status === "runningElsewhere" ? undefined : result;
+  }
+
+  private settled<O>(binding: Binding["assigned"]): SessionResult<O> | undefined {
+    return settledResult<O>(binding, this.codec);
+  }
+
+  private async keySession(workflow: Workflow<never, unknown> | Workflow, options: StartOptions): Promise<string> {
+    if (options.key === undefined)
+      throw new CellaflowError("lease_held", "a new session is held by another worker", "try again");
+    return (await this.get({ workflow: workflow.name, key: options.key })).sessionId;
+  }
+
+  private async await<O>(
+    sessionId: string,
+    waitMs: number,
+    untilUnleased: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<{ result: SessionResult<O>; leased: boolean }> {
+    const wait = Math.max(0, Math.min(AWAIT_MS_MAX, Math.ceil(waitMs)));
+    const request = create(AwaitSessionRequestSchema, {
+      session: refOf(sessionId),
+      waitMs: BigInt(wait),
+      untilUnleased,
+    });
+    const call = () => this.unary(SessionService.method.awaitSession, request, CALL_MS_MAX + wait, signal);
+    const response = await retried(call, signal);
+    const result = settledResult<O>(response, this.codec);
+    const reason = response.leased ? "another worker runs it" : "no worker runs it";
+    return { result: result ?? { status: "runningElsewhere", sessionId, reason }, leased: response.leased };
+  }
+
+  private unary<M extends Parameters<Shared["client"]["unary"]>[0]>(
+    method: M,
+    request: Parameters<typeof this.shared.client.unary<M>>[1],
+    timeoutMs = CALL_MS_MAX,
+    signal?: AbortSignal,
+  ) {
+    return this.shared.client.unary(method, request, { timeoutMs, signal });
+  }
+}
+
+class Handle<O> implements SessionHandle<O> {
+  constructor(
+    private readonly client: EngineClient,
+    readonly sessionId: string,
+    readonly created: boolean,
+  ) {}
+
+  get(): Promise<SessionInfo> {
+    return this.client.get(this.sessionId);
+  }
+
+  result(options: { waitMs?: number; signal?: AbortSignal } = {}): Promise<SessionResult<O>> {
+    return this.client.result<O>(this.sessionId, { waitMs: Number.MAX_SAFE_INTEGER, ...options });
+  }
+
+  events(options: { fromSeq?: number; live?: boolean; signal?: AbortSignal } = {}): AsyncIterable<EventInfo> {
+    return this.client.events(this.sessionId, options);
+  }
+}
+
+function refOf(session: string | { workflow: string; key: string }) {
+  if (typeof session === "string") return { by: { case: "sessionId", value: session } } as const;
+  return { by: { case: "key", value: { workflow: session.workflow, key: session.key } } } as const;
+}
+
+/** What is known of a session that does not run. */
+function settledResult<O>(
+  from: Pick<Binding["assigned"], "session" | "output" | "failure">,
+  codec: PayloadCodec,
+): SessionResult<O> | undefined {
+  const { sessionId, status, reason } = sessionInfo(from.session);
+  switch (status) {
+    case "completed":
+      return { status, sessionId, output: payloadValue(from.output, codec) as O };
+    case "failed":
+      return { status, sessionId, failure: stepErrorOf(from.failure) };
+    case "cancelled":
+      return { status, sessionId };
+    case "waiting":
+    case "paused":
+      return { status, sessionId, reason };
+    case "pending":
+    case "running":
+      return undefined;
+  }
+}
+
+/** The engine refuses another version itself; an engine that does not must not make us run the wrong code. */
+function checkVersion(
+  workflow: { name: string; version: string },
+  pinned: string | undefined,
+  release: (why: "unable") => Promise<void>,
+  close: () => void,
+): void {
+  if (pinned === undefined || pinned === workflow.version) return;
+  void release("unable").then(close);
+  throw new CellaflowError(
+    "version_mismatch",
+    `the session runs version "${pinned}" of workflow "${workflow.name}", not "${workflow.version}"`,
+    "run it with that version's code, or start another session",
+  );
+}
+
+/** Undefined: another worker holds the lease. */
+async function leased(bind: () => Promise<Binding>): Promise<Binding | undefined> {
+  try {
+    return await bind();
+  } catch (error) {
+    if (error instanceof CellaflowError && error.code === "lease_held") return undefined;
+    throw error;
+  }
+}
+
+const TRIES_MAX = 50;
+
+/** Tries again what the engine says may succeed later, while it restarts for example. */
+async function retried<T>(call: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await call();
+    } catch (error) {
+      signal?.throwIfAborted();
+      const again = error instanceof CellaflowError && error.retryable && error.code !== "lease_held";
+      if (!again || tries >= TRIES_MAX) throw error;
+      const hint = Number(error.data.retryAfterMs ?? 0);
+      await new Promise((resolve) => setTimeout(resolve, hint > 0 ? hint : RETRY_MS));
+    }
+  }
+}

@@ -1,0 +1,109 @@
+/**
+ * What a session is, as users see it.
+ *
+ * Owns: the public shape. Never: calls the engine.
+ */
+import { CellaflowError } from "../errors.js";
+import { PauseReason, type Session, SessionStatus as Wire } from "../gen/cellaflow/v1/common_pb.js";
+
+/** States of a session. */
+export type SessionStatus = "pending" | "running" | "waiting" | "paused" | "completed" | "failed" | "cancelled";
+
+/** What a session is. */
+export interface SessionInfo {
+  sessionId: string;
+  namespace: string;
+  workflow: string;
+  version: string;
+  /** The caller's key; undefined: none, or erased. */
+  key: string | undefined;
+  status: SessionStatus;
+  /** Why it does not go on; empty while it does. */
+  reason: string;
+  /** Last event. */
+  seq: number;
+  /** Epoch of the last lease; 0: none yet. */
+  epoch: number;
+  rootId: string;
+  startedAt: Date;
+  updatedAt: Date;
+  /** Undefined: it has not ended. */
+  endedAt: Date | undefined;
+  /** Completed steps. */
+  steps: number;
+  /** Sums over completed model calls. */
+  totals: {
+    llmCalls: number;
+    inputTokens: number;
+    cachedReadTokens: number;
+    cacheWriteTokens: number;
+    outputTokens: number;
+    /** Known cost in nano-dollars (1e-9 USD). */
+    costNanos: number;
+    /** Tokens of attempts that were rolled back or failed (estimated). */
+    wastedTokens: number;
+    wastedCostNanos: number;
+  };
+}
+
+const STATUSES: Readonly<Record<Wire, SessionStatus | undefined>> = {
+  [Wire.UNSPECIFIED]: undefined,
+  [Wire.PENDING]: "pending",
+  [Wire.RUNNING]: "running",
+  [Wire.WAITING]: "waiting",
+  [Wire.PAUSED]: "paused",
+  [Wire.COMPLETED]: "completed",
+  [Wire.FAILED]: "failed",
+  [Wire.CANCELLED]: "cancelled",
+};
+
+const PAUSES: Readonly<Record<PauseReason, string>> = {
+  [PauseReason.UNSPECIFIED]: "",
+  [PauseReason.REQUESTED]: "requested",
+  [PauseReason.EFFECT_UNKNOWN]: "effect_unknown",
+  [PauseReason.NONDETERMINISM]: "nondeterminism",
+  [PauseReason.RETRIES_EXHAUSTED]: "retries_exhausted",
+  [PauseReason.BUDGET]: "budget",
+};
+
+/** Converts a session. */
+export function sessionInfo(session: Session | undefined): SessionInfo {
+  const status = session === undefined ? undefined : STATUSES[session.status];
+  if (session === undefined || status === undefined) {
+    throw new CellaflowError("engine_error", "the engine sent a session of an unknown kind", "update @cellaflow/sdk");
+  }
+  const { totals } = session;
+  const pause = PAUSES[session.pauseReason];
+  return {
+    sessionId: session.sessionId,
+    namespace: session.namespace,
+    workflow: session.workflow,
+    version: session.version,
+    key: session.key === "" ? undefined : session.key,
+    status,
+    reason: session.waitingFor === "" ? pause : session.waitingFor,
+    seq: Number(session.seq),
+    epoch: Number(session.epoch),
+    rootId: session.rootId,
+    startedAt: new Date(Number(session.startedMs)),
+    updatedAt: new Date(Number(session.updatedMs)),
+    endedAt: session.endedMs === 0n ? undefined : new Date(Number(session.endedMs)),
+    steps: Number(session.steps),
+    totals: {
+      llmCalls: Number(totals?.llmCalls ?? 0),
+      inputTokens: Number(totals?.inputTokens ?? 0),
+      cachedReadTokens: Number(totals?.cachedReadTokens ?? 0),
+      cacheWriteTokens: Number(totals?.cacheWriteTokens ?? 0),
+      outputTokens: Number(totals?.outputTokens ?? 0),
+      costNanos: Number(totals?.costNanos ?? 0),
+      wastedTokens: Number(totals?.wastedTokens ?? 0),
+      wastedCostNanos: Number(totals?.wastedCostNanos ?? 0),
+    },
+  };
+}
+
+/** Converts a filter. */
+export function statusFilter(statuses: readonly SessionStatus[]): Wire[] {
+  const all = [Wire.PENDING, Wire.RUNNING, Wire.WAITING, Wire.PAUSED, Wire.COMPLETED, Wire.FAILED, Wire.CANCELLED];
+  return all.filter((wire) => statuses.some((status) => status === STATUSES[wire]));
+}

@@ -1,0 +1,83 @@
+/**
+ * Makes a run of a session that was bound here.
+ *
+ * Owns: putting a run together. Never: decides which sessions are taken.
+ */
+import { appendFileSync } from "node:fs";
+import { CellaflowError } from "../errors.js";
+import type { Assigned } from "../gen/cellaflow/v1/worker_pb.js";
+import { bodyOf } from "../runtime/body.js";
+import type { Logger, RunObserver } from "../runtime/observer.js";
+import { type AckLine, Run, type RunEnd } from "../runtime/run.js";
+import type { Workflow } from "../runtime/workflow.js";
+import type { Channel } from "../transport/channel.js";
+import type { SessionLink } from "../transport/link.js";
+import { type PayloadHooks, payloadCodec } from "../values/hooks.js";
+
+/** Options common to everything that runs sessions. */
+export interface RunOptions {
+  /** Redaction and encryption of payloads. */
+  hooks?: PayloadHooks;
+  /** Takes log lines. Default: warnings and errors to stderr. */
+  log?: Logger;
+  /** Watches timings. */
+  observer?: RunObserver;
+  /**
+   * Path of an acknowledgement log: one JSON line per acknowledged commit of a model call or zone, written before the
+   * outcome is delivered. Default: the environment's CELLAFLOW_ACK_LOG; else none.
+   */
+  ackLog?: string;
+}
+
+/** Runs a bound session until it ends for this process. */
+export async function host(
+  channel: Channel,
+  link: SessionLink,
+  assigned: Assigned,
+  definition: Workflow,
+  options: RunOptions & { log: Logger },
+  started: (run: Run) => void = () => {},
+): Promise<RunEnd> {
+  const { session } = assigned;
+  const { limits } = channel;
+  if (session === undefined || limits === undefined) {
+    throw new CellaflowError("engine_error", "the engine assigned a session without naming it", "update the engine");
+  }
+  const run = new Run({
+    session: {
+      sessionId: session.sessionId,
+      rootId: session.rootId,
+      workflow: session.workflow,
+      version: session.version,
+    },
+    digestSalt: assigned.digestSalt,
+    body: bodyOf(definition),
+    journal: link,
+    limits,
+    codec: payloadCodec(options.hooks),
+    log: options.log,
+    observer: options.observer ?? {},
+    ackLog: ackLogOf(options.ackLog),
+    grantedMs: link.grantedMs,
+  });
+  started(run);
+  const events = await link.replayed;
+  run.noteEvents(events);
+  run.start(link.replayToSeq);
+  link.attachRun(run);
+  return run.ended;
+}
+
+/** Writes synchronously: a line is there before the outcome is seen, whatever happens to this process. */
+function ackLogOf(path: string | undefined): ((line: AckLine) => void) | undefined {
+  const file = path ?? process.env.CELLAFLOW_ACK_LOG;
+  if (file === undefined || file === "") return undefined;
+  return (line) => appendFileSync(file, `${JSON.stringify(line)}\n`);
+}
+
+/** The default logger: what needs attention. */
+export const quietLogger =
+  (logger: Logger): Logger =>
+  (level, message, fields) => {
+    if (level === "warn" || level === "error") logger(level, message, fields);
+  };

@@ -1,0 +1,141 @@
+/**
+ * What workflow code works with: `ctx` and zones.
+ *
+ * Owns: the public types. Never: behaviour.
+ */
+import type { Llm, ToolCall, Tools } from "../llm/index.js";
+import type { Message } from "./messages.js";
+import type { RetryPolicy, StepHandle, StepOptions } from "./options.js";
+import type { State } from "./state.js";
+
+/** The conversation of a session. Only workflow code adds to it; it is committed with the next event of the run. */
+export interface Messages {
+  /** Adds messages at the end. Texts that the ledger has already (outputs, answers) are stored as references. */
+  push(...messages: Message[]): void;
+  /** All messages, oldest first. Do not change them. */
+  readonly list: readonly Message[];
+  readonly length: number;
+}
+
+/** Options of `ctx.map`. */
+export interface MapOptions<T> {
+  /** Names each item's scope; the names must differ. Default: the item's index. */
+  key?: (item: T, index: number) => string;
+  /** How many items are worked on at a time. Default: all. */
+  concurrency?: number;
+  /** Names the map itself. Default: "map". */
+  name?: string;
+}
+
+/** Options of a zone. */
+export interface ZoneOptions {
+  /** What the zone depends on. Its digest is compared on replay. */
+  input?: unknown;
+  /** How failed attempts of the whole zone are tried again. */
+  retry?: RetryPolicy;
+}
+
+/** Options of a step inside a zone: those of an unguarded step. */
+export type ZoneStepOptions<I = unknown> = Pick<StepOptions<I>, "input" | "key" | "retry" | "timeoutMs">;
+
+/** The inside of a zone. Nothing of it is in the ledger until the zone commits as a whole. */
+export interface Zone {
+  /** Model calls of this zone; what they stream is kept as evidence until it commits. */
+  readonly llm: Llm;
+  /** Runs a step whose outcome is buffered. Guarded effects are refused. */
+  step<O, I = undefined>(
+    name: string,
+    fn: (input: I, step: StepHandle) => O | PromiseLike<O>,
+    options?: ZoneStepOptions<I>,
+  ): Promise<O>;
+  /** `ctx.state` with writes of the zone's own above it, which its commit applies and its failure forgets. */
+  readonly state: State;
+  /** Fires when the zone has to stop. */
+  readonly signal: AbortSignal;
+}
+
+/** A zone around the code that follows: `await using zone = await ctx.openZone("name")`. */
+export interface OpenZone extends Zone, AsyncDisposable {
+  /**
+   * Commits the zone with this value; resolves with the value as it was stored. Leaving the block without a commit is
+   * a failed attempt.
+   */
+  commit<T>(value: T): Promise<T>;
+}
+
+/**
+ * What workflow code works with. Its calls are journaled, or computed from the ledger, so that a run after a crash
+ * sees the same outcomes in the same order. A promise of a run that is suspended (paused, fenced, shutting down)
+ * stays unsettled; nothing is thrown into workflow code for that.
+ */
+export interface Context {
+  readonly sessionId: string;
+  /** The session's root; the same in all forks of a session. */
+  readonly rootId: string;
+
+  /**
+   * Runs `fn` and records its outcome; after a crash a recorded outcome is returned without running it.
+   *
+   * An unguarded step runs **at least once**: after a crash between its effect and its commit it runs again. A guarded
+   * one (`idempotencyKey` or `effect: "guarded"`) is never started twice while its outcome is unknown.
+   *
+   * @throws StepError when it has failed: `{ name, code, message, retryable, data, cause }`
+   * @throws MisuseError at once for a call that cannot work, e.g. inside another step
+   */
+  step<O, I = undefined>(
+    name: string,
+    fn: (input: I, step: StepHandle) => O | PromiseLike<O>,
+    options?: StepOptions<I, O>,
+  ): Promise<O>;
+
+  /** Runs `fn` with a ctx whose step keys start with `key`: branches that run at the same time keep apart. */
+  scope<T>(key: string, fn: (ctx: Context) => T | PromiseLike<T>): Promise<T>;
+
+  /** Works on all items, each in a scope of its own; resolves with the results in the items' order. */
+  map<T, R>(
+    items: Iterable<T>,
+    fn: (item: T, ctx: Context, index: number) => R | PromiseLike<R>,
+    options?: MapOptions<T>,
+  ): Promise<R[]>;
+
+  /** Runs `body` in a zone and commits what it returns, in one event with everything that happened inside. */
+  zone<T>(name: string, body: (zone: Zone) => T | PromiseLike<T>, options?: ZoneOptions): Promise<T>;
+
+  /**
+   * Opens a zone around the code that follows; it is tried once. While it is open, this ctx refuses other requests
+   * (branches that run at the same time need a `ctx.scope` of their own).
+   *
+   * @example
+   * await using zone = await ctx.openZone("draft");
+   * await zone.commit(await zone.step("write", write));
+   */
+  openZone(name: string, options?: Pick<ZoneOptions, "input">): Promise<OpenZone>;
+
+  /** Model calls outside a zone. */
+  readonly llm: Llm;
+  /**
+   * Runs the tools a model asked for as parallel steps keyed by the calls' ids. A failed step, an unknown tool or wrong
+   * arguments become a failed tool result for the model to read.
+   *
+   * @returns one message of role "tool" per call, in the calls' order, to push to the conversation
+   */
+  runTools(calls: readonly ToolCall[], tools: Tools): Promise<Message[]>;
+  readonly state: State;
+  readonly messages: Messages;
+
+  /** Ledger time of the last outcome delivered, in ms since the Unix epoch; the same on replay. */
+  now(): number;
+  /** A random number in [0, 1); the same on replay. Not for secrets. */
+  random(): number;
+  /** A random UUID (version 4); the same on replay. Not for secrets. */
+  uuid(): string;
+
+  /**
+   * Returns something that lives on this machine only (a clone, a browser): acquired once per process that runs the
+   * session, never journaled, disposed of (`Symbol.asyncDispose`, `Symbol.dispose`) when the run is over.
+   */
+  resource<T>(name: string, acquire: (signal: AbortSignal) => T | PromiseLike<T>): Promise<T>;
+
+  /** Writes to the worker's log; silent while recorded outcomes are replayed. */
+  log(message: string, fields?: Readonly<Record<string, unknown>>): void;
+}

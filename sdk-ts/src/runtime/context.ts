@@ -1,0 +1,307 @@
+/**
+ * `ctx`: turns the calls of workflow code into requests of its run.
+ *
+ * Owns: keys, digests, the checks of misuse. Never: runs or settles a request.
+ *
+ * Invariants:
+ * - X1 every call is checked before anything of it counts: a refused call is no request.
+ * - X2 a request is made synchronously by its call, so that the order of requests is the order of the code.
+ */
+import { createHmac } from "node:crypto";
+import { MisuseError } from "../errors.js";
+import { type Llm, runTools, sessionLlm, type ToolCall, type Tools } from "../llm/index.js";
+import { misuse } from "../misuse.js";
+import { canonicalBytes } from "../values/canonical.js";
+import type { Context, MapOptions, Messages, OpenZone, Zone, ZoneOptions } from "./api.js";
+import { CallRequest } from "./call.js";
+import { GuardedStep, type GuardWork } from "./guard.js";
+import type { CallHost, CallSpec, SessionHost } from "./internals.js";
+import { KeyCounter, keyPart } from "./keys.js";
+import { mapConcurrently } from "./map.js";
+import type { Message } from "./messages.js";
+import type { StepHandle, StepOptions } from "./options.js";
+import type { Request, RequestSpec } from "./request.js";
+import type { Run } from "./run.js";
+import { Seeded } from "./seeded.js";
+import type { State } from "./state.js";
+import { StepRequest } from "./step.js";
+import { StepPromise } from "./step-promise.js";
+import { type ZoneAttempt, ZoneRequest } from "./zone.js";
+import { openZone, zoneHost, zoneOf } from "./zone-context.js";
+
+const NO_INPUT = new Uint8Array(0);
+
+/** What all scopes of a run share. */
+class Shared {
+  readonly keys = new KeyCounter();
+  private readonly seeds = new Map<string, Seeded>();
+
+  constructor(readonly run: Run) {}
+
+  seeded(path: string): Seeded {
+    let seeded = this.seeds.get(path);
+    if (seeded === undefined) {
+      seeded = new Seeded(this.run.settings.session.rootId, path);
+      this.seeds.set(path, seeded);
+    }
+    return seeded;
+  }
+}
+
+/** Makes the ctx of a run. */
+export function contextOf(run: Run): Context {
+  return new RunContext(new Shared(run), "");
+}
+
+/** Returns the keyed digest of an input, as the ledger holds it. */
+export function inputDigest(run: Run, input: unknown): Uint8Array {
+  if (input === undefined) return NO_INPUT;
+  return createHmac("sha256", run.settings.digestSalt).update(canonicalBytes(input)).digest();
+}
+
+class RunContext implements Context {
+  readonly messages: Messages;
+  readonly llm: Llm;
+  private readonly run: Run;
+  /** Name of the zone that is open around the code of this ctx. */
+  private opened: string | undefined;
+
+  constructor(
+    private readonly shared: Shared,
+    private readonly path: string,
+  ) {
+    this.run = shared.run;
+    this.messages = messagesOf(this.run, (call) => this.check(call));
+    this.llm = sessionLlm(this.host());
+  }
+
+  get sessionId(): string {
+    return this.run.settings.session.sessionId;
+  }
+
+  get rootId(): string {
+    return this.run.settings.session.rootId;
+  }
+
+  get state(): State {
+    return this.run.state;
+  }
+
+  step<O, I = undefined>(
+    name: string,
+    fn: (input: I, step: StepHandle) => O | PromiseLike<O>,
+    options: StepOptions<I, O> = {},
+  ): Promise<O> {
+    this.check("step");
+    const input = options.input as I;
+    const guarded = options.idempotencyKey !== undefined || options.effect === "guarded";
+    if (guarded && options.input === undefined) throw misuse.guardedStepWithoutInput(name);
+    if (!guarded && (options.reconcile !== undefined || options.onUnknown !== undefined)) {
+      throw unguarded(name);
+    }
+    const call = (step: StepHandle): O | PromiseLike<O> => fn(input, step);
+    return this.submit("step", name, options.key, options.input, (spec) => {
+      if (guarded) return new GuardedStep<O>(this.run, spec, guardWork(this.rootId, spec, options, call));
+      const { retry, timeoutMs, resources } = options;
+      return new StepRequest<O>(this.run, spec, { retry, timeoutMs, resources }, call);
+    });
+  }
+
+  scope<T>(key: string, fn: (ctx: Context) => T | PromiseLike<T>): Promise<T> {
+    this.check("scope");
+    const inner = new RunContext(this.shared, `${this.path}${keyPart("key", key)}/`);
+    return this.watched(`scope "${key}"`, (async () => fn(inner))());
+  }
+
+  map<T, R>(
+    items: Iterable<T>,
+    fn: (item: T, ctx: Context, index: number) => R | PromiseLike<R>,
+    options: MapOptions<T> = {},
+  ): Promise<R[]> {
+    this.check("map");
+    const path = `${this.shared.keys.next(this.path, options.name ?? "map")}/`;
+    const list = [...items];
+    const keys = list.map((item, index) => options.key?.(item, index) ?? String(index));
+    const seen = new Set<string>();
+    for (const key of keys) if (seen.size === seen.add(key).size) throw misuse.duplicateStepKey(key);
+    const results = mapConcurrently(list, options.concurrency, async (item, index) => {
+      const scope = new RunContext(this.shared, `${path}${keyPart("key", keys[index] ?? "")}/`);
+      return fn(item, scope, index);
+    });
+    return this.watched("ctx.map", results);
+  }
+
+  zone<T>(name: string, body: (zone: Zone) => T | PromiseLike<T>, options: ZoneOptions = {}): Promise<T> {
+    this.check("zone");
+    return this.zoneRequest(name, options, (attempt) => body(zoneOf(attempt)), true).promise;
+  }
+
+  openZone(name: string, options: Pick<ZoneOptions, "input"> = {}): Promise<OpenZone> {
+    this.check("openZone");
+    const opened = openZone(
+      (body, settled) => {
+        const request = this.zoneRequest(name, { ...options, retry: { maxAttempts: 1 } }, body, false);
+        this.opened = name;
+        request.promise.then(settled.committed, settled.failed);
+      },
+      () => {
+        this.opened = undefined;
+      },
+    );
+    return this.watched(`zone "${name}"`, opened);
+  }
+
+  runTools(calls: readonly ToolCall[], tools: Tools): Promise<Message[]> {
+    return runTools(this, calls, tools);
+  }
+
+  now(): number {
+    this.check("now");
+    return this.run.nowMs;
+  }
+
+  random(): number {
+    this.check("random");
+    return this.shared.seeded(this.path).random();
+  }
+
+  uuid(): string {
+    this.check("uuid");
+    return this.shared.seeded(this.path).uuid();
+  }
+
+  resource<T>(name: string, acquire: (signal: AbortSignal) => T | PromiseLike<T>): Promise<T> {
+    this.check("resource");
+    return this.run.resources.get(name, acquire);
+  }
+
+  log(message: string, fields: Readonly<Record<string, unknown>> = {}): void {
+    if (!this.run.isReplaying) this.run.settings.log("info", message, { sessionId: this.sessionId, ...fields });
+  }
+
+  // ---- inside ----
+
+  private check(call: string): void {
+    this.run.check(call);
+    if (this.opened !== undefined) throw misuse.outerCtxInsideZone(call, this.opened);
+  }
+
+  private zoneRequest<T>(
+    name: string,
+    options: ZoneOptions,
+    body: (attempt: ZoneAttempt) => T | PromiseLike<T>,
+    callback: boolean,
+  ): ZoneRequest<T> {
+    return this.request("zone", name, undefined, options.input, (spec) => {
+      return new ZoneRequest<T>(this.run, spec, { body, retry: options.retry, callback });
+    });
+  }
+
+  private submit<T>(
+    kind: RequestSpec["kind"],
+    name: string,
+    key: string | undefined,
+    input: unknown,
+    make: (spec: RequestSpec) => Request<T>,
+  ): Promise<T> {
+    return this.request(kind, name, key, input, make).promise;
+  }
+
+  private request<R extends Request<unknown>>(
+    kind: RequestSpec["kind"],
+    name: string,
+    key: string | undefined,
+    input: unknown,
+    make: (spec: RequestSpec) => R,
+  ): R {
+    const digest = inputDigest(this.run, input);
+    const stepKey = this.shared.keys.next(this.path, name, key);
+    const request = make({ key: stepKey, name, kind, digest, input, after: this.run.after });
+    if (!this.run.isSuspended) void this.run.submit(request);
+    return request;
+  }
+
+  private watched<T>(label: string, made: Promise<T>): Promise<T> {
+    return StepPromise.from(made).watch(this.run.unobserved, label);
+  }
+
+  private host(): SessionHost {
+    const { run } = this;
+    return {
+      where: "session",
+      sessionId: run.settings.session.sessionId,
+      rootId: run.settings.session.rootId,
+      conversation: run.conversation,
+      texts: run.texts,
+      noteFinal: () => {},
+      call: (spec: CallSpec) => {
+        this.check("llm");
+        return this.submit("step", spec.name, spec.key, spec.input, (step) => new CallRequest(run, step, spec));
+      },
+      zone: <T>(name: string, options: ZoneOptions, body: (host: CallHost) => Promise<T>) => {
+        this.check("llm");
+        return this.zoneRequest(name, options, (attempt) => body(zoneHost(attempt)), true).promise;
+      },
+    };
+  }
+}
+
+function messagesOf(run: Run, check: (call: string) => void): Messages {
+  return {
+    push: (...messages) => {
+      check("messages.push");
+      for (const message of messages) run.conversation.push(message);
+    },
+    get list() {
+      return run.conversation.messages;
+    },
+    get length() {
+      return run.conversation.length;
+    },
+  };
+}
+
+function guardWork<I, O>(
+  rootId: string,
+  spec: RequestSpec,
+  options: StepOptions<I, O>,
+  fn: GuardWork<O>["fn"],
+): GuardWork<O> {
+  const { reconcile, onUnknown, idempotencyKey, retry, timeoutMs, resources } = options;
+  const policy = onUnknown ?? (reconcile === undefined ? "pause" : "reconcile");
+  if (policy === "reconcile" && reconcile === undefined) throw withoutReconcile(spec.name);
+  return {
+    fn,
+    reconcile: reconcile === undefined ? undefined : (step) => reconcile(options.input as I, step),
+    policy,
+    idempotencyKey: checkKey(spec.name, idempotencyKey ?? `${rootId}/${spec.key}`),
+    retry,
+    timeoutMs,
+    resources,
+  };
+}
+
+function checkKey(step: string, key: string): string {
+  const bytes = Buffer.byteLength(key);
+  if (bytes >= 1 && bytes <= 512) return key;
+  const problem = `the idempotency key of step "${step}" has ${bytes} bytes`;
+  throw new MisuseError("invalid_idempotency_key", problem, "use 1 to 512 bytes, e.g. a hash", { data: { step } });
+}
+
+function unguarded(step: string): MisuseError {
+  return new MisuseError(
+    "step_not_guarded",
+    `step "${step}" has onUnknown or reconcile but is not guarded, so its outcome is never unknown`,
+    'add an idempotencyKey or effect: "guarded", or leave them out',
+    { data: { step } },
+  );
+}
+
+function withoutReconcile(step: string): MisuseError {
+  return new MisuseError(
+    "guarded_step_without_reconcile",
+    `step "${step}" has onUnknown: "reconcile" but no reconcile function`,
+    "pass { reconcile }, which asks the outside whether the effect happened",
+    { data: { step } },
+  );
+}

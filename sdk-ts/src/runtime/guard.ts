@@ -1,0 +1,399 @@
+/**
+ * A guarded step: its effect is never started twice while the outcome of an attempt is unknown.
+ *
+ * Owns: intents, calls, findings and reconciliation of one guarded step. Never: decides a policy (the engine does).
+ *
+ * Invariants:
+ * - G1 the function is called only after the intent is acknowledged, and only if time is left on two clocks that were
+ *   read before the intent was sent: the monotonic one, and the wall clock, which also runs while the machine sleeps.
+ * - G2 an intent that an earlier run left open is never called again: this run waits for its resolution.
+ * - G3 only `NotApplied` says that nothing happened; whatever else a tool throws, its outcome is unknown.
+ * - G4 another attempt has another intent, and follows only a resolution that allows it.
+ * - G5 an output is committed however late it comes; the engine refuses it if the attempt was resolved otherwise.
+ */
+import { create } from "@bufbuild/protobuf";
+import { NotApplied } from "../errors.js";
+import { toFailure } from "../failure.js";
+import { GuardPolicy, type Payload, PayloadFormat, type Refusal } from "../gen/cellaflow/v1/common_pb.js";
+import {
+  type Event,
+  GuardIntentSchema,
+  GuardUnknownSchema,
+  Resolution,
+  StepCompletedSchema,
+  StepFailedSchema,
+  UnknownReason,
+} from "../gen/cellaflow/v1/event_pb.js";
+import { type GuardReconciliation, GuardReconciliationSchema } from "../gen/cellaflow/v1/worker_pb.js";
+import { canonicalDigest } from "../values/canonical.js";
+import { Attempt, type Tried } from "./attempt.js";
+import { type KeyRecord, type WhyAgain, whyAgain } from "./history.js";
+import { tooLarge } from "./limits.js";
+import type { Finding, Resource, RetryPolicy, StepHandle } from "./options.js";
+import { EFFECT_UNKNOWN, failurePayload, payload, payloadValue, stepErrorOf, valuePayload } from "./payloads.js";
+import { Request, type RequestSpec } from "./request.js";
+import { attemptsOf, backoffMs } from "./retry.js";
+import type { AppendAsk, Run } from "./run.js";
+import { stepLog } from "./step.js";
+
+/** How a guarded step works. */
+export interface GuardWork<T> {
+  fn: (step: StepHandle) => T | PromiseLike<T>;
+  reconcile: ((step: StepHandle) => Finding<T> | PromiseLike<Finding<T>>) | undefined;
+  policy: "pause" | "fail" | "retry" | "reconcile";
+  idempotencyKey: string;
+  retry: RetryPolicy | undefined;
+  timeoutMs: number | undefined;
+  resources: readonly Resource[] | undefined;
+}
+
+const POLICIES = {
+  pause: GuardPolicy.PAUSE,
+  fail: GuardPolicy.FAIL,
+  retry: GuardPolicy.RETRY,
+  reconcile: GuardPolicy.RECONCILE,
+} as const;
+
+/** A guarded step of one run. */
+export class GuardedStep<T> extends Request<T> {
+  private own: { output: Payload } | { failure: Payload } | undefined;
+  /** Attempt after which the next one was scheduled already. */
+  private retriedAfter = 0;
+  private reconciling = 0;
+  private open = false;
+  private hasSlot = false;
+  private readonly running = new Set<Attempt>();
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly run: Run,
+    spec: RequestSpec,
+    private readonly work: GuardWork<T>,
+  ) {
+    super(spec);
+  }
+
+  override get holdsEnd(): boolean {
+    return this.open;
+  }
+
+  override begin(record: KeyRecord | undefined): void {
+    const guard = record?.guard;
+    this.run.whenSlot(() => {
+      this.hasSlot = true;
+      if (guard === undefined) return this.intend(1);
+      if (guard.state === "retry") return this.retry(guard.attempt, guard);
+      this.open = true; // G2
+      if (guard.state === "due") this.reconcile(guard.attempt);
+    });
+  }
+
+  override noted(event: Event): void {
+    const body = event.body;
+    if (body.case === "guardUnknown") {
+      const { attempt, reason } = body.value;
+      const due = reason === UnknownReason.NO_OUTCOME || reason === UnknownReason.GRACE_OVER;
+      if (due) this.reconcile(attempt);
+    } else if (body.case === "guardResolved") {
+      const { attempt, resolution } = body.value;
+      const again = resolution === Resolution.NOT_APPLIED || resolution === Resolution.RETRY;
+      if (again) this.retry(attempt, whyAgain(body.value));
+      else this.closed();
+    } else if (body.case === "stepCompleted" || body.case === "stepFailed") this.closed();
+  }
+
+  override abort(reason: unknown): void {
+    clearTimeout(this.timer);
+    for (const attempt of this.running) {
+      attempt.abort(reason);
+      this.say(attempt.attempt, UnknownReason.ABORTED, reason);
+      this.run.finished(attempt);
+    }
+    this.running.clear();
+  }
+
+  override deliverEvent(event: Event): readonly (string | undefined)[] {
+    const body = event.body;
+    if (body.case === "stepCompleted") return this.settle(body.value.output);
+    if (body.case === "stepFailed") this.reject(stepErrorOf(body.value.failure));
+    if (body.case === "guardResolved") {
+      if (body.value.resolution === Resolution.OUTPUT) return this.settle(body.value.output);
+      this.reject(stepErrorOf(body.value.failure));
+    }
+    return [];
+  }
+
+  override deliverOwn(): readonly (string | undefined)[] {
+    if (this.own === undefined) return [];
+    if ("output" in this.own) return this.settle(this.own.output);
+    this.reject(stepErrorOf(this.own.failure));
+    return [];
+  }
+
+  // ---- attempts ----
+
+  private intend(number: number): void {
+    this.run.whenStartable(() => {
+      const { guardAttemptMs, guardGraceMs } = this.run.settings.limits;
+      const { key: stepKey, name, digest: inputDigest, input } = this.spec;
+      const attemptMs = this.work.timeoutMs ?? guardAttemptMs;
+      const clock = new AttemptClock(attemptMs); // G1: before the intent is sent
+      this.open = true;
+      const value = create(GuardIntentSchema, {
+        stepKey,
+        name,
+        attempt: number,
+        inputDigest,
+        attemptMs: BigInt(Math.ceil(attemptMs)),
+        graceMs: BigInt(guardGraceMs),
+        policy: POLICIES[this.work.policy],
+        idempotencyKey: payload(PayloadFormat.BYTES, new TextEncoder().encode(this.work.idempotencyKey)),
+        inputHash: canonicalDigest(input),
+      });
+      this.append({
+        op: { case: "guardIntent", value },
+        acked: (answer) => {
+          if (answer.recorded === undefined) this.call(number, clock);
+        },
+        refused: (refusal) => this.intentRefused(number, refusal),
+      });
+    });
+  }
+
+  private call(number: number, clock: AttemptClock): void {
+    const leftMs = clock.leftMs();
+    if (leftMs <= 0 || !this.run.isRunning) {
+      const why = leftMs <= 0 ? "its time was over when the intent was durable" : "the run was given up";
+      return this.notApplied(number, new NotApplied(`attempt ${number} was not started: ${why}`));
+    }
+    const attempt = this.attemptOf(number, leftMs);
+    this.running.add(attempt);
+    this.run.began(attempt);
+    attempt.start(
+      { run: this.run, kind: "step", name: this.spec.name },
+      () => this.work.fn(attempt),
+      (tried) => this.tried(attempt, tried),
+      (thrown) => {
+        this.run.finished(attempt);
+        this.say(number, UnknownReason.TIMED_OUT, thrown);
+      },
+    );
+  }
+
+  private tried(attempt: Attempt, tried: Tried<T>): void {
+    const wasRunning = this.running.delete(attempt);
+    this.ownMs += attempt.elapsedMs;
+    if (tried.ok) this.complete(attempt, tried.value);
+    else if (tried.thrown instanceof NotApplied) this.notApplied(attempt.attempt, tried.thrown);
+    else if (wasRunning && !attempt.isTimedOut) this.say(attempt.attempt, UnknownReason.THREW, tried.thrown); // G3
+    this.run.finished(attempt);
+  }
+
+  private complete(attempt: Attempt, value: T): void {
+    const { key: stepKey, name, digest: inputDigest } = this.spec;
+    let output: Payload;
+    try {
+      const bytes = this.run.settings.codec.encode(value, { kind: "output", name });
+      const refused = tooLarge(bytes.length, this.run.settings.limits.payloadBytesMax, name);
+      if (refused !== undefined) throw refused;
+      output = valuePayload(bytes);
+    } catch (error) {
+      // The effect happened; only its output cannot be kept. Nobody may conclude that it did not happen.
+      return this.say(attempt.attempt, UnknownReason.THREW, error);
+    }
+    const completed = create(StepCompletedSchema, {
+      stepKey,
+      name,
+      attempt: attempt.attempt,
+      inputDigest,
+      output,
+      guarded: true,
+      costNanos: attempt.costNanos,
+      durationUs: BigInt(Math.round(attempt.elapsedMs * 1_000)),
+    });
+    this.own = { output };
+    const ask: Omit<AppendAsk, "bytes"> = {
+      op: { case: "stepCompleted", value: completed },
+      outcomeOf: this as Request,
+      acked: () => this.closed(),
+      refused: (refusal) => this.tooLate(refusal), // G5
+    };
+    this.append(ask, Number(output.sizeBytes));
+  }
+
+  private notApplied(number: number, thrown: unknown): void {
+    const failure = failurePayload(toFailure(thrown));
+    this.find(number, { case: "notApplied", value: failure }, false, () => this.retry(number, { failure }));
+  }
+
+  private say(number: number, reason: UnknownReason, thrown: unknown): void {
+    const failure = failurePayload(toFailure(thrown));
+    const value = create(GuardUnknownSchema, { stepKey: this.spec.key, attempt: number, reason, failure });
+    this.append({ op: { case: "guardUnknown", value }, refused: (refusal) => this.tooLate(refusal) });
+  }
+
+  /** G4. Attempts are counted, except when a person or program asked for another one. */
+  private retry(number: number, why: WhyAgain): void {
+    if (this.retriedAfter >= number) return;
+    this.retriedAfter = number;
+    this.open = false;
+    this.run.poke();
+    if (!this.run.isRunning) return;
+    if (!why.asked && number >= attemptsOf(this.work.retry)) {
+      return this.fail(number, why.failure ?? failurePayload(EFFECT_UNKNOWN), true);
+    }
+    const waitMs = why.asked ? 0 : backoffMs(this.work.retry, number);
+    this.timer = setTimeout(() => this.intend(number + 1), waitMs);
+  }
+
+  private fail(number: number, failure: Payload, guarded: boolean): void {
+    const { key: stepKey, name, digest: inputDigest } = this.spec;
+    const value = create(StepFailedSchema, {
+      stepKey,
+      name,
+      attempt: number,
+      inputDigest,
+      failure,
+      final: true,
+      guarded,
+    });
+    this.own = { failure };
+    this.append({ op: { case: "stepFailed", value }, outcomeOf: this as Request, acked: () => this.closed() });
+  }
+
+  private intentRefused(number: number, refusal: Refusal): void {
+    this.open = false;
+    if (refusal.code === "session_paused") return;
+    if (refusal.code === "too_many_open") {
+      this.timer = setTimeout(() => this.intend(number), Math.max(50, Number(refusal.retryAfterMs)));
+      return;
+    }
+    const { code, message } = refusal;
+    const failure = failurePayload({ name: "CellaflowError", code, message, retryable: false });
+    this.fail(number, failure, false);
+  }
+
+  /** The attempt was resolved before this report: the resolution is the outcome. */
+  private tooLate(refusal: Refusal): void {
+    this.own = undefined;
+    const { session, log } = this.run.settings;
+    const fields = { sessionId: session.sessionId, stepKey: this.spec.key, code: refusal.code };
+    log("warn", "a late report about a guarded attempt was refused", fields);
+  }
+
+  // ---- reconciliation ----
+
+  private reconcile(number: number): void {
+    if (this.work.policy !== "reconcile" || this.reconciling >= number || !this.run.isRunning) return;
+    this.reconciling = number;
+    this.ask(number, 1);
+  }
+
+  private ask(number: number, round: number): void {
+    const { reconcile } = this.work;
+    if (reconcile === undefined || !this.run.isRunning) return;
+    const attempt = this.attemptOf(number, this.work.timeoutMs ?? this.run.settings.limits.guardAttemptMs);
+    this.run.began(attempt);
+    let over = false;
+    const settled = (tried: Tried<Finding<T>>): void => {
+      if (over) return;
+      over = true;
+      this.ownMs += attempt.elapsedMs;
+      this.found(number, round, tried);
+      this.run.finished(attempt);
+    };
+    const place = { run: this.run, kind: "step", name: this.spec.name } as const;
+    attempt.start(
+      place,
+      () => reconcile(attempt),
+      settled,
+      (thrown) => settled({ ok: false, thrown }),
+    );
+  }
+
+  private found(number: number, round: number, tried: Tried<Finding<T>>): void {
+    if (!tried.ok) return this.askAgain(number, round, tried.thrown);
+    const finding = tried.value;
+    if (finding === "notApplied") {
+      const value = failurePayload(toFailure(new NotApplied("reconcile found that the effect did not happen")));
+      return this.find(number, { case: "notApplied", value }, true, () => this.retry(number, { failure: value }));
+    }
+    if (finding === "unknown" || typeof finding !== "object" || !("applied" in finding)) {
+      return this.find(number, { case: "unknown", value: true }, true, () => {});
+    }
+    const bytes = this.run.settings.codec.encode(finding.applied, { kind: "output", name: this.spec.name });
+    const output = valuePayload(bytes);
+    this.own = { output };
+    this.find(number, { case: "applied", value: output }, true, () => this.closed());
+  }
+
+  private askAgain(number: number, round: number, thrown: unknown): void {
+    const { log, session } = this.run.settings;
+    log("warn", "reconcile threw", {
+      sessionId: session.sessionId,
+      stepKey: this.spec.key,
+      round,
+      error: String(thrown),
+    });
+    if (round >= attemptsOf(this.work.retry))
+      return this.find(number, { case: "unknown", value: true }, true, () => {});
+    this.timer = setTimeout(() => this.ask(number, round + 1), backoffMs(this.work.retry, round));
+  }
+
+  private find(number: number, finding: GuardReconciliation["finding"], reconciled: boolean, acked: () => void): void {
+    const value = create(GuardReconciliationSchema, { stepKey: this.spec.key, attempt: number, finding, reconciled });
+    const ask: Omit<AppendAsk, "bytes"> = {
+      op: { case: "guardReconciliation", value },
+      outcomeOf: finding.case === "applied" ? (this as Request) : undefined,
+      acked,
+      refused: (refusal) => this.tooLate(refusal),
+    };
+    this.append(ask, finding.case === "applied" ? Number(finding.value.sizeBytes) : 0);
+  }
+
+  // ---- small things ----
+
+  private settle(output: Payload | undefined): readonly (string | undefined)[] {
+    const value = payloadValue(output, this.run.settings.codec) as T;
+    this.resolve(value);
+    return typeof value === "string" ? [value] : [];
+  }
+
+  private closed(): void {
+    this.open = false;
+    clearTimeout(this.timer);
+    if (this.hasSlot) {
+      this.hasSlot = false;
+      this.run.freeSlot();
+    }
+    this.run.poke();
+  }
+
+  private append(ask: Omit<AppendAsk, "bytes">, bytes = 0): void {
+    this.run.append(this.spec.after, { ...ask, bytes });
+  }
+
+  private attemptOf(number: number, timeoutMs: number): Attempt {
+    return new Attempt({
+      attempt: number,
+      idempotencyKey: () => this.work.idempotencyKey,
+      log: stepLog(this.run, this.spec.key),
+      timeoutMs,
+      extendable: false,
+      label: `step "${this.spec.name}"`,
+    });
+  }
+}
+
+/** Time of an attempt on two clocks; the one that says less counts. */
+class AttemptClock {
+  private readonly monotonicMs = performance.now();
+  private readonly wallMs = Date.now();
+
+  constructor(private readonly attemptMs: number) {}
+
+  leftMs(): number {
+    const elapsedMs = Math.max(performance.now() - this.monotonicMs, Date.now() - this.wallMs);
+    return this.attemptMs - elapsedMs;
+  }
+}

@@ -1,0 +1,216 @@
+/**
+ * What the ledger holds of a session, by step key, and when each recorded outcome may be delivered again.
+ *
+ * Owns: the index of recorded events and the gate of the replay. Never: runs or settles anything.
+ *
+ * An outcome that workflow code saw at some moment is seen again no earlier, whatever I/O of its own the code does
+ * in between. The ledger tells the moment in two ways, both from the `after` of worker appends:
+ *
+ * Invariants:
+ * - H1 an outcome waits until every recorded request that was made before its first delivery (its `after.seq` is
+ *   lower) has been made again.
+ * - H2 an outcome waits until the run has made as many requests as an append that came after it says.
+ * - H3 both were true in an earlier run before that delivery, so a deterministic run cannot be stuck by them.
+ */
+import { CellaflowError } from "../errors.js";
+import type { Payload } from "../gen/cellaflow/v1/common_pb.js";
+import { type Event, type GuardResolved, Resolution, UnknownReason } from "../gen/cellaflow/v1/event_pb.js";
+
+/** Why another attempt of a guarded step may start. */
+export interface WhyAgain {
+  /** A person or program asked for it: attempts are not counted against the limit. */
+  asked?: boolean;
+  /** What says that the attempt was not applied. */
+  failure?: Payload | undefined;
+}
+
+/** Returns why a resolution lets another attempt start. */
+export function whyAgain(resolved: GuardResolved): WhyAgain {
+  return { asked: !["policy", "tool", "reconcile"].includes(resolved.by), failure: resolved.failure };
+}
+
+/** What an open or resolved intent says about the next thing to do. */
+export interface GuardRecord extends WhyAgain {
+  attempt: number;
+  /** `due`: attempt time and grace are over. `retry`: the attempt was resolved so that another one may start. */
+  state: "open" | "unknown" | "due" | "retry";
+}
+
+/** What the ledger holds under one step key. */
+export interface KeyRecord {
+  key: string;
+  kind: "step" | "zone";
+  /** Keyed digest of the input; undefined: no event said it. Empty: no input. */
+  digest: Uint8Array | undefined;
+  /** Last attempt of which an event speaks. */
+  attempt: number;
+  /** Failed attempts that were to be retried. */
+  failures: number;
+  /** Earliest start of the next attempt in ms since the Unix epoch. */
+  retryAtMs: number;
+  guard: GuardRecord | undefined;
+  outcome: Event | undefined;
+  /** The run has asked for it. */
+  requested: boolean;
+  /** Seq of the last outcome delivered when it was first requested. */
+  afterSeq: number;
+}
+
+/** What one event means to its run. */
+export interface Noted {
+  /** Step or zone concerned; undefined: none. */
+  key: string | undefined;
+  outcome: boolean;
+}
+
+const NOTHING: Noted = { key: undefined, outcome: false };
+
+/** The recorded events of one session. */
+export class History {
+  private readonly records = new Map<string, KeyRecord>();
+  private readonly requestsAt = new Map<number, number>();
+  private gates: KeyRecord[] = [];
+  private gate = 0;
+
+  /** Takes an event into the index. */
+  add(event: Event): Noted {
+    const noted = this.index(event);
+    const after = event.after;
+    if (after !== undefined) {
+      const seq = Number(after.seq);
+      this.requestsAt.set(seq, Math.max(this.requestsAt.get(seq) ?? 0, after.requests));
+      const record = noted.key === undefined ? undefined : this.records.get(noted.key);
+      if (record !== undefined && seq < record.afterSeq) record.afterSeq = seq;
+    }
+    return noted;
+  }
+
+  /** Ends the reading of recorded events: what follows is live and passes the gate by itself. */
+  seal(): void {
+    this.gates = [...this.records.values()].filter((record) => record.afterSeq !== Number.MAX_SAFE_INTEGER);
+    this.gates.sort((a, b) => a.afterSeq - b.afterSeq);
+  }
+
+  get(key: string): KeyRecord | undefined {
+    return this.records.get(key);
+  }
+
+  /** Lets go of a delivered outcome's bytes; its key stays known. */
+  forgetOutcome(key: string): void {
+    const record = this.records.get(key);
+    if (record !== undefined) record.outcome = undefined;
+  }
+
+  /** H1, H2. */
+  mayDeliver(seq: number, requests: number): boolean {
+    for (let next = this.gates[this.gate]; next !== undefined && next.afterSeq < seq; next = this.gates[++this.gate]) {
+      if (!next.requested) return false;
+    }
+    return requests >= (this.requestsAt.get(seq) ?? 0);
+  }
+
+  /** Returns the keys that the ledger has and the run never asked for. */
+  unrequested(): string[] {
+    const keys: string[] = [];
+    for (const record of this.records.values()) if (!record.requested) keys.push(record.key);
+    return keys;
+  }
+
+  private index(event: Event): Noted {
+    const body = event.body;
+    switch (body.case) {
+      case "stepCompleted":
+        return this.outcome(this.record("step", body.value.stepKey, body.value.inputDigest), event);
+      case "stepFailed": {
+        const { stepKey, inputDigest, attempt, final, retryAtMs } = body.value;
+        const record = this.record("step", stepKey, inputDigest);
+        return final ? this.outcome(record, event) : this.failed(record, attempt, retryAtMs);
+      }
+      case "guardIntent": {
+        const record = this.record("step", body.value.stepKey, body.value.inputDigest);
+        return this.guarded(record, body.value.attempt, "open");
+      }
+      case "guardUnknown": {
+        const due = body.value.reason === UnknownReason.NO_OUTCOME || body.value.reason === UnknownReason.GRACE_OVER;
+        return this.guarded(this.record("step", body.value.stepKey), body.value.attempt, due ? "due" : "unknown");
+      }
+      case "guardResolved": {
+        const record = this.record("step", body.value.stepKey);
+        const { resolution, attempt } = body.value;
+        const final = resolution === Resolution.OUTPUT || resolution === Resolution.FAILURE;
+        return final ? this.outcome(record, event) : this.guarded(record, attempt, "retry", whyAgain(body.value));
+      }
+      case "zoneEntered": {
+        const record = this.record("zone", body.value.zoneKey, body.value.inputDigest);
+        record.attempt = body.value.attempt;
+        return { key: record.key, outcome: false };
+      }
+      case "zoneCommitted":
+        return this.outcome(this.record("zone", body.value.zoneKey), event);
+      case "zoneFailed": {
+        const record = this.record("zone", body.value.zoneKey);
+        const { attempt, final, retryAtMs } = body.value;
+        return final ? this.outcome(record, event) : this.failed(record, attempt, retryAtMs);
+      }
+      case "zoneRolledBack":
+        return { key: this.record("zone", body.value.zoneKey).key, outcome: false };
+      case "sessionStarted":
+      case "sessionPaused":
+      case "sessionResumed":
+      case "sessionCompleted":
+      case "sessionFailed":
+      case "sessionCancelled":
+      case "leaseGranted":
+      case "leaseReleased":
+      case "tokenCreated":
+      case "tokenRevoked":
+        return NOTHING;
+      case undefined:
+        throw new CellaflowError(
+          "unknown_event",
+          `event ${event.seq} is of a kind that this SDK does not know`,
+          "update @cellaflow/sdk on this worker",
+        );
+    }
+  }
+
+  private record(kind: KeyRecord["kind"], key: string, digest?: Uint8Array): KeyRecord {
+    const known = this.records.get(key);
+    if (known !== undefined) {
+      known.digest ??= digest;
+      return known;
+    }
+    const record: KeyRecord = {
+      key,
+      kind,
+      digest,
+      attempt: 0,
+      failures: 0,
+      retryAtMs: 0,
+      guard: undefined,
+      outcome: undefined,
+      requested: false,
+      afterSeq: Number.MAX_SAFE_INTEGER,
+    };
+    this.records.set(key, record);
+    return record;
+  }
+
+  private outcome(record: KeyRecord, event: Event): Noted {
+    record.outcome = event;
+    return { key: record.key, outcome: true };
+  }
+
+  private failed(record: KeyRecord, attempt: number, retryAtMs: bigint): Noted {
+    record.attempt = attempt;
+    record.failures += 1;
+    record.retryAtMs = Number(retryAtMs);
+    return { key: record.key, outcome: false };
+  }
+
+  private guarded(record: KeyRecord, attempt: number, state: GuardRecord["state"], why?: WhyAgain): Noted {
+    record.attempt = attempt;
+    record.guard = { attempt, state, ...why };
+    return { key: record.key, outcome: false };
+  }
+}

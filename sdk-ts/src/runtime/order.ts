@@ -1,0 +1,92 @@
+/**
+ * The order in which outcomes reach workflow code: ledger order, one per macrotask, live and on replay.
+ *
+ * Owns: the queue of outcomes by seq. Never: knows what an outcome is.
+ *
+ * Invariants:
+ * - O1 the outcome of seq n is delivered only when every seq below n is known and every outcome among them delivered.
+ * - O2 between two deliveries all microtasks that the first one caused have run (each has a macrotask of its own).
+ * - O3 an outcome that is not ready (its request was not made, the replay's gate is shut) holds all later ones back.
+ */
+
+/** An outcome with its place in the ledger. */
+export interface Delivery<E> {
+  seq: number;
+  /** Ledger time in ms since the Unix epoch. */
+  timeMs: number;
+  key: string;
+  /** The recorded event; undefined: this run's own, whose request knows the outcome. */
+  event: E | undefined;
+}
+
+/** What the order asks of its run. */
+export interface OrderTarget<E> {
+  ready(delivery: Delivery<E>): boolean;
+  deliver(delivery: Delivery<E>): void;
+}
+
+const NO_OUTCOME = null;
+
+/** The queue of one run. */
+export class Order<E> {
+  private readonly known = new Map<number, Delivery<E> | typeof NO_OUTCOME>();
+  private next = 1;
+  private scheduled = false;
+  private stopped = false;
+  private readonly tick = (): void => this.pump();
+
+  constructor(private readonly target: OrderTarget<E>) {}
+
+  /** First seq that is not known. */
+  get firstUnknown(): number {
+    let seq = this.next;
+    while (this.known.has(seq)) seq++;
+    return seq;
+  }
+
+  /** The outcome that holds the others back; undefined: none does. */
+  get head(): Delivery<E> | undefined {
+    return this.known.get(this.next) ?? undefined;
+  }
+
+  /** Notes what a seq is. Returns false if it was known already. */
+  note(seq: number, delivery: Delivery<E> | undefined): boolean {
+    if (seq < this.next || this.known.has(seq)) return false;
+    this.known.set(seq, delivery ?? NO_OUTCOME);
+    if (seq === this.next) this.schedule();
+    return true;
+  }
+
+  /** Looks again whether the next outcome is ready. */
+  poke(): void {
+    if (this.known.size > 0) this.schedule();
+  }
+
+  /** Ends all deliveries. */
+  stop(): void {
+    this.stopped = true;
+    this.known.clear();
+  }
+
+  private schedule(): void {
+    if (this.scheduled || this.stopped) return;
+    this.scheduled = true;
+    setImmediate(this.tick);
+  }
+
+  private pump(): void {
+    this.scheduled = false;
+    if (this.stopped) return;
+    for (let entry = this.known.get(this.next); entry !== undefined; entry = this.known.get(this.next)) {
+      if (entry === NO_OUTCOME) {
+        this.known.delete(this.next++);
+        continue;
+      }
+      if (!this.target.ready(entry)) return;
+      this.known.delete(this.next++);
+      if (this.known.size > 0) this.schedule();
+      this.target.deliver(entry);
+      return;
+    }
+  }
+}

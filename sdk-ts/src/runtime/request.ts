@@ -1,0 +1,77 @@
+/**
+ * One request of workflow code: what a step, a guarded step, a model call and a zone have in common.
+ *
+ * Owns: key, digest, promise and place in the order. Never: runs anything.
+ *
+ * Invariants:
+ * - R1 a request is settled at most once, by its delivery, never by its own completion.
+ * - R2 `begin` is called once if the ledger has no outcome for it, `replay` once if it has one.
+ */
+import type { Event } from "../gen/cellaflow/v1/event_pb.js";
+import type { KeyRecord } from "./history.js";
+import type { AfterMark } from "./journal.js";
+import { type Deferred, deferred, type StepPromise } from "./step-promise.js";
+
+/** What names a request. */
+export interface RequestSpec {
+  key: string;
+  name: string;
+  kind: KeyRecord["kind"];
+  /** Keyed digest of the input; empty: no input. */
+  digest: Uint8Array;
+  /** Canonical input, shown when it differs from the recorded one. */
+  input: unknown;
+  after: AfterMark;
+}
+
+/** A request that was made. */
+export abstract class Request<T = unknown> {
+  readonly requestedMs = performance.now();
+  /** Time spent in the step's own function, in ms. */
+  ownMs = 0;
+  /** Texts of the conversation delta that travelled with its outcome (see `texts.ts`). */
+  deltaTexts: readonly (string | undefined)[] = [];
+  private readonly deferred: Deferred<T> = deferred<T>();
+
+  constructor(readonly spec: RequestSpec) {}
+
+  get promise(): StepPromise<T> {
+    return this.deferred.promise;
+  }
+
+  /** True while an end of the run has to wait for it (an intent without outcome or resolution). */
+  get holdsEnd(): boolean {
+    return false;
+  }
+
+  /** Starts it: the ledger has no outcome. */
+  abstract begin(record: KeyRecord | undefined): void;
+
+  /** The ledger has an outcome, which is delivered in its turn. */
+  replay(_event: Event): void {}
+
+  /** False: a recorded outcome cannot be delivered yet (a zone's callback runs again before). */
+  get ready(): boolean {
+    return true;
+  }
+
+  /** Takes an event about it that is no outcome. */
+  noted(_event: Event): void {}
+
+  /** Stops what runs for it: the run is over, or its worker is. */
+  abort(_reason: unknown): void {}
+
+  /** Settles it with a recorded outcome; returns the texts the event's documents hold after the conversation delta. */
+  abstract deliverEvent(event: Event): readonly (string | undefined)[];
+
+  /** Settles it with the outcome this run committed; returns the texts like `deliverEvent`. */
+  abstract deliverOwn(seq: number): readonly (string | undefined)[];
+
+  protected resolve(value: T): void {
+    this.deferred.resolve(value);
+  }
+
+  protected reject(reason: unknown): void {
+    this.deferred.reject(reason);
+  }
+}

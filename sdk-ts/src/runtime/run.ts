@@ -1,0 +1,641 @@
+/**
+ * One run of a workflow: from the lease to the end of the session, or until the run has to be abandoned.
+ *
+ * Owns: the run's requests, its appends, the delivery of outcomes, its end. Never: talks to the engine itself
+ * (`journal.ts`), runs a step's function (`step.ts`, `guard.ts`, `call.ts`, `zone.ts`).
+ *
+ * Invariants:
+ * - U1 outcomes reach workflow code through `order.ts` alone; nothing else settles a request.
+ * - U2 an abandoned run (paused, fenced, shutting down) settles nothing any more and throws nothing into workflow code.
+ * - U3 every append carries what its request had seen (`after`), and the first one after a write carries the write.
+ * - U4 a run that cannot be what the ledger recorded pauses its session and shows both sides.
+ */
+import { create } from "@bufbuild/protobuf";
+import { CellaflowError, type MisuseError, NonDeterminismError } from "../errors.js";
+import { StepError, toFailure } from "../failure.js";
+import { ConversationDeltaSchema, StateDeltaSchema } from "../gen/cellaflow/content/v1/content_pb.js";
+import { PauseReason, PayloadFormat, type Refusal } from "../gen/cellaflow/v1/common_pb.js";
+import {
+  type Event,
+  SessionCompletedSchema,
+  SessionFailedSchema,
+  SessionPausedSchema,
+} from "../gen/cellaflow/v1/event_pb.js";
+import { misuse } from "../misuse.js";
+import type { PayloadCodec } from "../values/hooks.js";
+import { Conversation } from "./conversation.js";
+import { History, type KeyRecord } from "./history.js";
+import { checkInside } from "./inside.js";
+import type { AfterMark, Appended, AppendOp, EngineLimits, Journal, ReleaseWhy } from "./journal.js";
+import type { Logger, RunObserver } from "./observer.js";
+import { type Delivery, Order, type OrderTarget } from "./order.js";
+import { documentPayload, failurePayload, payloadDocument, valuePayload } from "./payloads.js";
+import type { Request } from "./request.js";
+import { Resources } from "./resources.js";
+import { StateStore } from "./state.js";
+import { StepPromise, type Unobserved } from "./step-promise.js";
+import { TextRegistry, textsOfMessage } from "./texts.js";
+
+/** How long begun work may go on after a pause, in ms. */
+const PAUSE_GRACE_MS = 30_000;
+
+/** Facts about the session that a run has from the start. */
+export interface SessionFacts {
+  sessionId: string;
+  rootId: string;
+  workflow: string;
+  version: string;
+}
+
+/** What happens in a run: the workflow's code, behind its schemas. */
+export interface RunBody {
+  /** Runs the workflow code on the recorded input; returns its checked output. */
+  run(run: Run, input: unknown): Promise<unknown>;
+}
+
+/** What a run is made of. */
+export interface RunSettings {
+  session: SessionFacts;
+  digestSalt: Uint8Array;
+  body: RunBody;
+  journal: Journal;
+  limits: EngineLimits;
+  codec: PayloadCodec;
+  log: Logger;
+  observer: RunObserver;
+  /** Takes one line per acknowledged commit of a model call or zone, before its outcome is delivered. */
+  ackLog: ((line: AckLine) => void) | undefined;
+  /** `performance.now()` when the lease was granted. */
+  grantedMs: number;
+}
+
+/** One acknowledged commit, as the acknowledgement log has it. */
+export interface AckLine {
+  session: string;
+  /** Step key of the model call (its `callKey`), or of the zone if it made none. */
+  call: string;
+  /** Step key of the event: the call itself or the zone it ran in. */
+  step: string;
+  seq: number;
+  /** When the acknowledgement was held, in ms since the Unix epoch. */
+  ms: number;
+}
+
+/** How a run ended for this process. */
+export type RunEnd =
+  | { kind: "completed"; output: unknown }
+  | { kind: "failed"; failure: StepError }
+  /** The lease was given back; the session goes on elsewhere or later. */
+  | { kind: "suspended"; why: "paused" | "shutdown" | "unable"; error?: CellaflowError }
+  /** Another worker holds the lease, or the session ended otherwise. */
+  | { kind: "fenced" };
+
+/** An append as a request asks for it. */
+export interface AppendAsk {
+  op: AppendOp;
+  /** Size of its payloads in bytes. */
+  bytes: number;
+  /** The request whose outcome it is; undefined: no outcome. */
+  outcomeOf?: Request | undefined;
+  acked?: (answer: Appended) => void;
+  /** Default: the run is given up as unable. */
+  refused?: (refusal: Refusal) => void;
+  /** False: deltas of state and conversation wait for the next append. */
+  deltas?: boolean;
+}
+
+/** Something that is running and can be stopped. */
+export interface Stoppable {
+  abort(reason: unknown): void;
+}
+
+type Phase = "running" | "ending" | "suspending" | "over";
+
+export class Run implements OrderTarget<Event> {
+  readonly history = new History();
+  readonly texts = new TextRegistry();
+  readonly conversation = new Conversation(this.texts);
+  readonly state: StateStore;
+  readonly resources: Resources;
+  readonly unobserved: Unobserved = new Map();
+  /** Settles when the run is over for this process. */
+  readonly ended: Promise<RunEnd>;
+  /** Ledger time of the last outcome delivered, in ms since the Unix epoch. */
+  nowMs = 0;
+
+  private readonly order = new Order<Event>(this);
+  private readonly requests = new Map<string, Request>();
+  private readonly executing = new Set<Stoppable>();
+  private readonly slotQueue: (() => void)[] = [];
+  private slots = 0;
+  private unacked = 0;
+  private phase: Phase = "running";
+  private mark: AfterMark = { seq: 0, requests: 0 };
+  private requestCount = 0;
+  private input: unknown;
+  private replayToSeq = 0;
+  private lastRecordedOutcome = 0;
+  private replayedOutcomes = 0;
+  private progressMs = 0;
+  private stallTimer: NodeJS.Timeout | undefined;
+  private whenIdle: (() => void) | undefined;
+  private ending: Ending | undefined;
+  private settleEnd!: (end: RunEnd) => void;
+
+  constructor(readonly settings: RunSettings) {
+    this.state = new StateStore(settings.codec, (call) => this.check(call));
+    this.resources = new Resources(settings.log);
+    this.ended = new Promise((resolve) => {
+      this.settleEnd = resolve;
+    });
+  }
+
+  // ---- events of the engine ----
+
+  /** First seq this run has not been sent; a lost connection goes on from there. */
+  get firstUnknownSeq(): number {
+    return this.order.firstUnknown;
+  }
+
+  /** Takes events of the ledger, in order. */
+  noteEvents(events: readonly Event[]): void {
+    for (const event of events) this.noteEvent(event);
+  }
+
+  /** Starts the workflow's code: every event up to `replayToSeq` was noted. */
+  start(replayToSeq: number): void {
+    this.replayToSeq = replayToSeq;
+    this.history.seal();
+    this.progressMs = performance.now();
+    if (this.lastRecordedOutcome === 0) this.noteReplayFinished();
+    this.order.poke();
+    this.settings.body.run(this, this.input).then(
+      (output) => this.returned(output),
+      (thrown: unknown) => this.threw(thrown),
+    );
+  }
+
+  /** Another worker has the lease, or the session ended otherwise: everything stops at once. */
+  fence(why: string): void {
+    if (this.phase === "over") return;
+    this.abortAll(new CellaflowError("fenced", why, "do nothing: the session goes on elsewhere"));
+    this.over({ kind: "fenced" });
+  }
+
+  /** Gives the lease back as soon as begun work is committed, or after `graceMs`. */
+  async suspend(why: "paused" | "shutdown" | "unable", graceMs: number, error?: CellaflowError): Promise<void> {
+    if (this.phase === "over" || this.phase === "suspending") return;
+    this.phase = "suspending";
+    this.order.stop();
+    const whole = await this.idleWithin(graceMs);
+    if (this.isOver()) return;
+    if (!whole) {
+      this.abortAll(
+        new CellaflowError("aborted", "the worker is shutting down", "stop; the step runs again elsewhere"),
+      );
+      await this.idleWithin(Math.min(1_000, graceMs));
+    }
+    if (this.isOver()) return;
+    await this.settings.journal.release(releaseWhy(why));
+    this.over(error === undefined ? { kind: "suspended", why } : { kind: "suspended", why, error });
+  }
+
+  // ---- requests of workflow code ----
+
+  /** Refuses a ctx call from inside a step or zone, or after the end. */
+  check(call: string): void {
+    checkInside(this, call);
+    if (this.phase === "ending") throw misuse.ctxAfterEnd(call);
+  }
+
+  /** What a request that is made now has seen. */
+  get after(): AfterMark {
+    return this.mark;
+  }
+
+  /** True once nothing new may start: requests stay unsettled (U2). */
+  get isSuspended(): boolean {
+    return this.phase === "suspending" || this.phase === "over";
+  }
+
+  /** While outcomes of the ledger are still to be delivered. */
+  get isReplaying(): boolean {
+    return this.mark.seq < this.lastRecordedOutcome;
+  }
+
+  get isRunning(): boolean {
+    return this.phase === "running";
+  }
+
+  /** Makes a request. */
+  submit<T>(request: Request<T>): StepPromise<T> {
+    const { spec } = request;
+    this.requestCount += 1;
+    this.progressMs = performance.now();
+    this.requests.set(spec.key, request as Request);
+    const promise = request.promise.watch(this.unobserved, spec.key);
+    const record = this.history.get(spec.key);
+    if (record !== undefined) {
+      record.requested = true;
+      if (!this.matches(record, request as Request)) return promise;
+    }
+    if (record?.outcome !== undefined) request.replay(record.outcome);
+    else request.begin(record);
+    this.order.poke();
+    return promise;
+  }
+
+  /** Returns the promise of a request that will never be settled. */
+  never<T>(): StepPromise<T> {
+    return new StepPromise<T>(() => {});
+  }
+
+  /** Lets a request start something: at once, when there is room again, or never if the run is suspended. */
+  whenStartable(start: () => void): void {
+    if (this.phase !== "running") return;
+    const { journal } = this.settings;
+    if (journal.full) journal.whenRoom(() => this.whenStartable(start));
+    else start();
+  }
+
+  /** Lets a guarded step or zone open, at most `openMax` at a time. */
+  whenSlot(open: () => void): void {
+    if (this.slots < this.settings.limits.openMax) {
+      this.slots += 1;
+      open();
+    } else this.slotQueue.push(open);
+  }
+
+  /** Gives a slot back. */
+  freeSlot(): void {
+    const next = this.slotQueue.shift();
+    if (next === undefined) this.slots -= 1;
+    else next();
+  }
+
+  /** Notes something that runs; a suspended run waits for it. */
+  began(work: Stoppable): void {
+    this.executing.add(work);
+  }
+
+  /** Notes that it is done. */
+  finished(work: Stoppable): void {
+    this.executing.delete(work);
+    this.checkIdle();
+  }
+
+  /** Appends to the ledger. */
+  append(after: AfterMark, ask: AppendAsk): void {
+    if (this.phase === "over") return;
+    const { op, bytes, outcomeOf } = ask;
+    const deltas = ask.deltas === false ? NO_DELTAS : this.takeDeltas();
+    if (outcomeOf !== undefined) outcomeOf.deltaTexts = deltas.texts;
+    this.unacked += 1;
+    this.settings.journal.append({
+      after,
+      op,
+      bytes: bytes + deltas.bytes,
+      stateDelta: deltas.state,
+      conversationDelta: deltas.conversation,
+      acked: (answer) => this.acked(ask, answer, deltas.texts),
+      refused: (refusal) => this.refused(ask, refusal),
+    });
+  }
+
+  /** Writes a line to the acknowledgement log. */
+  logAck(call: string, step: string, seq: number): void {
+    this.settings.ackLog?.({ session: this.settings.session.sessionId, call, step, seq, ms: Date.now() });
+  }
+
+  /** Notes that the run moves, for the detection of a replay that stands still. */
+  noteProgress(): void {
+    this.progressMs = performance.now();
+  }
+
+  /** Pauses the session: the run is not what the ledger recorded. */
+  nondeterministic(recorded: string, requested: string, stepKey: string): void {
+    if (this.phase !== "running" && this.phase !== "ending") return;
+    const error = new NonDeterminismError(recorded, requested, { data: { stepKey, recorded, requested } });
+    this.settings.log("error", error.message, { sessionId: this.settings.session.sessionId, stepKey });
+    const details = failurePayload(toFailure(error));
+    const value = create(SessionPausedSchema, { reason: PauseReason.NONDETERMINISM, stepKey, details });
+    this.append(this.mark, { op: { case: "sessionPaused", value }, bytes: 0, deltas: false, refused: ignoreRefusal });
+    this.abortAll(error);
+    void this.suspend("paused", PAUSE_GRACE_MS, error);
+  }
+
+  // ---- order ----
+
+  ready(delivery: Delivery<Event>): boolean {
+    const request = this.requests.get(delivery.key);
+    const recorded = delivery.seq <= this.replayToSeq;
+    const open = !recorded || this.history.mayDeliver(delivery.seq, this.requestCount);
+    if (request?.ready && open) return true;
+    this.watchForStall();
+    return false;
+  }
+
+  deliver(delivery: Delivery<Event>): void {
+    const { key, seq, timeMs, event } = delivery;
+    const request = this.requests.get(key);
+    if (request === undefined) return;
+    this.requests.delete(key);
+    this.history.forgetOutcome(key);
+    this.mark = { seq, requests: this.requestCount };
+    this.nowMs = Math.max(this.nowMs, timeMs);
+    this.progressMs = performance.now();
+    const texts = event === undefined ? request.deliverOwn(seq) : request.deliverEvent(event);
+    const deltaTexts = event === undefined ? request.deltaTexts : textsOfDelta(event);
+    if (texts.length + deltaTexts.length > 0) this.texts.record(seq, [...deltaTexts, ...texts]);
+    this.observe(request, seq);
+  }
+
+  /** Looks again whether the next outcome may be delivered, and whether the end may be committed. */
+  poke(): void {
+    this.order.poke();
+    this.offerEnd();
+  }
+
+  // ---- inside ----
+
+  private noteEvent(event: Event): void {
+    const seq = Number(event.seq);
+    if (seq < this.order.firstUnknown) return;
+    const { key, outcome } = this.history.add(event);
+    this.noteDeltas(event, seq, outcome);
+    const body = event.body;
+    if (body.case === "sessionStarted") {
+      this.input = body.value.input;
+      this.nowMs = Number(event.timeMs);
+    }
+    const request = key === undefined ? undefined : this.requests.get(key);
+    if (outcome && key !== undefined) {
+      if (this.replayToSeq === 0) this.lastRecordedOutcome = seq;
+      this.order.note(seq, { seq, timeMs: Number(event.timeMs), key, event });
+      this.offerEnd();
+    } else this.order.note(seq, undefined);
+    request?.noted(event);
+    if (body.case === "sessionCompleted" || body.case === "sessionFailed") this.endReached();
+  }
+
+  private noteDeltas(event: Event, seq: number, outcome: boolean): void {
+    if (event.stateDelta !== undefined) this.state.noteRecorded(payloadDocument(event.stateDelta, StateDeltaSchema));
+    if (event.conversationDelta !== undefined) {
+      const delta = payloadDocument(event.conversationDelta, ConversationDeltaSchema);
+      this.conversation.noteRecorded(delta);
+      // An outcome's texts are counted together with its output's, when it is delivered.
+      if (!outcome) this.texts.record(seq, delta.appended.flatMap(textsOfMessage));
+    }
+  }
+
+  private matches(record: KeyRecord, request: Request): boolean {
+    const { key, kind, digest, input } = request.spec;
+    if (record.kind !== kind) {
+      this.nondeterministic(`a ${record.kind} under the key "${key}"`, `a ${kind} under the same key`, key);
+      return false;
+    }
+    if (record.digest === undefined || Buffer.compare(record.digest, digest) === 0) return true;
+    this.nondeterministic(
+      `${kind} "${key}" with ${describeDigest(record.digest)}${describeRecordedInput(record, this.settings.codec)}`,
+      `it with ${describeDigest(digest)}: ${describeValue(input)}`,
+      key,
+    );
+    return false;
+  }
+
+  private takeDeltas(): Deltas {
+    const state = this.state.takeDelta();
+    const pending = this.conversation.takeDelta();
+    if (state === undefined && pending === undefined) return NO_DELTAS;
+    const statePayload =
+      state === undefined ? undefined : documentPayload(PayloadFormat.STATE_DELTA, StateDeltaSchema, state);
+    const conversation =
+      pending === undefined
+        ? undefined
+        : documentPayload(PayloadFormat.CONVERSATION_DELTA, ConversationDeltaSchema, pending.delta);
+    const bytes = Number((statePayload?.sizeBytes ?? 0n) + (conversation?.sizeBytes ?? 0n));
+    return { state: statePayload, conversation, texts: pending?.texts ?? [], bytes };
+  }
+
+  private acked(ask: AppendAsk, answer: Appended, texts: readonly (string | undefined)[]): void {
+    this.unacked -= 1;
+    if (this.phase === "over") return;
+    this.noteEvents(answer.before);
+    if (answer.recorded !== undefined) this.noteEvent(answer.recorded);
+    else if (answer.seq > 0) {
+      const { seq, timeMs } = answer;
+      const request = ask.outcomeOf;
+      const key = request?.spec.key;
+      const isNew = this.order.note(seq, key === undefined ? undefined : { seq, timeMs, key, event: undefined });
+      if (isNew && key === undefined && texts.length > 0) this.texts.record(seq, texts);
+    }
+    ask.acked?.(answer);
+    if (ask.outcomeOf !== undefined) this.offerEnd();
+    this.checkIdle();
+  }
+
+  private refused(ask: AppendAsk, refusal: Refusal): void {
+    this.unacked -= 1;
+    if (this.phase === "over") return;
+    if (refusal.code === "fenced" || refusal.code === "session_ended") return this.fence(refusal.message);
+    if (ask.refused !== undefined) ask.refused(refusal);
+    else if (refusal.code === "session_paused") void this.suspend("paused", PAUSE_GRACE_MS);
+    else this.unable(refusal);
+    this.checkIdle();
+  }
+
+  private unable(refusal: Refusal): void {
+    const error = new CellaflowError(refusal.code, refusal.message, "see the worker's log", {
+      retryable: refusal.retryable,
+    });
+    const { sessionId } = this.settings.session;
+    this.settings.log("error", "the engine refused an append of this run", {
+      sessionId,
+      code: refusal.code,
+      error: refusal.message,
+    });
+    void this.suspend("unable", 0, error);
+  }
+
+  private observe(request: Request, seq: number): void {
+    const { observer, session } = this.settings;
+    const replayed = seq <= this.replayToSeq;
+    if (replayed) this.replayedOutcomes += 1;
+    observer.stepDelivered?.({
+      sessionId: session.sessionId,
+      stepKey: request.spec.key,
+      seq,
+      replayed,
+      totalMs: performance.now() - request.requestedMs,
+      ownMs: request.ownMs,
+    });
+    if (seq === this.lastRecordedOutcome) this.noteReplayFinished();
+  }
+
+  private noteReplayFinished(): void {
+    clearTimeout(this.stallTimer);
+    const replayMs = performance.now() - this.settings.grantedMs;
+    const { sessionId } = this.settings.session;
+    this.settings.observer.replayFinished?.({ sessionId, outcomes: this.replayedOutcomes, replayMs });
+  }
+
+  private watchForStall(): void {
+    if (this.stallTimer !== undefined || this.phase !== "running") return;
+    const check = (): void => {
+      this.stallTimer = undefined;
+      const head = this.order.head;
+      if (this.phase !== "running" || head === undefined || head.seq > this.lastRecordedOutcome) return;
+      const left = this.progressMs + this.settings.limits.replayStallMsMax - performance.now();
+      if (left > 0 || this.resources.pending > 0) {
+        this.stallTimer = setTimeout(check, Math.max(left, 10));
+        return;
+      }
+      const asked = this.requests.has(head.key) ? "too few requests before it" : "nothing of the kind";
+      this.nondeterministic(
+        `the outcome of "${head.key}" (seq ${head.seq}) next`,
+        `${asked}, and stands still`,
+        head.key,
+      );
+    };
+    this.stallTimer = setTimeout(check, this.settings.limits.replayStallMsMax);
+  }
+
+  // ---- the end ----
+
+  private returned(output: unknown): void {
+    if (this.phase !== "running") return;
+    if (this.unobserved.size > 0) return this.threw(misuse.unawaitedSteps([...this.unobserved.values()]));
+    let bytes: Uint8Array;
+    try {
+      bytes = this.settings.codec.encode(output, { kind: "output", name: this.settings.session.workflow });
+    } catch (error) {
+      return this.threw(error);
+    }
+    const value = create(SessionCompletedSchema, { output: valuePayload(bytes) });
+    this.end({ case: "sessionCompleted", value }, bytes.length, () => ({
+      kind: "completed",
+      output: this.settings.codec.decode(bytes),
+    }));
+  }
+
+  private threw(thrown: unknown): void {
+    if (this.phase !== "running") return;
+    const failure = toFailure(thrown);
+    const value = create(SessionFailedSchema, { failure: failurePayload(failure) });
+    this.end({ case: "sessionFailed", value }, 0, () => ({ kind: "failed", failure: new StepError(failure) }));
+  }
+
+  private end(op: AppendOp, bytes: number, outcome: () => RunEnd): void {
+    const missing = this.history.unrequested();
+    if (missing.length > 0) {
+      const shown = missing.slice(0, 5).map((key) => `"${key}"`);
+      return this.nondeterministic(`${shown.join(", ")}${missing.length > 5 ? " and more" : ""}`, "", missing[0] ?? "");
+    }
+    this.phase = "ending";
+    this.ending = { op, bytes, outcome, sent: false };
+    const reason = new CellaflowError("session_ended", "the workflow has ended", "stop: nobody waits for this step");
+    for (const request of this.requests.values()) if (!request.holdsEnd) request.abort(reason);
+    this.offerEnd();
+  }
+
+  /** Commits the end once no guarded effect is open any more. */
+  private offerEnd(): void {
+    const { ending } = this;
+    if (ending === undefined || ending.sent) return;
+    for (const request of this.requests.values()) if (request.holdsEnd) return;
+    ending.sent = true;
+    this.append(this.mark, { op: ending.op, bytes: ending.bytes, acked: () => this.endReached() });
+  }
+
+  private endReached(): void {
+    if (this.ending?.sent) this.over(this.ending.outcome());
+  }
+
+  private abortAll(reason: MisuseError | CellaflowError): void {
+    for (const request of this.requests.values()) request.abort(reason);
+    for (const work of [...this.executing]) work.abort(reason);
+  }
+
+  private over(end: RunEnd): void {
+    if (this.phase === "over") return;
+    this.phase = "over";
+    clearTimeout(this.stallTimer);
+    this.order.stop();
+    this.requests.clear();
+    this.slotQueue.length = 0;
+    this.whenIdle?.();
+    this.settings.journal.close();
+    void this.resources.dispose().then(() => this.settleEnd(end));
+  }
+
+  private isOver(): boolean {
+    return this.phase === "over";
+  }
+
+  private checkIdle(): void {
+    if (this.executing.size === 0 && this.unacked === 0) this.whenIdle?.();
+  }
+
+  private idleWithin(ms: number): Promise<boolean> {
+    if (this.executing.size === 0 && this.unacked === 0) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => resolve(false), ms);
+      this.whenIdle = () => {
+        this.whenIdle = undefined;
+        clearTimeout(timer);
+        resolve(true);
+      };
+    });
+  }
+}
+
+interface Ending {
+  op: AppendOp;
+  bytes: number;
+  outcome: () => RunEnd;
+  sent: boolean;
+}
+
+interface Deltas {
+  state: AppendDelta;
+  conversation: AppendDelta;
+  texts: readonly (string | undefined)[];
+  bytes: number;
+}
+type AppendDelta = ReturnType<typeof documentPayload> | undefined;
+const NO_DELTAS: Deltas = { state: undefined, conversation: undefined, texts: [], bytes: 0 };
+
+function textsOfDelta(event: Event): readonly (string | undefined)[] {
+  if (event.conversationDelta === undefined) return [];
+  return payloadDocument(event.conversationDelta, ConversationDeltaSchema).appended.flatMap(textsOfMessage);
+}
+
+function releaseWhy(why: "paused" | "shutdown" | "unable"): ReleaseWhy {
+  return why === "paused" ? "suspended" : why;
+}
+
+function describeDigest(digest: Uint8Array): string {
+  return digest.length === 0 ? "no input" : `the input digest ${Buffer.from(digest).toString("hex").slice(0, 12)}`;
+}
+
+function describeRecordedInput(record: KeyRecord, codec: PayloadCodec): string {
+  const body = record.outcome?.body;
+  if (body?.case !== "stepCompleted" || body.value.input?.body.case !== "data") return "";
+  try {
+    return `: ${describeValue(codec.decode(body.value.input.body.value))}`;
+  } catch {
+    return "";
+  }
+}
+
+function describeValue(value: unknown): string {
+  try {
+    const text =
+      JSON.stringify(value, (_key, part: unknown) => (typeof part === "bigint" ? `${part}n` : part)) ?? "undefined";
+    return text.length > 500 ? `${text.slice(0, 499)}…` : text;
+  } catch {
+    return "a value that cannot be shown";
+  }
+}
+
+function ignoreRefusal(): void {}

@@ -1,0 +1,203 @@
+/**
+ * An engine in memory for tests of the runtime: it keeps one session's events and acknowledges appends.
+ *
+ * Owns: just enough of the ledger's rules to replay, cut and resolve. Never: is part of the package's API.
+ */
+import { create } from "@bufbuild/protobuf";
+import { RefusalSchema } from "../gen/cellaflow/v1/common_pb.js";
+import {
+  type Event,
+  EventSchema,
+  GuardResolvedSchema,
+  GuardUnknownSchema,
+  LeaseGrantedSchema,
+  Resolution,
+  RollbackReason,
+  SessionStartedSchema,
+  UnknownReason,
+  ZoneRolledBackSchema,
+} from "../gen/cellaflow/v1/event_pb.js";
+import type { GuardReconciliation } from "../gen/cellaflow/v1/worker_pb.js";
+import { encodeValue } from "../values/codec.js";
+import { payloadCodec } from "../values/hooks.js";
+import { bodyOf } from "./body.js";
+import type { EngineLimits, Entry, Journal, ReleaseWhy } from "./journal.js";
+import { valuePayload } from "./payloads.js";
+import { type AckLine, Run, type RunEnd } from "./run.js";
+import type { Workflow } from "./workflow.js";
+
+export const TEST_LIMITS: EngineLimits = {
+  leaseTtlMs: 15_000,
+  guardAttemptMs: 1_000,
+  guardGraceMs: 100,
+  payloadBytesMax: 1_048_576,
+  openMax: 64,
+  replayStallMsMax: 300,
+  evidenceBytesMax: 65_536,
+};
+
+const SALT = new Uint8Array(32).fill(7);
+const ROOT = "0190a000-0000-7000-8000-000000000001";
+
+/** A run against the engine in memory. */
+export class MemorySession implements Journal {
+  readonly lines: AckLine[] = [];
+  readonly logged: string[] = [];
+  readonly released: ReleaseWhy[] = [];
+  readonly evidence: string[] = [];
+  full = false;
+  /** True: nothing is taken or acknowledged any more. */
+  dead = false;
+  run: Run | undefined;
+  private readonly waiting: (() => void)[] = [];
+  private timeMs = 1_700_000_000_000;
+
+  constructor(
+    readonly events: Event[] = [],
+    /** Everything dies right after the event with this seq was stored. */
+    readonly killAfterSeq = Number.MAX_SAFE_INTEGER,
+    private readonly limits: Partial<EngineLimits> = {},
+  ) {
+    this.timeMs = Math.max(this.timeMs, Number(events.at(-1)?.timeMs ?? 0));
+  }
+
+  /** Runs a workflow until its end for this process, or until the engine died. */
+  async execute(definition: Workflow, input: unknown = undefined): Promise<RunEnd | "killed"> {
+    const { run, died } = this.begin(definition, input);
+    return Promise.race([run.ended, died]);
+  }
+
+  begin(definition: Workflow, input: unknown = undefined): { run: Run; died: Promise<"killed"> } {
+    if (this.events.length === 0) {
+      const started = create(SessionStartedSchema, { workflow: "test", input: valuePayload(encodeValue(input)) });
+      this.store({ case: "sessionStarted", value: started });
+    }
+    this.rollBackOpenZones();
+    this.store({ case: "leaseGranted", value: create(LeaseGrantedSchema, { epoch: 1n, takeover: true }) });
+    const run = new Run({
+      session: { sessionId: ROOT, rootId: ROOT, workflow: "test", version: "1" },
+      digestSalt: SALT,
+      body: bodyOf(definition),
+      journal: this,
+      limits: { ...TEST_LIMITS, ...this.limits },
+      codec: payloadCodec(),
+      log: (level, message) => this.logged.push(`${level} ${message}`),
+      observer: {},
+      ackLog: (line) => this.lines.push(line),
+      grantedMs: performance.now(),
+    });
+    this.run = run;
+    run.noteEvents(this.events);
+    run.start(this.events.length);
+    const died = new Promise<"killed">((resolve) => {
+      this.onDeath = () => resolve("killed");
+    });
+    return { run, died };
+  }
+  private onDeath: () => void = () => {};
+
+  append(entry: Entry): void {
+    setImmediate(() => this.take(entry));
+  }
+
+  whenRoom(proceed: () => void): void {
+    this.waiting.push(proceed);
+  }
+
+  makeRoom(): void {
+    this.full = false;
+    for (const proceed of this.waiting.splice(0)) proceed();
+  }
+
+  async release(why: ReleaseWhy): Promise<void> {
+    this.released.push(why);
+  }
+
+  close(): void {}
+
+  /** What the engine's driver does when attempt time and grace are over. */
+  due(stepKey: string, attempt: number): void {
+    const value = create(GuardUnknownSchema, { stepKey, attempt, reason: UnknownReason.GRACE_OVER });
+    this.push({ case: "guardUnknown", value });
+  }
+
+  /** What a person or the policy does. */
+  resolve(stepKey: string, attempt: number, resolution: Resolution, output?: unknown, by = "policy"): void {
+    const value = create(GuardResolvedSchema, { stepKey, attempt, resolution, by });
+    if (resolution === Resolution.OUTPUT) value.output = valuePayload(encodeValue(output));
+    this.push({ case: "guardResolved", value });
+  }
+
+  private push(body: Event["body"]): void {
+    this.run?.noteEvents([this.store(body)]);
+  }
+
+  private take(entry: Entry): void {
+    if (this.dead) return;
+    const { op } = entry;
+    if (op.case === "zoneEvidence") {
+      this.evidence.push(Buffer.from(op.value.data).toString());
+      return entry.acked({ seq: 0, timeMs: 0, duplicate: false, before: [] });
+    }
+    if (this.events.some((event) => event.body.case === "sessionCompleted" || event.body.case === "sessionFailed")) {
+      return entry.refused(create(RefusalSchema, { code: "session_ended", message: "session_ended: it has ended" }));
+    }
+    const body = op.case === "guardReconciliation" ? resolved(op.value) : (op as Event["body"]);
+    const event = this.store(body, entry);
+    if (Number(event.seq) >= this.killAfterSeq) {
+      this.dead = true;
+      return this.onDeath();
+    }
+    // Like the wire: what is acknowledged arrives in a later macrotask.
+    setImmediate(() => {
+      if (!this.dead) {
+        entry.acked({ seq: Number(event.seq), timeMs: Number(event.timeMs), duplicate: false, before: [] });
+      }
+    });
+  }
+
+  private store(body: Event["body"], entry?: Entry): Event {
+    this.timeMs += 1;
+    const event = create(EventSchema, { seq: BigInt(this.events.length + 1), timeMs: BigInt(this.timeMs), body });
+    if (entry !== undefined) {
+      const { after, stateDelta, conversationDelta } = entry;
+      event.after = { $typeName: "cellaflow.v1.After", seq: BigInt(after.seq), requests: after.requests };
+      if (stateDelta !== undefined) event.stateDelta = stateDelta;
+      if (conversationDelta !== undefined) event.conversationDelta = conversationDelta;
+    }
+    this.events.push(event);
+    return event;
+  }
+
+  private rollBackOpenZones(): void {
+    const open = new Map<string, number>();
+    for (const { body } of this.events) {
+      if (body.case === "zoneEntered") open.set(body.value.zoneKey, body.value.attempt);
+      else if (body.case === "zoneCommitted" || body.case === "zoneFailed" || body.case === "zoneRolledBack") {
+        open.delete(body.value.zoneKey);
+      }
+    }
+    for (const [zoneKey, attempt] of open) {
+      const value = create(ZoneRolledBackSchema, { zoneKey, attempt, reason: RollbackReason.TAKEOVER });
+      this.store({ case: "zoneRolledBack", value });
+    }
+  }
+}
+
+function resolved(found: GuardReconciliation): Event["body"] {
+  const { stepKey, attempt, finding, reconciled } = found;
+  const value = create(GuardResolvedSchema, { stepKey, attempt, by: reconciled ? "reconcile" : "tool" });
+  if (finding.case === "applied") {
+    value.resolution = Resolution.OUTPUT;
+    value.output = finding.value;
+  } else {
+    value.resolution = Resolution.NOT_APPLIED;
+    if (finding.case === "notApplied") value.failure = finding.value;
+  }
+  return { case: "guardResolved", value };
+}
+
+/** The first `count` events of a run, as another worker finds them. */
+export function cut(events: readonly Event[], count: number): Event[] {
+  return events.slice(0, count);
+}

@@ -1,0 +1,393 @@
+/**
+ * A Non-Persistable Zone: a scope that commits as a whole or leaves nothing.
+ *
+ * Owns: entry, attempts, commit and replay of one zone. Never: runs inner steps (`zone-inner.ts`).
+ *
+ * Invariants:
+ * - Z4 no inner work starts before the entry is acknowledged.
+ * - Z5 output, state, usage and all inner outcomes are committed in one event.
+ * - Z6 an exception that leaves the body is a failed attempt; `zone.state` of a failed attempt is forgotten.
+ * - Z7 on replay of a committed zone the body runs again over the recorded outcomes; of a failed one it does not.
+ */
+import { hash } from "node:crypto";
+import { create, fromBinary } from "@bufbuild/protobuf";
+import { CellaflowError } from "../errors.js";
+import { toFailure } from "../failure.js";
+import { type ZoneOutcome, type ZoneRecord, ZoneRecordSchema } from "../gen/cellaflow/content/v1/content_pb.js";
+import { type Payload, PayloadFormat, type Refusal, type Usage } from "../gen/cellaflow/v1/common_pb.js";
+import { type Event, ZoneCommittedSchema, ZoneEnteredSchema, ZoneFailedSchema } from "../gen/cellaflow/v1/event_pb.js";
+import { ZoneEvidenceSchema } from "../gen/cellaflow/v1/worker_pb.js";
+import { misuse } from "../misuse.js";
+import { Evidence } from "./evidence.js";
+import type { KeyRecord } from "./history.js";
+import { checkInside, runInside } from "./inside.js";
+import { tooLarge } from "./limits.js";
+import type { RetryPolicy } from "./options.js";
+import { documentPayload, failurePayload, payloadBytes, payloadValue, stepErrorOf, valuePayload } from "./payloads.js";
+import { Request, type RequestSpec } from "./request.js";
+import { attemptsOf, backoffMs, mayRetry } from "./retry.js";
+import type { Run } from "./run.js";
+import { StateStore } from "./state.js";
+import { textsOfMessage } from "./texts.js";
+import { ZoneInner } from "./zone-inner.js";
+
+/** Texts of answers shorter than this are stored again as the zone's value: a reference would save nothing. UTF-16 units. */
+const TEXT_OF_CHARS_MIN = 64;
+
+/** What runs in a zone. */
+export interface ZoneWork<T> {
+  body(attempt: ZoneAttempt): T | PromiseLike<T>;
+  retry: RetryPolicy | undefined;
+  /** False: the body is code around a handle (`openZone`); it cannot run again, and calls are not told apart by place. */
+  callback: boolean;
+}
+
+/** One attempt of a zone. */
+export class ZoneAttempt {
+  readonly inner: ZoneInner;
+  readonly state: StateStore;
+  readonly startedMs = performance.now();
+  private readonly evidence: Evidence;
+  private readonly controller = new AbortController();
+
+  constructor(
+    readonly run: Run,
+    readonly request: ZoneRequest<unknown>,
+    readonly number: number,
+    recorded: ZoneRecord | undefined,
+    llmCalls: ConstructorParameters<typeof ZoneInner>[3],
+  ) {
+    const { key, name } = request.spec;
+    this.evidence = new Evidence(run.settings.limits.evidenceBytesMax, (offset, data) =>
+      this.sendEvidence(offset, data),
+    );
+    const emit = recorded === undefined ? (text: string) => this.evidence.add(text) : () => {};
+    this.inner = new ZoneInner(run, key, name, llmCalls, emit);
+    this.state = new StateStore(run.settings.codec, (call) => this.check(call), run.state);
+  }
+
+  get signal(): AbortSignal {
+    return this.controller.signal;
+  }
+
+  /** Refuses a call from inside a step of the zone. */
+  check(call: string): void {
+    checkInside(this.run, call, this);
+  }
+
+  stop(reason: unknown): void {
+    this.evidence.stop();
+    this.inner.stop(reason);
+    this.controller.abort(reason);
+  }
+
+  abort(reason: unknown): void {
+    this.request.abort(reason);
+  }
+
+  private sendEvidence(offset: number, data: Uint8Array): void {
+    const { spec } = this.request;
+    const value = create(ZoneEvidenceSchema, { zoneKey: spec.key, attempt: this.number, offset: BigInt(offset), data });
+    const op = { case: "zoneEvidence", value } as const;
+    this.run.append(spec.after, { op, bytes: data.length, deltas: false, refused: () => this.evidence.stop() });
+  }
+}
+
+type Own = { bytes: Uint8Array; stored: boolean; record: ZoneRecord } | { failure: Payload };
+
+/** A zone of one run. */
+export class ZoneRequest<T> extends Request<T> {
+  private attempt: ZoneAttempt | undefined;
+  private own: Own | undefined;
+  private failures = 0;
+  private hasSlot = false;
+  private logged = false;
+  private isReady = true;
+  /** What the replayed body returned, encoded. */
+  private replayed: Uint8Array | undefined;
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly run: Run,
+    spec: RequestSpec,
+    private readonly work: ZoneWork<T>,
+  ) {
+    super(spec);
+  }
+
+  override get ready(): boolean {
+    return this.isReady;
+  }
+
+  override begin(record: KeyRecord | undefined): void {
+    this.failures = record?.failures ?? 0;
+    const number = (record?.attempt ?? 0) + 1;
+    const wait = (record?.retryAtMs ?? 0) - Date.now();
+    this.run.whenSlot(() => {
+      this.hasSlot = true;
+      if (wait > 0) this.timer = setTimeout(() => this.enter(number), wait);
+      else this.enter(number);
+    });
+  }
+
+  /** Z7 */
+  override replay(event: Event): void {
+    if (event.body.case !== "zoneCommitted") return;
+    const { attempt, record, llmCalls } = event.body.value;
+    const recorded = fromBinary(ZoneRecordSchema, payloadBytes(record));
+    this.isReady = false;
+    this.attempt = new ZoneAttempt(this.run, this.base, attempt, recorded, { outcomes: recorded.outcomes, llmCalls });
+    this.runBody(
+      this.attempt,
+      (value) => this.bodyReplayed(value),
+      (thrown) => {
+        const { key, name } = this.spec;
+        this.run.nondeterministic(`zone "${name}" committed`, `its body threw: ${toFailure(thrown).message}`, key);
+      },
+    );
+  }
+
+  override noted(event: Event): void {
+    if (event.body.case === "zoneCommitted" && this.own !== undefined) this.committed(Number(event.seq));
+  }
+
+  override abort(reason: unknown): void {
+    clearTimeout(this.timer);
+    const { attempt } = this;
+    if (attempt === undefined) return;
+    this.attempt = undefined;
+    attempt.stop(reason);
+    this.run.finished(attempt);
+  }
+
+  override deliverEvent(event: Event): readonly (string | undefined)[] {
+    const body = event.body;
+    if (body.case === "zoneFailed") this.reject(stepErrorOf(body.value.failure));
+    if (body.case !== "zoneCommitted") return [];
+    const record = fromBinary(ZoneRecordSchema, payloadBytes(body.value.record));
+    const { codec } = this.run.settings;
+    const stored = body.value.output;
+    const value = stored === undefined ? codec.decode(this.replayed ?? this.ownBytes()) : payloadValue(stored, codec);
+    return this.settle(value as T, stored !== undefined, record, Number(event.seq));
+  }
+
+  override deliverOwn(seq: number): readonly (string | undefined)[] {
+    if (this.own === undefined) return [];
+    if ("failure" in this.own) {
+      this.reject(stepErrorOf(this.own.failure));
+      return [];
+    }
+    const value = this.run.settings.codec.decode(this.own.bytes) as T;
+    return this.settle(value, this.own.stored, this.own.record, seq);
+  }
+
+  // ---- live ----
+
+  private get base(): ZoneRequest<unknown> {
+    return this as ZoneRequest<unknown>;
+  }
+
+  private enter(number: number): void {
+    this.run.whenStartable(() => {
+      const { key: zoneKey, name, digest: inputDigest } = this.spec;
+      const value = create(ZoneEnteredSchema, { zoneKey, name, attempt: number, inputDigest });
+      this.run.append(this.spec.after, {
+        op: { case: "zoneEntered", value },
+        bytes: 0,
+        acked: () => this.entered(number),
+        refused: (refusal) => this.entryRefused(number, refusal),
+      });
+    });
+  }
+
+  private entered(number: number): void {
+    if (!this.run.isRunning) return;
+    const attempt = new ZoneAttempt(this.run, this.base, number, undefined, undefined);
+    this.attempt = attempt;
+    this.run.began(attempt);
+    this.runBody(
+      attempt,
+      (value) => this.commit(attempt, value),
+      (thrown) => this.fail(attempt, thrown),
+    );
+  }
+
+  private entryRefused(number: number, refusal: Refusal): void {
+    if (refusal.code === "session_paused") return;
+    if (refusal.code === "too_many_open") {
+      this.timer = setTimeout(() => this.enter(number), Math.max(50, Number(refusal.retryAfterMs)));
+      return;
+    }
+    const { code, message, retryable } = refusal;
+    this.finishFailed(number, failurePayload({ name: "CellaflowError", code, message, retryable }), [], undefined);
+  }
+
+  private runBody(attempt: ZoneAttempt, returned: (value: T) => void, threw: (thrown: unknown) => void): void {
+    const { name } = this.spec;
+    const call = async (): Promise<T> => {
+      const value = await this.work.body(attempt);
+      const { unobserved } = attempt.inner;
+      if (unobserved.size > 0) throw misuse.unawaitedSteps([...unobserved.values()]);
+      return value;
+    };
+    const made = this.work.callback ? runInside({ run: this.run, kind: "zone", name, zone: attempt }, call) : call();
+    const current = (): boolean => this.attempt === attempt;
+    made.then(
+      (value) => current() && returned(value),
+      (thrown: unknown) => current() && threw(thrown),
+    );
+  }
+
+  private commit(attempt: ZoneAttempt, value: T): void {
+    const { codec, limits } = this.run.settings;
+    const { inner } = attempt;
+    const { key: zoneKey, name } = this.spec;
+    let bytes: Uint8Array;
+    let record: Payload;
+    const doc = create(ZoneRecordSchema, { outcomes: inner.outcomes, valueFrom: valueFromOf(value, attempt) });
+    try {
+      bytes = codec.encode(value, { kind: "output", name });
+      doc.valueHash = hash("sha256", bytes, "buffer");
+      const state = attempt.state.takeDelta();
+      if (state !== undefined) doc.state = state;
+      record = documentPayload(PayloadFormat.ZONE_RECORD, ZoneRecordSchema, doc);
+      const refused = tooLarge(Math.max(bytes.length, Number(record.sizeBytes)), limits.payloadBytesMax, name);
+      if (refused !== undefined) throw refused;
+    } catch (error) {
+      return this.fail(attempt, error);
+    }
+    const stored = doc.valueFrom.case === undefined;
+    const committed = create(ZoneCommittedSchema, {
+      zoneKey,
+      attempt: attempt.number,
+      record,
+      llmCalls: inner.llmCalls,
+      durationUs: BigInt(Math.round((performance.now() - attempt.startedMs) * 1_000)),
+      costNanos: inner.costNanos,
+    });
+    if (stored) committed.output = valuePayload(bytes);
+    this.own = { bytes, stored, record: doc };
+    this.leave(attempt);
+    this.run.append(this.spec.after, {
+      op: { case: "zoneCommitted", value: committed },
+      bytes: bytes.length + Number(record.sizeBytes),
+      outcomeOf: this as Request,
+      acked: (answer) => this.committed(answer.seq),
+    });
+    this.run.finished(attempt);
+  }
+
+  private fail(attempt: ZoneAttempt, thrown: unknown): void {
+    this.failures += 1;
+    const standard = this.work.callback ? undefined : 1;
+    const again =
+      mayRetry(this.work.retry, this.failures, thrown, standard) && attemptsOf(this.work.retry, standard) > 1;
+    const usage = [...attempt.inner.llmCalls.flatMap((call) => call.usage ?? []), ...attempt.inner.failedUsage];
+    this.leave(attempt);
+    const waitMs = again ? backoffMs(this.work.retry, this.failures) : undefined;
+    this.finishFailed(attempt.number, failurePayload(toFailure(thrown)), usage, waitMs);
+    this.run.finished(attempt);
+  }
+
+  private finishFailed(number: number, failure: Payload, usage: Usage[], waitMs: number | undefined): void {
+    const final = waitMs === undefined;
+    const value = create(ZoneFailedSchema, {
+      zoneKey: this.spec.key,
+      attempt: number,
+      failure,
+      final,
+      usage,
+      retryAtMs: final ? 0n : BigInt(Math.ceil(Date.now() + waitMs)),
+    });
+    if (final) this.own = { failure };
+    this.run.append(this.spec.after, {
+      op: { case: "zoneFailed", value },
+      bytes: 0,
+      outcomeOf: final ? (this as Request) : undefined,
+      acked: () => (final ? this.freeSlot() : undefined),
+    });
+    if (!final) this.timer = setTimeout(() => this.enter(number + 1), waitMs);
+  }
+
+  private leave(attempt: ZoneAttempt): void {
+    this.attempt = undefined;
+    this.ownMs += performance.now() - attempt.startedMs;
+    attempt.stop(new CellaflowError("zone_left", "the zone's body has returned", "stop: nobody waits for this step"));
+    // The places of its requests are known once the commit is.
+    this.leftPlaces = attempt.inner.places;
+    this.leftCalls = attempt.inner.outcomes.filter((outcome) => outcome.outcome.case === "llm");
+  }
+  private leftPlaces: ZoneInner["places"] = [];
+  private leftCalls: ZoneOutcome[] = [];
+
+  private committed(seq: number): void {
+    this.freeSlot();
+    if (this.logged) return;
+    this.logged = true;
+    const { key } = this.spec;
+    if (this.leftCalls.length === 0) this.run.logAck(key, key, seq);
+    for (const call of this.leftCalls) this.run.logAck(call.stepKey, key, seq);
+  }
+
+  private freeSlot(): void {
+    if (!this.hasSlot) return;
+    this.hasSlot = false;
+    this.run.freeSlot();
+  }
+
+  // ---- replay and delivery ----
+
+  private bodyReplayed(value: T): void {
+    const { attempt } = this;
+    if (attempt === undefined) return;
+    const { codec } = this.run.settings;
+    this.replayed = codec.encode(value, { kind: "output", name: this.spec.name });
+    this.leftPlaces = attempt.inner.places;
+    this.isReady = true;
+    this.run.poke();
+  }
+
+  private ownBytes(): Uint8Array {
+    return this.own !== undefined && "bytes" in this.own ? this.own.bytes : new Uint8Array(0);
+  }
+
+  private settle(value: T, stored: boolean, record: ZoneRecord, seq: number): readonly (string | undefined)[] {
+    if (this.replayed !== undefined && !stored) {
+      const replayedHash = hash("sha256", this.replayed, "buffer");
+      if (Buffer.compare(replayedHash, record.valueHash) !== 0) {
+        const { key, name } = this.spec;
+        this.run.nondeterministic(`a value of zone "${name}"`, "its body to return another one", key);
+        return [];
+      }
+    }
+    for (const place of this.leftPlaces) place.seq = seq;
+    if (record.state !== undefined) this.run.state.apply(record.state);
+    this.resolve(value);
+    const { codec } = this.run.settings;
+    const output = stored && typeof value === "string" ? [value] : [];
+    return [...output, ...record.outcomes.flatMap((outcome) => textsOfOutcome(outcome, codec.decode))];
+  }
+}
+
+/** The value is not stored again if it is what a model answered. */
+function valueFromOf(value: unknown, attempt: ZoneAttempt): ZoneRecord["valueFrom"] {
+  const { outcomes } = attempt.inner;
+  const final = attempt.inner.finalOf(value);
+  if (final !== undefined) return { case: "finalOf", value: final };
+  if (typeof value !== "string" || value.length < TEXT_OF_CHARS_MIN) return { case: undefined };
+  const index = outcomes.findIndex((outcome) => outcome.outcome.case === "llm" && textOfAnswer(outcome) === value);
+  return index < 0 ? { case: undefined } : { case: "textOf", value: index };
+}
+
+function textOfAnswer(outcome: ZoneOutcome): string {
+  if (outcome.outcome.case !== "llm") return "";
+  const parts = outcome.outcome.value.message?.parts ?? [];
+  return parts.map((part) => (part.kind.case === "text" ? part.kind.value : "")).join("");
+}
+
+function textsOfOutcome(outcome: ZoneOutcome, decode: (bytes: Uint8Array) => unknown): (string | undefined)[] {
+  if (outcome.outcome.case === "llm") return textsOfMessage(outcome.outcome.value.message);
+  if (outcome.outcome.case !== "output") return [];
+  const value = decode(outcome.outcome.value);
+  return typeof value === "string" ? [value] : [];
+}

@@ -1,0 +1,491 @@
+/**
+ * The worker channel: one stream of this process for all its sessions.
+ *
+ * Owns: connecting, saying hello, binding sessions again after a lost connection, credit, heartbeats.
+ * Never: knows what an append means (`link.ts`), or what is run.
+ *
+ * Invariants:
+ * - C1 losing the connection aborts nothing: bound sessions stay, what is unacknowledged is sent again.
+ * - C2 a bound session goes on at the same epoch, or its run is fenced.
+ * - C3 attempts to connect are at most a third of the lease's TTL apart.
+ * - C4 what the engine may not buffer (credit) waits here; what is unacknowledged is bounded, and new work waits for room.
+ */
+import { randomBytes, randomUUID } from "node:crypto";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { CellaflowError } from "../errors.js";
+import { type StartSessionRequest, StartSessionRequestSchema } from "../gen/cellaflow/v1/engine_pb.js";
+import {
+  type Assigned,
+  AttachSchema,
+  CapacitySchema,
+  ChannelRequestSchema,
+  CreditSchema,
+  type EngineMessage,
+  GoodbyeSchema,
+  HeartbeatRequestSchema,
+  HelloSchema,
+  type Nack,
+  ServedWorkflowSchema,
+  StartSchema,
+  type Welcome,
+  type WorkerMessage,
+  WorkerMessageSchema,
+  WorkerService,
+} from "../gen/cellaflow/v1/worker_pb.js";
+import { SDK_VERSION } from "../internal/version.js";
+import type { EngineLimits } from "../runtime/journal.js";
+import type { Logger } from "../runtime/observer.js";
+import { type Duplex, type GrpcClient, refusalError } from "./grpc.js";
+import { SessionLink } from "./link.js";
+import { Outbox } from "./outbox.js";
+import { Cutter, Joiner, PIECE_BYTES_MAX } from "./pieces.js";
+
+/** Bytes of engine messages that are buffered here before more credit is granted. */
+const CREDIT_BYTES = 8 * 1_024 * 1_024;
+/** Bytes per message of the stream, about. */
+const BATCH_BYTES = 256 * 1_024;
+/** Unacknowledged bytes of all sessions after which nothing new is started. */
+const BUFFER_BYTES_MAX = 32 * 1_024 * 1_024;
+const BACKOFF_MS_FIRST = 50;
+const BACKOFF_MS_MAX = 2_000;
+/** A stream without any use is closed after this, in ms. */
+const IDLE_MS = 200;
+
+/** What is answered to a start or attach. */
+export interface Binding {
+  assigned: Assigned;
+  /** The session's lease; undefined: none was taken, because it has ended, waits or is paused. */
+  link: SessionLink | undefined;
+}
+
+/** What a worker serves. */
+export interface Serving {
+  workflows: readonly { name: string; versions: readonly string[] }[];
+  /** Free slots now. */
+  free(): number;
+  /** A session was dispatched to this worker. */
+  assigned(binding: Binding): void;
+}
+
+interface PendingBind {
+  /** Builds the request anew for every connection. */
+  message(requestId: bigint): WorkerMessage;
+  resolve(binding: Binding): void;
+  reject(error: CellaflowError): void;
+}
+
+type State = "closed" | "connecting" | "open";
+
+export class Channel {
+  /** Minted once per process incarnation; survives reconnects. */
+  readonly instance = randomUUID();
+  limits: EngineLimits | undefined;
+  private state: State = "closed";
+  private stream: Duplex | undefined;
+  private streamNumber = 0;
+  private incarnation = "";
+  private nextRequest = 1n;
+  private readonly binds = new Map<bigint, PendingBind>();
+  private readonly links = new Map<string, SessionLink>();
+  private readonly owners = new Map<bigint, SessionLink>();
+  private readonly outbox = new Outbox();
+  private readonly cutter = new Cutter();
+  private joiner = new Joiner();
+  private serving: Serving | undefined;
+  /** What the engine buffers for this stream, and what of it is left. In bytes. */
+  private window = 0;
+  private credit = 0;
+  private taken = 0;
+  private flushScheduled = false;
+  private blocked = false;
+  private failures = 0;
+  private unackedBytes = 0;
+  private readonly roomQueue: (() => void)[] = [];
+  private heartbeatTimer: NodeJS.Timeout | undefined;
+  private heartbeatsMissed = 0;
+  private idleTimer: NodeJS.Timeout | undefined;
+  private reconnectTimer: NodeJS.Timeout | undefined;
+  private lastError: CellaflowError | undefined;
+
+  constructor(
+    private readonly client: GrpcClient,
+    private readonly log: Logger,
+  ) {}
+
+  // ---- for workers and clients ----
+
+  /** Takes sessions by dispatch from now on; undefined: no more. */
+  serve(serving: Serving | undefined): void {
+    this.serving = serving;
+    if (serving === undefined) {
+      this.sayCapacity(0);
+      this.checkIdle();
+    } else if (this.state === "closed") this.connect();
+    // What is served is said in the first message of a stream.
+    else this.stream?.cancel();
+  }
+
+  /** Says how many further sessions are taken. */
+  sayCapacity(free: number): void {
+    if (this.state === "open") this.control({ case: "capacity", value: create(CapacitySchema, { free }) });
+  }
+
+  /** Starts a session, or binds to the one its key names, and takes its lease in the same frame. */
+  start(request: StartSessionRequest, signal?: AbortSignal): Promise<Binding> {
+    const withId = create(StartSessionRequestSchema, {
+      ...request,
+      instance: this.instance,
+      dedupeId: randomBytes(16),
+    });
+    return this.bind(signal, (requestId) =>
+      workerMessage({ case: "start", value: create(StartSchema, { requestId, request: withId }) }),
+    );
+  }
+
+  /** Binds to a session whose lease is free. */
+  attach(sessionId: string, version: string, signal?: AbortSignal): Promise<Binding> {
+    return this.bind(signal, (requestId) =>
+      workerMessage({ case: "attach", value: create(AttachSchema, { requestId, sessionId, fromSeq: 1n, version }) }),
+    );
+  }
+
+  /** Says goodbye and closes the stream. */
+  close(nothingInFlight: boolean): void {
+    if (this.state === "open") {
+      this.control({ case: "goodbye", value: create(GoodbyeSchema, { nothingInFlight }) });
+      this.flush();
+    }
+    this.shut();
+  }
+
+  // ---- for links ----
+
+  get isOpen(): boolean {
+    return this.state === "open";
+  }
+
+  get isFull(): boolean {
+    return this.unackedBytes >= BUFFER_BYTES_MAX;
+  }
+
+  whenRoom(proceed: () => void): void {
+    this.roomQueue.push(proceed);
+  }
+
+  /** Names a request; its answer goes to `owner`. */
+  requestId(owner?: SessionLink): bigint {
+    const id = this.nextRequest++;
+    if (owner !== undefined) this.owners.set(id, owner);
+    return id;
+  }
+
+  /** The request was answered. */
+  answered(requestId: bigint): void {
+    this.owners.delete(requestId);
+  }
+
+  /** Counts what is unacknowledged. */
+  countBytes(bytes: number): void {
+    this.unackedBytes += bytes;
+    if (bytes < 0 && this.unackedBytes < BUFFER_BYTES_MAX / 2) {
+      for (const proceed of this.roomQueue.splice(0)) proceed();
+    }
+  }
+
+  /** Sends a message of a session; `bytes` is about what it carries. */
+  send(session: string, message: WorkerMessage, bytes: number): void {
+    if (bytes > PIECE_BYTES_MAX) {
+      const cut = this.cutter.cut(message);
+      for (const value of cut.pieces) {
+        this.outbox.put(session, { message: workerMessage({ case: "piece", value }), bytes: value.data.length + 32 });
+      }
+      this.outbox.put(session, { message: cut.message, bytes: 1_024 });
+    } else this.outbox.put(session, { message, bytes: bytes + 128 });
+    this.scheduleFlush();
+  }
+
+  /** A run is over: its session is not bound here any more. */
+  forget(link: SessionLink): void {
+    if (this.links.get(link.sessionId) === link) this.links.delete(link.sessionId);
+    this.checkIdle();
+  }
+
+  // ---- connecting ----
+
+  private bind(signal: AbortSignal | undefined, message: PendingBind["message"]): Promise<Binding> {
+    return new Promise((resolve, reject) => {
+      const requestId = this.requestId();
+      const done = (): void => {
+        this.binds.delete(requestId);
+        signal?.removeEventListener("abort", aborted);
+        this.checkIdle();
+      };
+      const aborted = (): void => {
+        done();
+        reject(new CellaflowError("cancelled", "the call was aborted", "call it again; a started session goes on"));
+      };
+      this.binds.set(requestId, {
+        message,
+        resolve: (binding) => {
+          done();
+          resolve(binding);
+        },
+        reject: (error) => {
+          done();
+          reject(error);
+        },
+      });
+      signal?.addEventListener("abort", aborted, { once: true });
+      if (signal?.aborted) return aborted();
+      if (this.state === "open") this.sendBind(requestId);
+      else this.connect();
+    });
+  }
+
+  private sendBind(requestId: bigint): void {
+    const pending = this.binds.get(requestId);
+    if (pending === undefined) return;
+    const message = pending.message(requestId);
+    const { body } = message;
+    const input = body.case === "start" ? body.value.request?.input : undefined;
+    this.send(`bind ${requestId}`, message, Number(input?.sizeBytes ?? 0n));
+  }
+
+  private connect(): void {
+    if (this.state !== "closed") return;
+    clearTimeout(this.reconnectTimer);
+    this.state = "connecting";
+    this.joiner = new Joiner();
+    this.outbox.clear();
+    const number = ++this.streamNumber;
+    const current = (act: () => void): void => {
+      if (number === this.streamNumber) act();
+    };
+    this.stream = this.client.duplex(WorkerService.method.channel, {
+      message: (response, bytes) => current(() => this.received(response.messages, bytes)),
+      drained: () => current(() => this.drained()),
+      closed: (error) => current(() => this.lost(error)),
+    });
+    this.stream.write(encodeRequest([this.hello()]));
+  }
+
+  private hello(): WorkerMessage {
+    const workflows = (this.serving?.workflows ?? []).map(({ name, versions }) =>
+      create(ServedWorkflowSchema, { workflow: name, versions: [...versions] }),
+    );
+    return workerMessage({
+      case: "hello",
+      value: create(HelloSchema, {
+        instance: this.instance,
+        workflows,
+        capacity: this.serving?.free() ?? 0,
+        creditBytes: BigInt(CREDIT_BYTES),
+        client: `sdk-ts/${SDK_VERSION}`,
+        incarnation: this.incarnation,
+        namespace: this.client.found.namespace,
+      }),
+    });
+  }
+
+  private welcomed(welcome: Welcome): void {
+    this.state = "open";
+    this.failures = 0;
+    this.incarnation = welcome.incarnation;
+    this.limits = limitsOf(welcome);
+    this.window = Number(welcome.creditBytes);
+    this.credit = this.window;
+    this.blocked = false;
+    this.taken = 0;
+    this.startHeartbeat(this.limits.leaseTtlMs / 3);
+    for (const link of this.links.values()) link.rebind();
+    for (const requestId of [...this.binds.keys()]) this.sendBind(requestId);
+    this.flush();
+  }
+
+  private lost(error: CellaflowError | undefined): void {
+    this.stream = undefined;
+    this.state = "closed";
+    this.lastError = error;
+    clearInterval(this.heartbeatTimer);
+    if (!this.isUsed) return;
+    if (error !== undefined && !error.retryable && this.refusedForGood(error)) return;
+    const max = Math.min(BACKOFF_MS_MAX, (this.limits?.leaseTtlMs ?? BACKOFF_MS_MAX * 3) / 3); // C3
+    const backoff = Math.min(max, BACKOFF_MS_FIRST * 2 ** Math.min(this.failures++, 10));
+    this.log("warn", "the connection to the engine is lost; trying again", { error: error?.code ?? "closed" });
+    this.reconnectTimer = setTimeout(() => this.connect(), backoff * (0.5 + Math.random() / 2));
+  }
+
+  /** Wrong token, wrong role: trying again would not help whoever is waiting. Bound runs still may recover. */
+  private refusedForGood(error: CellaflowError): boolean {
+    if (
+      !["unauthenticated", "permission_denied", "unimplemented", "namespace_mismatch", "invalid_argument"].includes(
+        error.code,
+      )
+    )
+      return false;
+    for (const pending of [...this.binds.values()]) pending.reject(error);
+    return this.links.size === 0 && this.serving === undefined;
+  }
+
+  /** Why the connection was lost last; undefined: it was not, or was closed. */
+  get problem(): CellaflowError | undefined {
+    return this.state === "open" ? undefined : this.lastError;
+  }
+
+  private get isUsed(): boolean {
+    return this.serving !== undefined || this.links.size > 0 || this.binds.size > 0;
+  }
+
+  private checkIdle(): void {
+    if (this.isUsed || this.idleTimer !== undefined) return;
+    this.idleTimer = setTimeout(() => {
+      this.idleTimer = undefined;
+      if (!this.isUsed) this.close(true);
+    }, IDLE_MS);
+  }
+
+  private shut(): void {
+    this.streamNumber++;
+    this.stream?.end();
+    this.stream = undefined;
+    this.state = "closed";
+    clearInterval(this.heartbeatTimer);
+    clearTimeout(this.reconnectTimer);
+    clearTimeout(this.idleTimer);
+    this.idleTimer = undefined;
+  }
+
+  // ---- heartbeats ----
+
+  private startHeartbeat(everyMs: number): void {
+    clearInterval(this.heartbeatTimer);
+    this.heartbeatsMissed = 0;
+    const request = create(HeartbeatRequestSchema, { instance: this.instance });
+    const number = this.streamNumber;
+    const beat = async (): Promise<void> => {
+      try {
+        const { known } = await this.client.unary(WorkerService.method.heartbeat, request, { timeoutMs: everyMs });
+        this.heartbeatsMissed = 0;
+        if (!known && number === this.streamNumber) this.stream?.cancel();
+      } catch {
+        // A dead connection may look open for long: two beats without an answer end it.
+        if (++this.heartbeatsMissed >= 2 && number === this.streamNumber) this.stream?.cancel();
+      }
+    };
+    this.heartbeatTimer = setInterval(() => void beat(), everyMs);
+  }
+
+  // ---- receiving ----
+
+  private received(messages: readonly EngineMessage[], bytes: number): void {
+    for (const message of messages) this.handle(message);
+    this.taken += bytes;
+    if (this.taken < CREDIT_BYTES / 4 || this.state !== "open") return;
+    this.control({ case: "credit", value: create(CreditSchema, { bytes: BigInt(this.taken) }) });
+    this.taken = 0;
+  }
+
+  private handle(message: EngineMessage): void {
+    const body = message.body;
+    switch (body.case) {
+      case "welcome":
+        return this.welcomed(body.value);
+      case "assigned":
+        return this.assigned(this.joiner.join(body.value));
+      case "events":
+        return this.links.get(body.value.sessionId)?.events(this.joiner.join(body.value).events);
+      case "ack":
+        return this.owners.get(body.value.requestId)?.acked(this.joiner.join(body.value));
+      case "nack":
+        return this.nacked(body.value);
+      case "revoked":
+        return this.links.get(body.value.sessionId)?.revoked(body.value);
+      case "piece":
+        return this.joiner.take(body.value);
+      case "credit":
+        this.credit = Math.min(this.window, this.credit + Number(body.value.bytes));
+        return this.scheduleFlush();
+      case "draining":
+        this.log("info", "the engine is draining; its sessions go on when it is back", {});
+        return;
+      case undefined:
+        this.log("warn", "the engine sent a message that this SDK does not know", {});
+    }
+  }
+
+  private assigned(assigned: Assigned): void {
+    const sessionId = assigned.session?.sessionId ?? "";
+    const bound = this.links.get(sessionId);
+    if (bound?.rebound(assigned)) return;
+    let link: SessionLink | undefined;
+    if (assigned.epoch > 0n) {
+      // A session that comes again while its old run is still here was given away meanwhile.
+      bound?.fence("the session was assigned anew");
+      link = new SessionLink(this, assigned);
+      this.links.set(sessionId, link);
+    }
+    const pending = this.binds.get(assigned.requestId);
+    if (pending !== undefined) return pending.resolve({ assigned, link });
+    if (link === undefined) return;
+    if (this.serving !== undefined) this.serving.assigned({ assigned, link });
+    // Nobody waits for it any more: another worker may have it.
+    else void link.release("unable").then(() => link.close());
+  }
+
+  private nacked(nack: Nack): void {
+    const pending = this.binds.get(nack.requestId);
+    if (pending !== undefined) {
+      const { code = "refused", message = "", retryable = false, retryAfterMs = 0n } = nack.refusal ?? {};
+      return pending.reject(refusalError(code, message, retryable, Number(retryAfterMs)));
+    }
+    this.owners.get(nack.requestId)?.nacked(nack);
+  }
+
+  // ---- sending ----
+
+  private control(body: WorkerMessage["body"]): void {
+    this.outbox.putControl({ message: workerMessage(body), bytes: 64 });
+    this.scheduleFlush();
+  }
+
+  private scheduleFlush(): void {
+    if (this.flushScheduled || this.state !== "open") return;
+    this.flushScheduled = true;
+    setImmediate(() => this.flush());
+  }
+
+  private flush(): void {
+    this.flushScheduled = false;
+    while (this.state === "open" && !this.blocked && this.credit > 0 && !this.outbox.isEmpty) {
+      const bytes = encodeRequest(this.outbox.take(Math.min(BATCH_BYTES, this.credit)));
+      this.credit -= bytes.length;
+      if (this.stream?.write(bytes) === false) this.blocked = true;
+    }
+  }
+
+  private drained(): void {
+    this.blocked = false;
+    this.flush();
+  }
+}
+
+function encodeRequest(messages: WorkerMessage[]): Uint8Array {
+  return toBinary(ChannelRequestSchema, create(ChannelRequestSchema, { messages }));
+}
+
+/** Wraps a body. */
+export function workerMessage(body: WorkerMessage["body"]): WorkerMessage {
+  return create(WorkerMessageSchema, { body });
+}
+
+function limitsOf(welcome: Welcome): EngineLimits {
+  return {
+    leaseTtlMs: Number(welcome.leaseTtlMs),
+    guardAttemptMs: Number(welcome.guardAttemptMs),
+    guardGraceMs: Number(welcome.guardGraceMs),
+    payloadBytesMax: Number(welcome.payloadBytesMax),
+    openMax: welcome.openMax,
+    replayStallMsMax: Number(welcome.replayStallMsMax),
+    evidenceBytesMax: Number(welcome.evidenceBytesMax),
+  };
+}
