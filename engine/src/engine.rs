@@ -73,10 +73,13 @@ impl Services {
     /// # Errors
     /// If the compiled descriptors cannot be served.
     pub fn add_to<L: Clone>(self, router: Router<L>, settings: &Settings) -> Result<Router<L>, String> {
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(cellaflow_proto::DESCRIPTORS)
-            .build_v1()
-            .map_err(|error| error.to_string())?;
+        let described = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(cellaflow_proto::DESCRIPTORS)
+        };
+        let reflection = described().build_v1().map_err(|error| error.to_string())?;
+        // Python's grpcio-reflection and older command-line clients speak only this one.
+        let reflection_alpha = described().build_v1alpha().map_err(|error| error.to_string())?;
         let limits = settings.limits.clone();
         let configured = auth::StaticTokens::new(&settings.tokens).principals().collect();
         let vitals = Vitals::new(settings.data_dir.clone(), limits.disk_free_min_bytes, Arc::clone(&self.clock));
@@ -98,6 +101,7 @@ impl Services {
         });
         Ok(router
             .add_service(reflection)
+            .add_service(reflection_alpha)
             .add_service(v1::engine_service_server::EngineServiceServer::new(engine_service::Service(context.clone())))
             .add_service(v1::session_service_server::SessionServiceServer::new(session_service::Service(
                 context.clone(),
