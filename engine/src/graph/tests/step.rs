@@ -84,5 +84,5 @@ fn keys_are_bounded_and_not_empty() {
     assert_eq!(story.run_refused(completed("", 1, 5)), Code::InvalidArgument);
     let long = "k".repeat(1025);
     assert_eq!(story.run_refused(completed(&long, 1, 5)), Code::InvalidArgument);
-    story.run(completed(&long[..1024], 1, 5));
+    story.run(completed(long.strip_prefix("k").unwrap(), 1, 5));
 }
