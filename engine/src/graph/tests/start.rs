@@ -4,7 +4,7 @@ use super::story::*;
 use crate::graph::command::{Code, Reply, Start};
 use crate::graph::event::Body;
 use crate::graph::ids::Epoch;
-use crate::graph::session::Status;
+use crate::graph::session::{NAME_BYTES_MAX, Status};
 
 #[test]
 fn start_and_lease_are_one_decision() {
@@ -72,7 +72,7 @@ fn another_version_finds_the_session_but_gets_no_lease() {
 #[test]
 fn names_are_bounded() {
     let mut story = Story::new();
-    let long = Start { workflow: "w".repeat(201).into(), ..start(1, None) };
+    let long = Start { workflow: "w".repeat(NAME_BYTES_MAX + 1).into(), ..start(1, None) };
     assert_eq!(story.code(long), Code::InvalidArgument);
     let empty = Start { version: "".into(), ..start(1, None) };
     assert_eq!(story.code(empty), Code::InvalidArgument);
