@@ -124,3 +124,6 @@ impl v1::worker_service_server::WorkerService for Service {
         Ok(Response::new(v1::HeartbeatResponse { ttl_ms: dispatch.lease_ttl_ms(), known }))
     }
 }
+
+#[cfg(test)]
+mod tests;

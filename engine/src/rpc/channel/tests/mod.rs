@@ -1,0 +1,6 @@
+//! The channel's promises, end to end on a memory store.
+
+mod bounds;
+mod leases;
+mod order;
+mod rig;
