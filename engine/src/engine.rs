@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use cellaflow_proto::v1;
 use tokio::sync::watch;
 use tonic::transport::server::Router;
 
@@ -102,11 +101,9 @@ impl Services {
         Ok(router
             .add_service(reflection)
             .add_service(reflection_alpha)
-            .add_service(v1::engine_service_server::EngineServiceServer::new(engine_service::Service(context.clone())))
-            .add_service(v1::session_service_server::SessionServiceServer::new(session_service::Service(
-                context.clone(),
-            )))
-            .add_service(v1::operator_service_server::OperatorServiceServer::new(operator_service::Service(context)))
+            .add_service(engine_service::Service(context.clone()).into_server())
+            .add_service(session_service::Service(context.clone()).into_server())
+            .add_service(operator_service::Service(context).into_server())
             .add_service(channel.into_server()))
     }
 }
