@@ -14,6 +14,9 @@ import { type Source, Watch } from "./watch.js";
 /** How long a run may take, kills included, in ms. */
 const RUN_MS_MAX = 60_000;
 
+/** How long after its agent's end a session may still be shown as running, in ms; an engine may be restarting. */
+const SESSION_END_MS_MAX = 10_000;
+
 /** How often an agent is started in one run. */
 const STARTS_MAX = 4;
 
@@ -78,15 +81,19 @@ class Running {
     this.watch = new Watch(around.wire, { workflow: around.workflow, key: run.name }, (event) => this.see(event));
   }
 
-  /** Returns what went wrong; empty when the session completed. */
+  /** Returns what went wrong; empty when an agent ended in good order and the session had completed. */
   async toTheEnd(): Promise<string> {
     this.startAgent();
-    const status = await Promise.race([this.watch.ended, this.agentsEnd()]);
-    if (typeof status === "string") return status;
-    if (status !== SessionStatus.COMPLETED) return `the session ended as ${SessionStatus[status]}`;
-    // A kill at the last boundary comes after the session's end: the agent must find the result again.
-    await this.restarting;
-    return this.agentsEnd();
+    for (;;) {
+      const problem = await Promise.race([this.agentsEnd(), this.watch.failed]);
+      if (problem !== "") return problem;
+      const agent = this.agent;
+      const status = await this.sessionsEnd();
+      if (status !== SessionStatus.COMPLETED) return `the agent ended while the session was ${SessionStatus[status]}`;
+      // A kill at the last boundary comes after the session's end: another agent must find the result again.
+      await this.restarting;
+      if (this.agent === agent) return "";
+    }
   }
 
   async outcome(problem: string): Promise<RunOutcome> {
@@ -104,6 +111,16 @@ class Running {
       events,
       problem: why,
     };
+  }
+
+  /** The session's status when it has ended; UNSPECIFIED when it does not although its agent is gone. */
+  private async sessionsEnd(): Promise<SessionStatus> {
+    const timer = new AbortController();
+    const overdue = delay(SESSION_END_MS_MAX, SessionStatus.UNSPECIFIED, { signal: timer.signal });
+    overdue.catch(() => undefined);
+    const status = await Promise.race([this.watch.ended, overdue]);
+    timer.abort();
+    return status;
   }
 
   /** Waits until an agent ended in good order; returns what went wrong. */

@@ -30,6 +30,8 @@ export class Watch {
   sessionId = "";
   /** Settles when the session has ended: with its status; with UNSPECIFIED when the watch was stopped before. */
   readonly ended: Promise<SessionStatus>;
+  /** Rejects when the session cannot be followed; never fulfilled. */
+  readonly failed: Promise<never>;
   private status = SessionStatus.UNSPECIFIED;
   private readonly stopping = new AbortController();
 
@@ -39,6 +41,10 @@ export class Watch {
     private readonly onEvent: (event: Event) => void,
   ) {
     this.ended = this.follow();
+    this.failed = new Promise((_resolve, reject) => {
+      this.ended.catch(reject);
+    });
+    this.failed.catch(() => undefined);
   }
 
   stop(): void {

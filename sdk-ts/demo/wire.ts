@@ -34,6 +34,8 @@ export class Wire {
     const tls = grpc.credentials.createSsl(Buffer.from(connection.ca));
     const credentials = grpc.credentials.combineChannelCredentials(tls, authorise);
     this.client = new grpc.Client(new URL(connection.url).host, credentials, {
+      // The certificate has this name too; an address is no TLS server name.
+      "grpc.ssl_target_name_override": "localhost",
       // The engine is killed often here: find it again quickly.
       "grpc.initial_reconnect_backoff_ms": 50,
       "grpc.min_reconnect_backoff_ms": 50,
