@@ -53,6 +53,7 @@ export function agentEnvironment(settings: AgentSettings): NodeJS.ProcessEnv {
     CELLAFLOW_STATS_LOG: settings.logs.stats,
     OPENAI_BASE_URL: settings.modelUrl,
     OPENAI_API_KEY: "scripted",
+    AUDIT_MODEL: "scripted-1",
     SMTP_URL: settings.smtpUrl,
     SMTP_QUERY_URL: settings.mailQueryUrl,
     AUDIT_KEY: settings.key,

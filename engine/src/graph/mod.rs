@@ -13,7 +13,6 @@ pub mod index;
 pub mod session;
 
 mod account;
-mod claim;
 mod draft;
 mod end;
 mod guard;

@@ -23,4 +23,4 @@ export type {
   TokenCounts,
   ToolCall,
 } from "./types.js";
-export { type ModelPrices, type PriceList, type TokenPrices, usePrices } from "./usage.js";
+export { fromUsage, type ModelPrices, type PriceList, type TokenPrices, usePrices } from "./usage.js";

@@ -18,7 +18,7 @@ import { textsOfMessage } from "./texts.js";
 /** A model call of the session itself. */
 export class CallRequest extends JournaledStep<CallOutcome, CallAnswer> {
   private request: LlmRequest | undefined;
-  private usage: Usage | undefined;
+  private paid: Usage | undefined;
   private logged = false;
 
   constructor(
@@ -27,6 +27,10 @@ export class CallRequest extends JournaledStep<CallOutcome, CallAnswer> {
     private readonly call: CallSpec,
   ) {
     super(run, spec, { retry: call.retry, timeoutMs: call.timeoutMs, resources: call.resources });
+  }
+
+  override get usage(): readonly Usage[] {
+    return this.paid === undefined ? [] : [this.paid];
   }
 
   override replay(event: Event): void {
@@ -44,7 +48,7 @@ export class CallRequest extends JournaledStep<CallOutcome, CallAnswer> {
   }
 
   protected override store(answer: CallAnswer): StoredOutput {
-    this.usage = answer.usage;
+    this.paid = answer.usage;
     const output = documentPayload(PayloadFormat.LLM_RESPONSE, LlmResponseSchema, answer.response);
     const llm = create(LlmCallSchema, { usage: answer.usage ?? create(UsageSchema) });
     if (this.request !== undefined) {
@@ -59,7 +63,8 @@ export class CallRequest extends JournaledStep<CallOutcome, CallAnswer> {
 
   protected override settle(output: Payload | undefined, completed: StepCompleted | undefined, seq: number) {
     const response = fromBinary(LlmResponseSchema, payloadBytes(output));
-    const usage = completed === undefined ? this.usage : completed.llm?.usage;
+    const usage = completed === undefined ? this.paid : completed.llm?.usage;
+    this.paid = usage;
     this.resolve({ response, usage, place: { seq, call: 0 }, callKey: this.spec.key });
     return textsOfMessage(response.message);
   }

@@ -3,6 +3,7 @@
  *
  * Owns: the types. Never: keeps anything.
  */
+import type { LlmUsage } from "../llm/index.js";
 
 /** Severity of a log line. */
 export type LogLevel = "debug" | "info" | "warn" | "error";
@@ -22,6 +23,8 @@ export interface DeliveredStep {
   totalMs: number;
   /** Of that, the time spent in the step's own function (retries' waits included), in ms. */
   ownMs: number;
+  /** Tokens and cost of the model calls it made. A replayed one was paid before. */
+  usage: readonly LlmUsage[];
 }
 
 /** A replay whose last recorded outcome was delivered. */

@@ -7,6 +7,7 @@
  * - R1 a request is settled at most once, by its delivery, never by its own completion.
  * - R2 `begin` is called once if the ledger has no outcome for it, `replay` once if it has one.
  */
+import type { Usage } from "../gen/cellaflow/v1/common_pb.js";
 import type { Event } from "../gen/cellaflow/v1/event_pb.js";
 import type { KeyRecord } from "./history.js";
 import type { AfterMark } from "./journal.js";
@@ -42,6 +43,11 @@ export abstract class Request<T = unknown> {
   /** True while an end of the run has to wait for it (an intent without outcome or resolution). */
   get holdsEnd(): boolean {
     return false;
+  }
+
+  /** Tokens and cost of its model calls, once it was delivered. */
+  get usage(): readonly Usage[] {
+    return [];
   }
 
   /** Starts it: the ledger has no outcome. */

@@ -21,6 +21,7 @@ import {
   SessionFailedSchema,
   SessionPausedSchema,
 } from "../gen/cellaflow/v1/event_pb.js";
+import { fromUsage } from "../llm/index.js";
 import { misuse } from "../misuse.js";
 import type { PayloadCodec } from "../values/hooks.js";
 import { Conversation } from "./conversation.js";
@@ -468,6 +469,7 @@ export class Run implements OrderTarget<Event> {
       replayed,
       totalMs: performance.now() - request.requestedMs,
       ownMs: request.ownMs,
+      usage: request.usage.map(fromUsage),
     });
     if (seq === this.lastRecordedOutcome) this.noteReplayFinished();
   }

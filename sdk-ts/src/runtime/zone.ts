@@ -15,7 +15,13 @@ import { CellaflowError } from "../errors.js";
 import { toFailure } from "../failure.js";
 import { type ZoneOutcome, type ZoneRecord, ZoneRecordSchema } from "../gen/cellaflow/content/v1/content_pb.js";
 import { type Payload, PayloadFormat, type Refusal, type Usage } from "../gen/cellaflow/v1/common_pb.js";
-import { type Event, ZoneCommittedSchema, ZoneEnteredSchema, ZoneFailedSchema } from "../gen/cellaflow/v1/event_pb.js";
+import {
+  type Event,
+  type LlmCall,
+  ZoneCommittedSchema,
+  ZoneEnteredSchema,
+  ZoneFailedSchema,
+} from "../gen/cellaflow/v1/event_pb.js";
 import { ZoneEvidenceSchema } from "../gen/cellaflow/v1/worker_pb.js";
 import { misuse } from "../misuse.js";
 import { Evidence } from "./evidence.js";
@@ -106,6 +112,7 @@ export class ZoneRequest<T> extends Request<T> {
   /** What the replayed body returned, encoded. */
   private replayed: Uint8Array | undefined;
   private timer: NodeJS.Timeout | undefined;
+  private llmCalls: readonly LlmCall[] = [];
 
   constructor(
     private readonly run: Run,
@@ -117,6 +124,10 @@ export class ZoneRequest<T> extends Request<T> {
 
   override get ready(): boolean {
     return this.isReady;
+  }
+
+  override get usage(): readonly Usage[] {
+    return this.llmCalls.flatMap((call) => call.usage ?? []);
   }
 
   override begin(record: KeyRecord | undefined): void {
@@ -166,6 +177,7 @@ export class ZoneRequest<T> extends Request<T> {
     if (body.case !== "zoneCommitted") return [];
     const record = fromBinary(ZoneRecordSchema, payloadBytes(body.value.record));
     const { codec } = this.run.settings;
+    this.llmCalls = body.value.llmCalls;
     const stored = body.value.output;
     const value = stored === undefined ? codec.decode(this.replayed ?? this.ownBytes()) : payloadValue(stored, codec);
     return this.settle(value as T, stored !== undefined, record, Number(event.seq));
@@ -266,6 +278,7 @@ export class ZoneRequest<T> extends Request<T> {
       costNanos: inner.costNanos,
     });
     if (stored) committed.output = valuePayload(bytes);
+    this.llmCalls = inner.llmCalls;
     this.own = { bytes, stored, record: doc };
     this.leave(attempt);
     this.run.append(this.spec.after, {
