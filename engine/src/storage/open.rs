@@ -8,7 +8,7 @@
 //! O3. An existing ledger is opened read-only first. If its mark cannot be read, names another ledger or a later frame,
 //!     the start is refused, both numbers are named, and no file of the ledger is touched.
 //! O4. Frames behind the mark are kept: they are durable, only nobody was told. A torn tail is bytes behind the mark.
-//! O5. Only `accept_loss`, offline, gets past O3.
+//! O5. Only `Loss::accept`, offline, gets past O3.
 //!
 //! ```text
 //! lock               held while open; names the process
@@ -41,7 +41,7 @@ pub struct Opened {
     pub recovered: FrameNumber,
 }
 
-/// What `accept_loss` let go.
+/// What accepting a loss lets go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcceptedLoss {
     /// The ledger that is there.
@@ -171,34 +171,61 @@ pub fn open(dir: &Path, settings: &Settings, new_id: LedgerId) -> Result<Opened,
     }
 }
 
+/// A ledger that lost acknowledged frames, found offline; its folder stays locked until this is dropped (O5).
+pub struct Loss {
+    folder: Folder,
+    found: AcceptedLoss,
+}
+
+impl Loss {
+    /// Compares mark and store without changing either.
+    ///
+    /// # Errors
+    /// `NothingLost` and `NothingThere` if there is nothing to accept; else as `open`.
+    pub fn find(dir: &Path) -> Result<Loss, OpenError> {
+        let folder = Folder::lock(dir)?;
+        let there = |problem: String| OpenError::NothingThere { dir: dir.to_owned(), problem };
+        if !folder.has_db() {
+            return Err(there("it has no store".to_owned()));
+        }
+        let mark = mark::read(dir)?.and_then(|slots| slots.latest());
+        let position = rocks::inspect(&folder.db())
+            .map_err(|fault| there(fault.to_string()))?
+            .ok_or_else(|| there("its store holds no position".to_owned()))?;
+        let marked = mark.filter(|mark| mark.ledger_id == position.ledger_id).map(|mark| mark.frame);
+        let recovered = position.frame;
+        match marked {
+            Some(marked) if marked <= recovered => {
+                Err(OpenError::NothingLost { dir: dir.to_owned(), marked, recovered })
+            }
+            Some(_) | None => {
+                Ok(Loss { folder, found: AcceptedLoss { ledger_id: position.ledger_id, marked, recovered } })
+            }
+        }
+    }
+
+    /// What would be let go.
+    pub fn found(&self) -> AcceptedLoss {
+        self.found
+    }
+
+    /// Writes a new mark for what is there.
+    ///
+    /// # Errors
+    /// `Fault` if the mark could not be written; the loss is then still there to be accepted.
+    pub fn accept(self) -> Result<AcceptedLoss, OpenError> {
+        let AcceptedLoss { ledger_id, recovered, .. } = self.found;
+        mark::create(self.folder.dir(), Mark { ledger_id, frame: recovered })?;
+        Ok(self.found)
+    }
+}
+
 /// Writes a new mark for what can be read in `dir`, offline, and says what was let go (O5).
 ///
 /// # Errors
-/// `NothingLost` and `NothingThere` if there is nothing to accept; else as `open`.
+/// As `Loss::find` and `Loss::accept`.
 pub fn accept_loss(dir: &Path) -> Result<AcceptedLoss, OpenError> {
-    let folder = Folder::lock(dir)?;
-    let there = |problem: String| OpenError::NothingThere { dir: dir.to_owned(), problem };
-    if !folder.has_db() {
-        return Err(there("it has no store".to_owned()));
-    }
-    let marked = mark::read(dir)?.and_then(|slots| slots.latest());
-    let position = rocks::inspect(&folder.db())
-        .map_err(|fault| there(fault.to_string()))?
-        .ok_or_else(|| there("its store holds no position".to_owned()))?;
-    let of_this_ledger = marked.filter(|mark| mark.ledger_id == position.ledger_id).map(|mark| mark.frame);
-    match of_this_ledger {
-        Some(marked) if marked <= position.frame => {
-            Err(OpenError::NothingLost { dir: dir.to_owned(), marked, recovered: position.frame })
-        }
-        Some(_) | None => {
-            mark::create(dir, Mark { ledger_id: position.ledger_id, frame: position.frame })?;
-            Ok(AcceptedLoss {
-                ledger_id: position.ledger_id,
-                marked: of_this_ledger,
-                recovered: position.frame,
-            })
-        }
-    }
+    Loss::find(dir)?.accept()
 }
 
 /// What a folder holds, after everything that would refuse it has been looked for.
