@@ -29,7 +29,8 @@ pub(super) struct Connect {
 
 impl Connect {
     pub(super) fn run(self) -> Result<String, Failure> {
-        let mut found = lookup::find(&self.engine, &Surroundings::of_process()).map_err(Failure::usage)?;
+        let mut found =
+            lookup::find(&self.engine, &Surroundings::of_process()).map_err(Failure::configuration)?;
         if let Some(host) = &self.host {
             found.connection.url = with_host(&found.connection.url, host).map_err(Failure::usage)?;
         }
@@ -53,6 +54,14 @@ fn exports(connection: &Connection) -> String {
         lines += &format!("export CELLAFLOW_CA={}\n", quoted(ca.trim_end()));
     }
     lines
+}
+
+/// Writes a text as one word of a POSIX shell, quoted only if it must be.
+pub(super) fn word(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_-./:@%+=,#".contains(letter);
+    // A word that begins with # is a comment.
+    let plain = !text.is_empty() && !text.starts_with('#') && text.chars().all(is_plain);
+    if plain { text.to_owned() } else { quoted(text) }
 }
 
 fn quoted(text: &str) -> String {

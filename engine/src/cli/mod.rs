@@ -1,21 +1,40 @@
 //! The command line: `cellaflow <command>`.
 //!
 //! Owns: arguments, help, what is printed, exit codes. Never: touches the ledger; operator commands are gRPC clients
-//! like any other, and `dev` and `serve` only hand settings to the daemon.
+//! like any other (`ledger accept-loss`, which works offline, asks the storage seam), and `dev` and `serve` only hand settings to the daemon.
 //!
 //! Invariants:
-//! - P1 stdout carries a command's result alone; with `--json` exactly one JSON value. Everything else goes to stderr.
-//! - P2 Exit codes: 0 done, 64 wrong arguments or configuration, 1 anything else.
-//! - P3 A secret is printed only by the commands whose purpose that is: `connect --env|--json` and `tokens hash`.
+//! - P1 stdout carries a command's result alone; with `--json` exactly one JSON value, of a stream one per line.
+//!   Everything else goes to stderr.
+//! - P2 Exit codes are those of `output::Exit`.
+//! - P3 A secret is printed only by the commands whose purpose that is: `connect --env|--json`, `tokens create` and
+//!   `tokens hash`.
+//! - P4 What comes out of a ledger reaches a terminal without control characters.
 
+mod client;
 mod connect;
+mod event_line;
+mod feed;
+mod format;
+mod json;
+mod ledger;
 pub mod lookup;
 mod output;
+mod payload;
+mod refusal;
+mod retry;
+mod session_ref;
+mod sessions;
 mod setting_flags;
-mod tokens_hash;
+mod status;
+mod steps;
+mod table;
+mod tokens;
+mod value;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -24,7 +43,7 @@ use setting_flags::SettingFlags;
 
 #[derive(Parser)]
 #[command(name = "cellaflow", version, about = "Makes long-running AI agents survive crashes")]
-#[command(after_help = "Start with `cellaflow dev`; every command explains itself with --help.")]
+#[command(after_help = HELP.as_str())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,17 +60,30 @@ enum Command {
     /// Prints what another shell, container or program needs to reach the engine
     #[command(after_help = connect::EXAMPLES)]
     Connect(connect::Connect),
-    /// Works with tokens
+    /// Says how the engine is: sessions, workers, space, memory
+    #[command(after_help = status::EXAMPLES)]
+    Status(status::ShowStatus),
+    /// Looks at sessions, follows them, resumes them
     #[command(subcommand)]
-    Tokens(Tokens),
+    Sessions(sessions::Sessions),
+    /// Says what became of a guarded step
+    #[command(subcommand)]
+    Steps(steps::Steps),
+    /// Verifies the ledger; goes on after a loss
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
+    /// Creates, lists and revokes tokens
+    #[command(subcommand)]
+    Tokens(tokens::Tokens),
 }
 
-#[derive(Subcommand)]
-enum Tokens {
-    /// Makes a token, or reads one from stdin, and prints the hash for the configuration of `serve`
-    #[command(after_help = tokens_hash::EXAMPLES)]
-    Hash(tokens_hash::Hash),
-}
+static HELP: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "Start with `cellaflow dev`; every command explains itself with --help.\nOperator commands find the engine by \
+         --url and --token, CELLAFLOW_URL, _TOKEN and _CA, or the nearest .cellaflow folder.\n\n{}",
+        output::EXIT_CODES
+    )
+});
 
 const DEV_EXAMPLES: &str = "Examples:
   cellaflow dev                                    engine on 127.0.0.1:50051, data in ./.cellaflow
@@ -119,16 +151,24 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         Err(error) => {
             // Help and version arrive here too, and are no mistake. A closed pipe is not worth an exit code.
             drop(error.print());
-            let code = if error.use_stderr() { faults::EXIT_CODE } else { 0 };
-            return Outcome::Exit(code.into());
+            let exit = if error.use_stderr() { output::Exit::Usage } else { output::Exit::Done };
+            return Outcome::Exit(exit.code().into());
         }
     };
     match cli.command {
         Command::Dev(dev) => daemon(Settings::load(Mode::Dev, &dev.settings.sources()), &dev.check),
         Command::Serve(serve) => daemon(Settings::load(Mode::Serve, &serve.settings.sources()), &serve.check),
-        Command::Connect(command) => Outcome::Exit(output::finish(command.run())),
-        Command::Tokens(Tokens::Hash(command)) => Outcome::Exit(output::finish(command.run())),
+        Command::Connect(command) => done(command.run()),
+        Command::Status(command) => done(command.run()),
+        Command::Sessions(command) => done(command.run()),
+        Command::Steps(command) => done(command.run()),
+        Command::Ledger(command) => done(command.run()),
+        Command::Tokens(command) => done(command.run()),
     }
+}
+
+fn done(result: Result<String, output::Failure>) -> Outcome {
+    Outcome::Exit(output::finish(result))
 }
 
 fn daemon(settings: Result<Settings, Faults>, check: &Check) -> Outcome {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::output::{self, Failure};
+use crate::cli::output::{self, Failure};
 use crate::clock;
 use crate::ids::{Mint, token_hash};
 
@@ -20,7 +20,7 @@ const LETTERS_MIN: usize = 32;
 const STDIN_BYTES_MAX: u64 = 4_096;
 
 #[derive(Args)]
-pub(super) struct Hash {
+pub(in crate::cli) struct Hash {
     /// Reads the token from stdin instead of making one
     #[arg(long)]
     stdin: bool,

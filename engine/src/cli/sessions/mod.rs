@@ -1,0 +1,46 @@
+//! `cellaflow sessions …`: looks at sessions and wakes paused ones.
+
+mod events;
+mod list;
+mod next;
+mod resume;
+mod show;
+mod tail;
+
+use clap::Subcommand;
+
+use super::output::Failure;
+
+pub(super) use next::advice;
+pub(super) use resume::resumed;
+
+#[derive(Subcommand)]
+pub(super) enum Sessions {
+    /// Lists sessions, newest first
+    #[command(after_help = list::EXAMPLES)]
+    List(list::List),
+    /// Shows one session: its state, why it waits, open intents, totals, last events, and what to do
+    #[command(after_help = show::EXAMPLES)]
+    Show(show::Show),
+    /// Prints a session's recorded events
+    #[command(after_help = events::EXAMPLES)]
+    Events(events::Events),
+    /// Follows a session until its end, over restarts of the engine
+    #[command(after_help = tail::EXAMPLES)]
+    Tail(tail::Tail),
+    /// Resumes a paused session
+    #[command(after_help = resume::EXAMPLES)]
+    Resume(resume::Resume),
+}
+
+impl Sessions {
+    pub(super) fn run(self) -> Result<String, Failure> {
+        match self {
+            Self::List(command) => command.run(),
+            Self::Show(command) => command.run(),
+            Self::Events(command) => command.run(),
+            Self::Tail(command) => command.run(),
+            Self::Resume(command) => command.run(),
+        }
+    }
+}
