@@ -1,1 +1,23 @@
+//! The real binary under test: starts an engine in a folder of its own, talks to it over TLS, and runs the CLI.
+//!
+//! Owns every process it starts and ends it by its id, never by name. A failure to start anything is a panic with the
+//! engine's last log lines: whoever calls this is a test.
+//!
+//! ```no_run
+//! # async fn test() {
+//! let engine = cellaflow_tests::Engine::start().await;
+//! let mut sessions = engine.sessions().await;
+//! let listed = engine.cli(&["sessions", "list", "--json"]).await.json();
+//! # }
+//! ```
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failing test")]
 
+mod cli;
+mod connection;
+mod engine;
+mod payload;
+
+pub use cli::Ran;
+pub use connection::{Authenticated, Connection};
+pub use engine::{Engine, Options, binary};
+pub use payload::{json, text};
