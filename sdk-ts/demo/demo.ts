@@ -174,7 +174,7 @@ export class Demo {
         };
         return processes.launch({
           command: process.execPath,
-          args: ["--enable-source-maps", AGENT_MAIN, workFolder],
+          args: ["--enable-source-maps", AGENT_MAIN, "--workdir", workFolder],
           env: { ...environment, ...agentEnvironment(settings) },
           cwd: workFolder,
           logFile: join(runFolder, `agent-${start}.log`),

@@ -4,7 +4,7 @@
  * A line says whether the outcome was journaled now or replayed from the ledger, what it cost, and the token bill so
  * far. A replayed outcome costs nothing again: the bill counts what was paid, once.
  */
-import type { DeliveredStep, FinishedReplay, RunObserver } from "@cellaflow/sdk";
+import type { DeliveredStep, FinishedReplay, RunObserver, SessionResult } from "@cellaflow/sdk";
 
 const WIDTHS = [34, 10, 9, 8, 11, 22] as const;
 const HEAD = ["step", "journaled", "replayed", "tokens", "cost", "bill so far"];
@@ -51,9 +51,10 @@ export class Screen implements RunObserver {
   }
 
   /** Says how the run ended. */
-  result(result: object): void {
-    if (this.json) this.line({ result });
-    else this.say(`\n${JSON.stringify(result, null, 2)}`);
+  result(result: SessionResult): void {
+    const shown = result.status === "failed" ? { ...result, failure: result.failure.toFailure() } : result;
+    if (this.json) this.line({ result: shown });
+    else this.say(`\n${JSON.stringify(shown, null, 2)}`);
   }
 
   /** Says a sentence. */
