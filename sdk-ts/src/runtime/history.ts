@@ -71,6 +71,7 @@ export class History {
   private readonly requestsAt = new Map<number, number>();
   private gates: KeyRecord[] = [];
   private gate = 0;
+  private sealed = false;
 
   /** Takes an event into the index. */
   add(event: Event): Noted {
@@ -87,6 +88,7 @@ export class History {
 
   /** Ends the reading of recorded events: what follows is live and passes the gate by itself. */
   seal(): void {
+    this.sealed = true;
     this.gates = [...this.records.values()].filter((record) => record.afterSeq !== Number.MAX_SAFE_INTEGER);
     this.gates.sort((a, b) => a.afterSeq - b.afterSeq);
   }
@@ -189,7 +191,8 @@ export class History {
       retryAtMs: 0,
       guard: undefined,
       outcome: undefined,
-      requested: false,
+      // What comes after the replay answers requests of this very run.
+      requested: this.sealed,
       afterSeq: Number.MAX_SAFE_INTEGER,
     };
     this.records.set(key, record);
