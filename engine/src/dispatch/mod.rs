@@ -115,8 +115,8 @@ pub struct WorkerView {
 }
 
 impl Dispatch {
-    /// Reads which sessions live and observes the ledger from then on. Call it before anything else is submitted, and
-    /// spawn [`Dispatch::run`].
+    /// Reads which sessions live and observes the ledger from then on. Call it before anything else is submitted;
+    /// `drivers` run its loop, without which nothing is offered.
     ///
     /// # Errors
     /// As every read.
