@@ -109,12 +109,17 @@ pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(' ');
         }
         text.push(digit);
     }
     text
+}
+
+/// Formats a number of things: `1 session`, `2 sessions`.
+pub(super) fn counted(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
 /// Formats nano-dollars as dollars: cents for large amounts, as many digits as matter for small ones.
@@ -252,6 +257,7 @@ mod tests {
     #[test]
     fn sizes_and_counts_are_grouped() {
         assert_eq!([0, 1_023, 1_536, 5 << 30].map(bytes), ["0 B", "1023 B", "1.5 KiB", "5 GiB"]);
+        assert_eq!([0, 1].map(|n| counted(n, "event")), ["0 events", "1 event"]);
         assert_eq!([7, 1_234, 1_234_567].map(count), ["7", "1 234", "1 234 567"]);
         assert!(bytes(u64::MAX).ends_with("TiB"));
     }

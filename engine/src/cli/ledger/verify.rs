@@ -100,13 +100,14 @@ impl Verify {
 fn page(report: &Report) -> String {
     let VerifySummary { sessions, events, payloads, faults } = report.summary;
     let payloads =
-        if payloads > 0 { format!(", {} payloads", format::count(payloads)) } else { String::new() };
-    let walked = format!("{} sessions, {} events{payloads}", format::count(sessions), format::count(events));
+        if payloads > 0 { format!(", {}", format::counted(payloads, "payload")) } else { String::new() };
+    let walked =
+        format!("{}, {}{payloads}", format::counted(sessions, "session"), format::counted(events, "event"));
     match report.faults.first() {
         None => format!("verified {walked}: every chain holds\n"),
         Some(first) => format!(
-            "verified {walked}: {} faults\nfirst bad event: {}\n",
-            format::count(faults),
+            "verified {walked}: {}\nfirst bad event: {}\n",
+            format::counted(faults, "fault"),
             describe(first)
         ),
     }
@@ -143,7 +144,7 @@ impl Progress {
     }
 
     fn show(&mut self, at: &VerifyProgress) {
-        let events = format!("{} events", format::count(at.events));
+        let events = format::counted(at.events, "event");
         if !self.bar.is_hidden() {
             self.bar.set_length(at.sessions_total);
             self.bar.set_position(at.sessions);

@@ -34,6 +34,10 @@ impl List {
         if self.json {
             return Ok(output::json(&json!({ "tokens": tokens.iter().map(json::of).collect::<Vec<_>>() })));
         }
+        if tokens.is_empty() {
+            output::complain(&"no token was created here; `cellaflow tokens create` makes one");
+            return Ok(String::new());
+        }
         Ok(rows(&tokens, clock::System.wall_ms(), table::columns()))
     }
 }
