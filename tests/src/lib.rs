@@ -16,8 +16,10 @@ mod cli;
 mod connection;
 mod engine;
 mod payload;
+mod worker;
 
 pub use cli::Ran;
 pub use connection::{Authenticated, Connection};
 pub use engine::{Engine, Options, binary};
 pub use payload::{json, text};
+pub use worker::Worker;
