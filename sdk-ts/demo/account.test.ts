@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { type Acknowledgement, type ServerRequest, settle, type Target } from "./account.js";
+import { type Acknowledgement, isMidStream, type ServerRequest, settle, type Target } from "./account.js";
 
 function request(received_ms: number, changes: Partial<ServerRequest> = {}): ServerRequest {
   return {
@@ -86,4 +86,18 @@ it("notices that the acknowledgement log says nothing about a call", () => {
 
 it("adds up what was charged", () => {
   assert.equal(bill([request(100), request(200, cut), request(300, { charged: false })], []).tokens, 220);
+});
+
+it("knows whether a kill came while an answer was being written", () => {
+  const requests = [request(100), request(300, cut)];
+  for (const [at, is] of [
+    [100, false],
+    [105, true],
+    [111, false],
+    [300, false],
+    [400, true],
+  ] as const) {
+    assert.equal(isMidStream(requests, "s", at), is, `at ${at}`);
+  }
+  assert.equal(isMidStream(requests, "t", 105), false);
 });

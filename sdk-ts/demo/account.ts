@@ -90,6 +90,14 @@ export function isInterrupted(request: ServerRequest): boolean {
   return !request.complete;
 }
 
+/** Whether the answer to one of a session's requests was being written at that moment. */
+export function isMidStream(requests: readonly ServerRequest[], session: string, atMs: number): boolean {
+  return requests.some((request) => {
+    const { first_byte_ms: first, last_byte_ms: last } = request;
+    return request.session === session && first !== null && first <= atMs && (last ?? Number.POSITIVE_INFINITY) >= atMs;
+  });
+}
+
 function wholeBefore(earlier: ServerRequest, request: ServerRequest): boolean {
   const answered = earlier.complete && earlier.charged && earlier.last_byte_ms !== null;
   return answered && (earlier.last_byte_ms ?? 0) <= request.received_ms;

@@ -7,7 +7,7 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { settle, type Target } from "./account.js";
+import { isMidStream, settle, type Target } from "./account.js";
 import {
   AGENT_MAIN,
   type AgentLogs,
@@ -110,6 +110,11 @@ export class Demo {
   async measure(): Promise<Measured> {
     const requests = await this.world.requests();
     const acks = this.logs.flatMap(acknowledgements);
+    const inStream = this.outcomes.filter((one) => one.killed && one.run.place?.kind === "stream");
+    const hits = inStream.filter((one) => isMidStream(requests, one.sessionId, one.killMs));
+    this.setting.screen.say(
+      `${hits.length} of ${inStream.length} kills in the middle of a stream came while the answer was being written`,
+    );
     const mails = this.world.mails();
     const sessions = [...this.targets.keys()];
     const quiet = this.quietLogs.flatMap(statistics);

@@ -26,14 +26,17 @@ async function main(): Promise<number> {
   const screen = new Screen(process.stdout, options.json);
   const folder = mkdtempSync(join(tmpdir(), "cellaflow-demo-"));
   const processes = new Processes();
-  const leave = (code: number): never => {
-    processes.endNow();
-    if (!options.keep) rmSync(folder, { recursive: true, force: true });
-    process.exit(code);
+  const cleanUp = async (): Promise<void> => {
+    await processes.end();
+    if (options.keep) console.error(`demo: everything was kept in ${folder}`);
+    else rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
   };
-  process.once("SIGINT", () => leave(130));
-  process.once("SIGTERM", () => leave(143));
-  process.once("SIGHUP", () => leave(129));
+  for (const [signal, code] of Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 })) {
+    process.once(signal, () => {
+      screen.hush();
+      void cleanUp().finally(() => process.exit(code));
+    });
+  }
   try {
     return await show({
       options,
@@ -45,9 +48,7 @@ async function main(): Promise<number> {
       environment: cleanEnvironment(),
     });
   } finally {
-    await processes.end();
-    if (options.keep) console.error(`demo: everything was kept in ${folder}`);
-    else rmSync(folder, { recursive: true, force: true });
+    await cleanUp();
   }
 }
 

@@ -63,9 +63,10 @@ describe("when a run went on", () => {
     assert.ok(isProgress(event(8, 1, { case: "stepCompleted", value: {} })));
   });
 
-  it("counts from the kill to the new step's beginning, or to its commit when it had begun before", () => {
+  it("counts from the kill to the beginning of the new step, or to its commit when only the engine was gone", () => {
     const step = event(9, 5_000, { case: "stepCompleted", value: { durationUs: 800_000n } });
-    assert.equal(resumedAfterMs(3_000, step), 1_200);
-    assert.equal(resumedAfterMs(4_500, step), 500);
+    assert.equal(resumedAfterMs("agent", 3_000, step), 1_200);
+    assert.equal(resumedAfterMs("both", 3_000, step), 1_200);
+    assert.equal(resumedAfterMs("engine", 3_000, step), 2_000);
   });
 });

@@ -138,9 +138,12 @@ export function isProgress(event: Event): boolean {
   }
 }
 
-/** How long after a kill the first new step began, or was durable when it had begun before, in ms. */
-export function resumedAfterMs(killMs: number, event: Event): number {
-  const one = boundary(event);
-  const began = one.timeMs - one.durationMs;
-  return Math.max(0, (began >= killMs ? began : one.timeMs) - killMs);
+/**
+ * How long after a kill the run went on, in ms. A killed agent's run goes on when its first new step begins. An agent
+ * whose engine was killed never stopped: it is back when something new is durable.
+ */
+export function resumedAfterMs(target: Target, killMs: number, event: Event): number {
+  const { timeMs, durationMs } = boundary(event);
+  const since = target === "engine" ? timeMs : Math.max(killMs, timeMs - durationMs);
+  return since - killMs;
 }

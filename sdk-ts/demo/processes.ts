@@ -84,8 +84,10 @@ export class Child {
 /** All processes of one demo. */
 export class Processes {
   private readonly children = new Set<Child>();
+  private ending = false;
 
   launch(how: Launch): Child {
+    if (this.ending) throw new Error("the demo ends: nothing is started any more");
     const log = createWriteStream(how.logFile, { flags: "a" });
     const started = spawn(how.command, how.args, {
       env: how.env,
@@ -120,15 +122,11 @@ export class Processes {
     return { child: child as Child, ready };
   }
 
-  /** Kills whatever still runs (P1). */
+  /** Kills whatever still runs, for good (P1). */
   async end(): Promise<void> {
+    this.ending = true;
     const left = [...this.children];
     for (const child of left) child.kill();
     await Promise.all(left.map((child) => child.exited));
-  }
-
-  /** The same without waiting, for a process that is about to exit. */
-  endNow(): void {
-    for (const child of this.children) child.kill();
   }
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
@@ -20,6 +20,7 @@ class Stage {
   readonly agents: { child: Child; workFolder: string }[] = [];
   readonly processes = new Processes();
   readonly folder = mkdtempSync(join(tmpdir(), "cellaflow-run-"));
+  readonly doneFile = join(this.folder, "done");
   engineKills = 0;
   ended = false;
 
@@ -41,7 +42,8 @@ class Stage {
       workflow: "w",
       folder: this.folder,
       startAgent: (workFolder) => {
-        const args = ["-e", "process.on('SIGTERM', () => process.exit(0)); setInterval(() => {}, 1000)"];
+        const waits = `setInterval(() => fs.existsSync(${JSON.stringify(this.doneFile)}) && process.exit(0), 10)`;
+        const args = ["-e", waits];
         const logFile = join(this.folder, "agent.log");
         const child = this.processes.launch({
           command: process.execPath,
@@ -81,12 +83,10 @@ class Stage {
     }
   }
 
-  /** The run's work is done: the session ends and the newest agent with it. */
-  async finish(): Promise<void> {
+  /** The run's work is done: the session ends and every agent that is left ends in good order. */
+  finish(): void {
     this.ended = true;
-    // A process that has not yet set its handler would die of the signal instead of ending in good order.
-    await delay(150);
-    await this.agents.at(-1)?.child.stop();
+    writeFileSync(this.doneFile, "");
   }
 }
 
@@ -111,7 +111,7 @@ describe("a run", () => {
     assert.notEqual(first.workFolder, second.workFolder);
     stage.ledger.push(event(4, Date.now() + 5, { case: "leaseGranted", value: { epoch: 2n } }));
     stage.ledger.push(event(5, Date.now() + 700, { case: "stepCompleted", value: { stepKey: "llm#1" } }));
-    await stage.finish();
+    stage.finish();
     const outcome = await running;
     assert.deepEqual([outcome.completed, outcome.killed, outcome.problem], [true, true, ""]);
     assert.equal(stage.engineKills, 0);
@@ -123,7 +123,7 @@ describe("a run", () => {
     const running = stage.perform("engine", 3);
     stage.ledger.push(...audit().slice(0, 5));
     await stage.until(() => stage.engineKills === 1);
-    await stage.finish();
+    stage.finish();
     const outcome = await running;
     assert.equal(outcome.completed, true);
     assert.equal(stage.agents.length, 1);
@@ -135,7 +135,7 @@ describe("a run", () => {
     stage.ledger.push(...audit());
     stage.ended = true;
     await stage.until(() => stage.agents.length === 2);
-    await stage.finish();
+    stage.finish();
     const outcome = await running;
     assert.deepEqual([outcome.completed, stage.engineKills], [true, 1]);
   });

@@ -147,7 +147,8 @@ class Running {
       if (place.waitMs > 0) setTimeout(() => this.strike(), place.waitMs);
       else this.strike();
     } else if (this.killMs > 0 && this.resumeMs === undefined && isProgress(event)) {
-      if (Number(event.timeMs) >= this.killMs) this.resumeMs = resumedAfterMs(this.killMs, event);
+      // What the dying engine or agent still got through is no resumption.
+      if (Number(event.timeMs) > this.killMs + 1) this.resumeMs = resumedAfterMs(this.run.target, this.killMs, event);
     }
     this.around.onEvent(event);
   }

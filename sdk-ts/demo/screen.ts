@@ -23,7 +23,7 @@ export class Screen {
   /** @param quiet with it only {@link last} writes */
   constructor(
     private readonly output: Output,
-    private readonly quiet: boolean,
+    private quiet: boolean,
   ) {}
 
   /** Prints a line that stays. */
@@ -42,6 +42,13 @@ export class Screen {
       this.erase();
       this.redraw();
     }, REDRAW_MS).unref();
+  }
+
+  /** Prints nothing any more: somebody asked to stop. */
+  hush(): void {
+    clearInterval(this.timer);
+    this.quiet = true;
+    this.draw = undefined;
   }
 
   /** Stops redrawing and prints the table a last time, as lines that stay. */
@@ -69,7 +76,7 @@ export class Screen {
 
   private redraw(): void {
     if (this.draw === undefined) return;
-    const lines = this.draw(Math.max(40, (this.output.columns ?? 100) - 1));
+    const lines = this.draw(Math.max(40, (this.output.columns || 100) - 1));
     this.output.write(`${lines.join("\n")}\n`);
     this.drawn = lines.length;
   }
