@@ -160,7 +160,7 @@ function prepare<O>(host: CallHost, model: string, options: GenerateOptions<O>):
       endpoint: options.endpoint,
       headers: options.headers,
     },
-    input: { params, messages: request.summary },
+    input: { provider: params.provider, model, ...request.summary },
   };
 }
 
@@ -230,7 +230,7 @@ function foreignCall<T>(
   const request = RequestBook.of(host).prepare(messages, JSON.stringify(params));
   const outcome = requested(
     host,
-    { request, input: { params, messages: request.summary } },
+    { request, input: { provider, model, ...request.summary } },
     { ...callOptions(spec), perform: (attempt) => performForeign(spec, attempt, fn) },
   );
   return LazyPromise.of(async () => {

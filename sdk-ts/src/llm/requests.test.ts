@@ -11,10 +11,7 @@ import { FakeRun, type RecordedCall } from "./fake-host.test.js";
 import { sessionLlm, zoneLlm } from "./llm.js";
 import { tool } from "./tools.js";
 
-const text = (bytes: number): string =>
-  randomBytes(Math.ceil((bytes * 3) / 4))
-    .toString("base64")
-    .slice(0, bytes);
+const text = (bytes: number): string => String.fromCharCode(...randomBytes(bytes).map((byte) => 32 + (byte % 95)));
 const user = (content: string): Message => ({ role: "user", parts: [{ type: "text", text: content }] });
 const TOOLS = {
   read: tool({

@@ -9,6 +9,7 @@
  * - B2 the running hash commits to the whole list, whatever the base.
  * - B3 settings that equal recorded ones are named, not repeated.
  */
+import { hash } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import {
   type LlmRequest,
@@ -44,8 +45,8 @@ interface KnownParams {
 export interface PreparedRequest {
   /** The whole list, texts in full. */
   readonly messages: readonly StoredMessage[];
-  /** What stands for the list in the input digest. */
-  readonly summary: { count: number; hash: string };
+  /** What stands for list and settings in the input: it is kept with every call, so its size must not grow. */
+  readonly summary: { messages: number; messagesHash: string; paramsHash: string };
   /** Builds the stored form; as late as possible, because more may be recorded by then. */
   stored(host: object): LlmRequest;
   /** Notes where it was recorded. */
@@ -76,10 +77,14 @@ export class RequestBook {
   prepare(messages: readonly Message[], params: string): PreparedRequest {
     const list = messages.map((message, index) => this.storedForm(message, index));
     const hashes = this.hashesOf(list);
-    const hash = hashes.at(-1) ?? EMPTY_HASH;
+    const last = hashes.at(-1) ?? EMPTY_HASH;
     return {
       messages: list,
-      summary: { count: list.length, hash: Buffer.from(hash).toString("hex") },
+      summary: {
+        messages: list.length,
+        messagesHash: Buffer.from(last).toString("hex"),
+        paramsHash: hash("sha256", params, "hex"),
+      },
       stored: (host) => this.stored(host, list, hashes, params),
       recorded: (host, place) => this.record({ host, place, hashes }, params),
     };
@@ -94,8 +99,8 @@ export class RequestBook {
     const shared = this.sharedWithConversation(list);
     const hashes: Uint8Array[] = [];
     for (const [index, message] of list.entries()) {
-      const hash = index < shared ? this.conversation.hashOf(index + 1) : undefined;
-      hashes.push(hash ?? runningHash(hashes[index - 1] ?? EMPTY_HASH, message));
+      const known = index < shared ? this.conversation.hashOf(index + 1) : undefined;
+      hashes.push(known ?? runningHash(hashes[index - 1] ?? EMPTY_HASH, message));
     }
     return hashes;
   }

@@ -7,6 +7,7 @@ export {
   type CountingServerOptions,
   startCountingServer,
 } from "./counting-server.js";
+export { type EngineOptions, startEngine, type TestEngine } from "./engine.js";
 export type { Match } from "./faults.js";
 export type {
   ScriptedAnswer,
