@@ -104,6 +104,7 @@ async fn start(settings: Settings) -> Result<(), String> {
 async fn serve(parts: Parts, ready: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     let Parts { settings, clock, mint, tls, tokens, listener, metrics } = parts;
     let (ledger, threads) = engine::open(&settings, Arc::clone(&clock), mint.clone())?;
+    ledger.observe(Arc::new(telemetry::Counting(metrics.clone())));
     let dispatch = Dispatch::start(ledger.clone(), Arc::clone(&clock), settings.limits.lease_ttl_ms)
         .map_err(|error| error.to_string())?;
     let (stop, stopping) = watch::channel(false);

@@ -14,9 +14,11 @@
 //! |---|---|---|
 //! | `rpc` | path, token (its name), role, namespace | request checked – response headers |
 
+mod counting;
 pub mod listener;
 pub mod logs;
 mod metrics;
 
+pub use counting::Counting;
 pub use listener::serve_metrics;
 pub use metrics::{Metrics, NamespaceLabel, ReasonLabel};

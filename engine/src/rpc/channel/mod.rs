@@ -96,12 +96,13 @@ impl v1::worker_service_server::WorkerService for Service {
         request: Request<Streaming<v1::ChannelRequest>>,
     ) -> Result<Response<Responses>, Status> {
         let principal = context::caller(&request)?;
-        let Parts { context, dispatch, .. } = &self.shared.parts;
+        let Parts { context, dispatch, metrics, .. } = &self.shared.parts;
         if dispatch.is_stopping() {
             return Err(status::stopping());
         }
         let outbox = Arc::new(Outbox::new(CREDIT_BYTES));
-        let source = Source { context: context.clone(), transfers: TransferIds::default() };
+        let source =
+            Source { context: context.clone(), transfers: TransferIds::default(), metrics: metrics.clone() };
         let responses = Responses::new(Arc::clone(&outbox), source, CREDIT_BYTES);
         let reading = reader::read(Arc::clone(&self.shared), principal, request.into_inner(), outbox);
         drop(tokio::spawn(reading));

@@ -16,6 +16,7 @@ use std::task::Waker;
 
 use cellaflow_proto::v1;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tonic::Status;
 use v1::engine_message::Body;
 
@@ -123,13 +124,17 @@ pub enum Next {
 }
 
 /// The outbox of one connection.
-pub struct Outbox(Mutex<Queue>);
+pub struct Outbox {
+    queue: Mutex<Queue>,
+    /// Tells the reader that there is nothing more to read.
+    ending: Notify,
+}
 
 impl Outbox {
     /// Creates an empty one; the worker may have `window` bytes of requests unanswered.
     #[must_use]
     pub fn new(window: u64) -> Self {
-        Self(Mutex::new(Queue {
+        let queue = Queue {
             ready: VecDeque::new(),
             lanes: HashMap::new(),
             fresh: Vec::new(),
@@ -140,12 +145,13 @@ impl Outbox {
             released: 0,
             end: None,
             waker: None,
-        }))
+        };
+        Self { queue: Mutex::new(queue), ending: Notify::new() }
     }
 
     /// Queues a message that belongs to no session and answers nothing.
     pub fn send(&self, body: Body) {
-        self.0.lock().push_ready(Out::Other(Box::new(body)), 0);
+        self.queue.lock().push_ready(Out::Other(Box::new(body)), 0);
     }
 
     /// Notes that a request of `cost` bytes was received; exactly one answer follows.
@@ -153,14 +159,14 @@ impl Outbox {
     /// # Errors
     /// [`Overrun`] of the credit: the stream has to end.
     pub fn asked(&self, cost: u64) -> Result<(), Overrun> {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         queue.unanswered += 1;
         queue.received.take(cost)
     }
 
     /// Queues the answer to a request, in the order of its session (O1).
     pub fn answer(&self, session: Option<SessionId>, out: Out, cost: u64) {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         queue.answered();
         match session {
             Some(session) => queue.push_ordered(session, out, cost),
@@ -170,64 +176,70 @@ impl Outbox {
 
     /// Queues an answer that needs an event of the ledger.
     pub fn answer_recorded(&self, session: SessionId, request_id: u64, seq: Seq, cost: u64) {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         queue.answered();
         queue.push_lane(session, Item::Recorded { request_id, seq, cost });
     }
 
     /// Queues the answer to a start or attach: `Assigned` and the replay.
     pub fn answer_bound(&self, bound: Bound, cost: u64) {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         queue.answered();
         queue.push_lane(bound.head.session, Item::Bound { bound, cost });
     }
 
     /// Welcomes the worker: from now on the stream may send `window` bytes of content.
     pub fn open(&self, welcome: v1::Welcome, window: u64) {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         queue.opened = Some(window);
         queue.push_ready(Out::Other(Box::new(Body::Welcome(welcome))), 0);
     }
 
     /// Notes credit that the worker granted.
     pub fn granted(&self, bytes: u64) {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         queue.granted = queue.granted.saturating_add(bytes);
         queue.wake();
     }
 
     /// Notes bytes of the worker's that were taken in and need no answer.
     pub fn released(&self, bytes: u64) {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         queue.released = queue.released.saturating_add(bytes);
         queue.wake();
     }
 
     /// Ends the stream once everything is answered and sent (O3).
     pub fn finish(&self, status: Option<Status>) {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         queue.end.get_or_insert(End::Finishing { status, lanes: true });
         queue.wake();
     }
 
     /// Ends the stream at once (O3).
     pub fn abort(&self, status: Status) {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         if !matches!(queue.end, Some(End::Aborted(_))) {
             queue.end = Some(End::Aborted(status));
         }
         queue.wake();
+        self.ending.notify_one();
     }
 
     /// True once the stream ends or is about to: nothing more is to be read.
     #[must_use]
     pub fn is_ending(&self) -> bool {
-        self.0.lock().end.is_some()
+        self.queue.lock().end.is_some()
+    }
+
+    /// Resolves once the stream is to end by the engine's doing; for the one reader.
+    pub async fn ending(&self) {
+        self.ending.notified().await;
     }
 
     /// Takes out what can be sent, at most `ready_max` messages.
     pub fn take(&self, ready_max: usize) -> Taken {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         let count = queue.ready.len().min(ready_max);
         let ready: Vec<_> = queue.ready.drain(..count).collect();
         queue.received.give_back(ready.iter().map(|(_, cost)| cost).sum());
@@ -242,7 +254,7 @@ impl Outbox {
 
     /// Takes the next item of a lane; `None`: the lane is empty and gone.
     pub fn next_of(&self, session: SessionId) -> Option<Item> {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         let lane = queue.lanes.get_mut(&session)?;
         lane.cut = false;
         let Some(item) = lane.items.pop_front() else {
@@ -256,13 +268,13 @@ impl Outbox {
     /// True if the lane was fenced since its last item was taken (O2).
     #[must_use]
     pub fn is_cut(&self, session: SessionId) -> bool {
-        self.0.lock().lanes.get(&session).is_some_and(|lane| lane.cut)
+        self.queue.lock().lanes.get(&session).is_some_and(|lane| lane.cut)
     }
 
     /// Registers the stream for the next change, unless there is something to take or the end has come. `busy` says
     /// that the stream itself has lanes to finish.
     pub fn wait(&self, waker: &Waker, busy: bool) -> Option<Next> {
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         if let Some(End::Aborted(status)) = &queue.end {
             return Some(Next::Ended(Some(status.clone())));
         }
@@ -330,11 +342,11 @@ impl Queue {
 
 impl Peer for Outbox {
     fn bound(&self, bound: Bound) {
-        self.0.lock().push_lane(bound.head.session, Item::Bound { bound, cost: 0 });
+        self.queue.lock().push_lane(bound.head.session, Item::Bound { bound, cost: 0 });
     }
 
     fn events(&self, session: SessionId, events: &Arc<[Arc<StoredEvent>]>) {
-        self.0.lock().push_lane(session, Item::Events(Arc::clone(events)));
+        self.queue.lock().push_lane(session, Item::Events(Arc::clone(events)));
     }
 
     fn revoked(&self, session: SessionId, epoch: Epoch, why: Revocation) {
@@ -345,7 +357,7 @@ impl Peer for Outbox {
         };
         let revoked = v1::Revoked { session_id: session.to_string(), epoch: epoch.0, reason: reason.into() };
         let out = Out::Other(Box::new(Body::Revoked(revoked)));
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         if why == Revocation::Fenced {
             queue.cut(session); // O2
             queue.push_ready(out, 0);
@@ -356,9 +368,10 @@ impl Peer for Outbox {
 
     fn draining(&self, grace_ms: u64) {
         self.send(Body::Draining(v1::Draining { grace_ms }));
-        let mut queue = self.0.lock();
+        let mut queue = self.queue.lock();
         queue.end.get_or_insert(End::Finishing { status: None, lanes: false });
         queue.wake();
+        self.ending.notify_one();
     }
 
     fn replaced(&self) {

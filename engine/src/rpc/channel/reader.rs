@@ -142,7 +142,13 @@ impl Connection {
             if self.outbox.is_ending() {
                 return Ended::Politely;
             }
-            messages = match inbound.message().await {
+            let next = tokio::select! {
+                biased;
+                next = inbound.message() => next,
+                // Replaced, drained, or the transport is gone.
+                () = self.outbox.ending() => return Ended::Politely,
+            };
+            messages = match next {
                 Ok(Some(request)) => request.messages,
                 Ok(None) => return Ended::Politely,
                 Err(status) => return Ended::With(status),

@@ -12,17 +12,20 @@ use bytes::Bytes;
 use cellaflow_proto::v1;
 use prost::Message as _;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use v1::engine_message::Body;
 
 use super::outbox::{Item, Outbox};
 use super::refuse;
 use super::stream::Batch;
 use crate::dispatch::Bound;
+use crate::graph::event::Body as EventBody;
 use crate::graph::ids::{Seq, SessionId};
 use crate::graph::session::{Head, Status as SessionStatus};
 use crate::ledger::{ReadError, Reader, StoredEvent};
 use crate::rpc::context::Context;
 use crate::rpc::convert::{self, Detail, TransferIds};
+use crate::telemetry::{Metrics, NamespaceLabel};
 
 /// Bytes of events read from the ledger in one go.
 const PAGE_BYTES: usize = 64 * 1024;
@@ -33,11 +36,24 @@ const TURN_BYTES: usize = 64 * 1024;
 pub struct Source {
     pub context: Context,
     pub transfers: TransferIds,
+    pub metrics: Metrics,
 }
 
 impl Source {
     fn reader(&self) -> &Reader {
         self.context.ledger.reader()
+    }
+
+    fn count_replayed(&self, session: SessionId, events: &[Arc<StoredEvent>]) -> Result<(), ReadError> {
+        let steps =
+            events.iter().filter(|stored| matches!(stored.event.body, EventBody::StepCompleted(_))).count();
+        if steps > 0
+            && let Some(place) = self.context.ledger.lineage(session)?
+        {
+            let label = NamespaceLabel { namespace: place.namespace.to_string() };
+            self.metrics.steps_replayed.get_or_create(&label).inc_by(steps as u64);
+        }
+        Ok(())
     }
 }
 
@@ -180,6 +196,7 @@ impl Lane {
         for stored in page.events.iter().take_while(|stored| stored.event.seq <= replay.to) {
             self.event(stored, source)?;
         }
+        source.count_replayed(self.session, &page.events)?;
         self.replay = (page.next <= replay.to).then_some(Replay { from: page.next, ..replay });
         Ok(())
     }
@@ -192,7 +209,7 @@ impl Lane {
 
     /// Converts an event and queues the pieces it needs (R2).
     fn converted(&mut self, stored: &StoredEvent, source: &mut Source) -> Result<v1::Event, ReadError> {
-        let Source { context, transfers } = source;
+        let Source { context, transfers, .. } = source;
         let (pieces, event) =
             convert::event_to_wire(stored, context.ledger.reader(), transfers, Detail::Full)?;
         self.units.extend(pieces.into_iter().map(Unit::Piece));

@@ -1,0 +1,52 @@
+//! Counts what became durable: an observer of the ledger, so that nothing is counted that did not happen.
+
+use super::{Metrics, NamespaceLabel};
+use crate::graph::event::Body;
+use crate::ledger::{CommittedEvents, Observer};
+
+/// Counts into the metrics it was made with.
+pub struct Counting(pub Metrics);
+
+impl Observer for Counting {
+    fn committed(&self, committed: &CommittedEvents) {
+        if committed.head.system {
+            return;
+        }
+        for stored in committed.events.iter() {
+            if let Some(counter) = self.counter(&stored.event.body) {
+                let namespace = committed.head.namespace.to_string();
+                counter.get_or_create(&NamespaceLabel { namespace }).inc();
+            }
+        }
+    }
+}
+
+type Counter =
+    prometheus_client::metrics::family::Family<NamespaceLabel, prometheus_client::metrics::counter::Counter>;
+
+impl Counting {
+    fn counter(&self, body: &Body) -> Option<&Counter> {
+        let metrics = &self.0;
+        match body {
+            Body::SessionStarted(_) => Some(&metrics.sessions_started),
+            Body::SessionCompleted { .. } | Body::SessionFailed { .. } | Body::SessionCancelled { .. } => {
+                Some(&metrics.sessions_ended)
+            }
+            Body::LeaseGranted(granted) => granted.takeover.then_some(&metrics.leases_taken_over),
+            Body::GuardUnknown { .. } => Some(&metrics.guards_unknown),
+            Body::ZoneRolledBack(_) => Some(&metrics.zones_rolled_back),
+            Body::LeaseReleased { .. }
+            | Body::SessionPaused { .. }
+            | Body::SessionResumed { .. }
+            | Body::StepCompleted(_)
+            | Body::StepFailed(_)
+            | Body::GuardIntent(_)
+            | Body::GuardResolved(_)
+            | Body::ZoneEntered { .. }
+            | Body::ZoneCommitted(_)
+            | Body::ZoneFailed(_)
+            | Body::TokenCreated(_)
+            | Body::TokenRevoked { .. } => None,
+        }
+    }
+}
