@@ -107,7 +107,7 @@ test("misuse is caught with errors that teach", async () => {
   );
   assert.equal(
     await failureCode(async (ctx) => {
-      ctx.step("lost", () => 1);
+      void ctx.step("lost", () => 1);
     }),
     "unawaited_steps",
   );

@@ -151,7 +151,7 @@ test("the outer ctx, guarded effects and unawaited steps are refused inside a zo
       ctx.zone(
         "c",
         async (zone) => {
-          zone.step("x", () => 1);
+          void zone.step("x", () => 1);
         },
         once,
       ),

@@ -288,6 +288,7 @@ export class Channel {
   }
 
   private welcomed(welcome: Welcome): void {
+    if (this.failures > 0) this.log("info", "connected to the engine again", { attempts: this.failures });
     this.state = "open";
     this.failures = 0;
     this.incarnation = welcome.incarnation;
@@ -311,7 +312,7 @@ export class Channel {
     if (error !== undefined && !error.retryable && this.refusedForGood(error)) return;
     const max = Math.min(BACKOFF_MS_MAX, (this.limits?.leaseTtlMs ?? BACKOFF_MS_MAX * 3) / 3); // C3
     const backoff = Math.min(max, BACKOFF_MS_FIRST * 2 ** Math.min(this.failures++, 10));
-    this.log("warn", "the connection to the engine is lost; trying again", { error: error?.code ?? "closed" });
+    if (this.failures === 1) this.log("warn", "the connection to the engine is lost; trying again", problemOf(error));
     this.reconnectTimer = setTimeout(() => this.connect(), backoff * (0.5 + Math.random() / 2));
   }
 
@@ -471,6 +472,10 @@ export class Channel {
 
 function encodeRequest(messages: WorkerMessage[]): Uint8Array {
   return toBinary(ChannelRequestSchema, create(ChannelRequestSchema, { messages }));
+}
+
+function problemOf(error: CellaflowError | undefined): Record<string, unknown> {
+  return error === undefined ? { code: "closed" } : { code: error.code, error: error.message };
 }
 
 /** Wraps a body. */

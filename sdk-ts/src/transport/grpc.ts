@@ -12,6 +12,8 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
+import { isIP } from "node:net";
+import { checkServerIdentity } from "node:tls";
 import * as grpc from "@grpc/grpc-js";
 import { CellaflowError } from "../errors.js";
 import { RefusalSchema } from "../gen/cellaflow/v1/common_pb.js";
@@ -46,13 +48,16 @@ export class GrpcClient {
 
   constructor(readonly found: FoundConnection) {
     const ca = found.ca === "" ? null : Buffer.from(found.ca);
+    const { host, target } = addressOf(found);
     const token = grpc.credentials.createFromMetadataGenerator((_params, done) => {
       const metadata = new grpc.Metadata();
       metadata.set("authorization", `Bearer ${found.token}`);
       done(null, metadata);
     });
-    const credentials = grpc.credentials.combineChannelCredentials(grpc.credentials.createSsl(ca), token);
-    this.client = new grpc.Client(targetOf(found), credentials, {
+    const credentials = grpc.credentials.combineChannelCredentials(sslFor(host, ca), token);
+    this.client = new grpc.Client(target, credentials, {
+      // TLS has no server names that are addresses; which certificate is wanted is said in `sslFor`.
+      ...(isIP(host) === 0 ? {} : { "grpc.ssl_target_name_override": "localhost" }),
       "grpc.initial_reconnect_backoff_ms": RECONNECT_MS_MIN,
       "grpc.min_reconnect_backoff_ms": RECONNECT_MS_MIN,
       "grpc.max_reconnect_backoff_ms": RECONNECT_MS_MAX,
@@ -146,10 +151,21 @@ function pathOf(method: DescMethod): string {
   return `/${method.parent.typeName}/${method.name}`;
 }
 
-function targetOf(found: FoundConnection): string {
+/** Credentials of a server; its certificate has to name the host that was asked for. */
+function sslFor(host: string, ca: Buffer | null): grpc.ChannelCredentials {
+  if (isIP(host) === 0) return grpc.credentials.createSsl(ca);
+  return grpc.credentials.createSsl(ca, null, null, {
+    checkServerIdentity: (_name, cert) => checkServerIdentity(host, cert),
+  });
+}
+
+function addressOf(found: FoundConnection): { host: string; target: string } {
   const text = found.url.includes("://") ? found.url : `https://${found.url}`;
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url?.protocol === "https:" && url.hostname !== "") return `${url.hostname}:${url.port === "" ? "443" : url.port}`;
+  if (url?.protocol === "https:" && url.hostname !== "") {
+    const host = url.hostname.replace(/^\[|\]$/g, "");
+    return { host, target: `${url.hostname}:${url.port === "" ? "443" : url.port}` };
+  }
   throw new CellaflowError(
     "invalid_connection",
     `"${found.url}" (from ${found.source}) is no address of an engine`,
