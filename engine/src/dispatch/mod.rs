@@ -3,7 +3,7 @@
 //! Owns: the lease table, the queue of sessions that want a worker, and the binding of sessions to connections. Never:
 //! changes a session (it submits commands like anybody else) and never holds a lease of its own.
 //!
-//! See `leases` (D1 to D4), `queue` (Q1 to Q4) and `sessions` (S1 to S3) for what stays true.
+//! See `leases` (D1 to D4), `queue` (Q1 to Q5) and `sessions` (S1 to S3) for what stays true.
 //!
 //! Locks: the state's lock may be held while the lease table's is taken, never the other way round. Peers are called
 //! under the state's lock, so that what they are told is in ledger order; they must only queue.
@@ -115,8 +115,8 @@ pub struct WorkerView {
 }
 
 impl Dispatch {
-    /// Reads which sessions live and observes the ledger from then on. Call it before anything else is submitted, and
-    /// spawn [`Dispatch::run`].
+    /// Reads which sessions live and observes the ledger from then on. Call it before anything else is submitted;
+    /// `drivers` run its loop, without which nothing is offered.
     ///
     /// # Errors
     /// As every read.
@@ -265,6 +265,8 @@ impl Dispatch {
         let now_ms = self.clock.mono_ms();
         let mut state = self.state.lock();
         let sweep = self.leases.sweep(now_ms, |instance| state.sessions.held_by(instance) > 0);
+        state.set_silent(&sweep.died, true);
+        state.set_silent(&sweep.revived, false);
         state.sessions.swept(&sweep, now_ms, |instance| self.leases.alive(instance, now_ms));
         let offer = !state.sessions.queue.is_empty();
         drop(state);
@@ -278,6 +280,14 @@ impl Dispatch {
 }
 
 impl State {
+    fn set_silent(&mut self, instances: &[InstanceId], silent: bool) {
+        for (conn, connected) in &self.peers {
+            if instances.contains(&connected.instance) {
+                self.sessions.queue.set_silent(*conn, silent);
+            }
+        }
+    }
+
     fn leave(&mut self, instance: InstanceId, conn: ConnId) -> Option<Arc<dyn Peer>> {
         self.sessions.queue.leave(conn);
         self.sessions.unbind(instance, conn);

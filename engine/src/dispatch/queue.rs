@@ -7,7 +7,8 @@
 //! - Q1 A session goes only to a worker that serves its exact namespace, workflow and version.
 //! - Q2 Of all sessions that some worker could take now, the one that has waited longest goes first.
 //! - Q3 A worker never gets more than it said it takes; what is on its way to it counts.
-//! - Q4 A session is queued at most once, and keeps its place when it is queued again.
+//! - Q4 A worker that is silent gets nothing until it is heard of again: its own sessions would come back to it.
+//! - Q5 A session is queued at most once, and keeps its place when it is queued again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -46,6 +47,15 @@ struct Worker {
     free: u32,
     /// Handed over and not settled yet (Q3).
     coming: u32,
+    /// Not heard of within the TTL (Q4).
+    silent: bool,
+}
+
+impl Worker {
+    /// How many sessions it may be given now.
+    fn takes(&self) -> u32 {
+        if self.silent { 0 } else { self.free }
+    }
 }
 
 /// The queue.
@@ -58,7 +68,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Queues a session at the end of the line; one that is queued stays where it is (Q4).
+    /// Queues a session at the end of the line; one that is queued stays where it is (Q5).
     pub fn enqueue(&mut self, session: SessionId, kind: Kind) {
         if self.places.contains_key(&session) {
             return;
@@ -85,7 +95,7 @@ impl Queue {
         for kind in &kinds {
             self.lines.entry(kind.clone()).or_default().servers.push(conn);
         }
-        self.workers.insert(conn, Worker { kinds, free, coming: 0 });
+        self.workers.insert(conn, Worker { kinds, free, coming: 0, silent: false });
     }
 
     /// Removes a worker.
@@ -102,6 +112,13 @@ impl Queue {
     pub fn set_free(&mut self, conn: ConnId, free: u32) {
         if let Some(worker) = self.workers.get_mut(&conn) {
             worker.free = free.saturating_sub(worker.coming);
+        }
+    }
+
+    /// Notes whether a worker is silent (Q4).
+    pub fn set_silent(&mut self, conn: ConnId, silent: bool) {
+        if let Some(worker) = self.workers.get_mut(&conn) {
+            worker.silent = silent;
         }
     }
 
@@ -138,7 +155,7 @@ impl Queue {
         if servers.is_empty() {
             return Waiting::NoWorker { served: self.served_versions(kind) };
         }
-        let busy = servers.iter().filter_map(|conn| self.workers.get(conn)).all(|worker| worker.free == 0);
+        let busy = servers.iter().filter_map(|conn| self.workers.get(conn)).all(|worker| worker.takes() == 0);
         if busy { Waiting::Busy { workers: servers.len() } } else { Waiting::Soon }
     }
 
@@ -155,7 +172,7 @@ impl Queue {
     }
 
     fn freest(&self, line: &Line) -> Option<ConnId> {
-        let free = |conn: &ConnId| self.workers.get(conn).map_or(0, |worker| worker.free);
+        let free = |conn: &ConnId| self.workers.get(conn).map_or(0, Worker::takes);
         line.servers.iter().copied().filter(|conn| free(conn) > 0).max_by_key(free)
     }
 
@@ -253,7 +270,19 @@ mod tests {
     }
 
     #[test]
-    fn q4_queueing_again_keeps_the_place_and_removing_forgets_it() {
+    fn q4_a_silent_worker_gets_nothing_until_it_is_heard_of() {
+        let mut queue = Queue::default();
+        queue.join(ConnId(1), vec![kind("a", "1")], 1);
+        queue.set_silent(ConnId(1), true);
+        queue.enqueue(session(1), kind("a", "1"));
+        assert_eq!(queue.next(), None);
+        assert_eq!(queue.waiting(&kind("a", "1")), Waiting::Busy { workers: 1 });
+        queue.set_silent(ConnId(1), false);
+        assert_eq!(queue.next(), Some((session(1), ConnId(1))));
+    }
+
+    #[test]
+    fn q5_queueing_again_keeps_the_place_and_removing_forgets_it() {
         let mut queue = Queue::default();
         queue.enqueue(session(1), kind("a", "1"));
         queue.enqueue(session(2), kind("a", "1"));

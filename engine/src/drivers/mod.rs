@@ -25,7 +25,7 @@ use jump::{Jump, Verdict};
 /// Longest time between two looks in milliseconds.
 pub const TICK_MS: u64 = 100;
 
-/// Observes the ledger from now on and returns the loop to spawn; it runs until it is dropped.
+/// Observes the ledger from now on and returns the loops to spawn, dispatch's included; they run until dropped.
 pub fn start(
     handle: Handle,
     dispatch: Arc<Dispatch>,
@@ -33,10 +33,14 @@ pub fn start(
 ) -> impl Future<Output = ()> + Send {
     let intents = Arc::new(Intents::new(handle.clone()));
     handle.observe(Arc::clone(&intents) as Arc<dyn Observer>);
-    run(intents, dispatch, clock)
+    let offering = Arc::clone(&dispatch).run();
+    let looking = look(intents, dispatch, clock);
+    async move {
+        tokio::join!(offering, looking);
+    }
 }
 
-async fn run(intents: Arc<Intents>, dispatch: Arc<Dispatch>, clock: Arc<dyn Clock>) {
+async fn look(intents: Arc<Intents>, dispatch: Arc<Dispatch>, clock: Arc<dyn Clock>) {
     let mut jump = Jump::new(clock.wall_ms(), clock.mono_ms());
     loop {
         let (wall_ms, mono_ms) = (clock.wall_ms(), clock.mono_ms());

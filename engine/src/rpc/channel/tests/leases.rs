@@ -119,6 +119,21 @@ async fn a_takeover_tells_a_loser_that_is_still_connected() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_worker_does_not_get_its_own_sessions_anew() {
+    let engine = rig::engine().await;
+    let id = engine.start_unleased("k").await;
+    let mut worker = engine.worker(1, 5).await;
+    worker.assigned().await;
+    worker.replayed(2).await;
+    engine.pass(TTL_MS).await;
+    worker.hears_nothing().await;
+    worker.append(&id, 1, step("a", value(b"1"))).await;
+    assert_eq!(worker.ack().await.seq, 3, "expiry alone fences nobody");
+    engine.pass(TTL_MS / 2).await;
+    worker.hears_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_comes_back_goes_on_at_its_epoch_from_what_it_lacks() {
     let engine = rig::engine().await;
     let mut worker = engine.worker(1, 0).await;

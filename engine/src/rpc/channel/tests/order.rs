@@ -116,11 +116,9 @@ async fn k3_a_replay_without_credit_stands_still_and_nobody_else_does() {
     let live = back.id();
     back.say(Say::Start(v1::Start { request_id: live, request: Some(rig::start_request("live")) })).await;
     // The replay stops at about the window of 1 MiB; a live session's answers do not.
-    loop {
-        match tokio::time::timeout(std::time::Duration::from_millis(400), back.heard()).await {
-            Ok(said) => joined.take(said),
-            Err(_) => break,
-        }
+    let quiet = std::time::Duration::from_millis(400);
+    while let Ok(said) = tokio::time::timeout(quiet, back.heard()).await {
+        joined.take(said);
     }
     let early = joined.seqs.len();
     assert!(early < 20, "the window holds the replay back, {early} events came");

@@ -75,7 +75,6 @@ pub async fn engine() -> Engine {
     })
     .unwrap();
     let dispatch = Dispatch::start(ledger.clone(), clock.clone(), TTL_MS).unwrap();
-    tokio::spawn(Arc::clone(&dispatch).run());
     tokio::spawn(drivers::start(ledger.clone(), Arc::clone(&dispatch), clock.clone()));
     let folder = tempfile::tempdir().unwrap();
     let (stop, stopping) = watch::channel(false);
