@@ -9,7 +9,7 @@ use super::rig::{self, TTL_MS, complete, intent, step, value};
 use crate::graph::command::{Command, Resolve};
 use crate::graph::event::Resolution;
 
-const MULTI: &str = "W1: messages are authorised one by one";
+const ONE_BY_ONE: &str = "W1: messages are authorised one by one";
 
 fn kinds(events: &[v1::Event]) -> Vec<&'static str> {
     let kind = |event: &v1::Event| match event.body.as_ref().unwrap() {
@@ -225,11 +225,11 @@ async fn w1_another_namespaces_session_does_not_exist_and_the_stream_goes_on() {
     stranger.say(Say::Hello(rig::hello(2, 5))).await;
     assert!(matches!(stranger.heard().await, Said::Welcome(_)));
     stranger.append(&id, 1, step("a", value(b"1"))).await;
-    assert_eq!(stranger.nack().await.code, "session_not_found", "{MULTI}");
+    assert_eq!(stranger.nack().await.code, "session_not_found", "{ONE_BY_ONE}");
     stranger.attach(&id, 0, 1).await;
-    assert_eq!(stranger.nack().await.code, "session_not_found", "{MULTI}");
+    assert_eq!(stranger.nack().await.code, "session_not_found", "{ONE_BY_ONE}");
     stranger.say(Say::Release(v1::Release { request_id: 9, session_id: id, epoch: 1, reason: 1 })).await;
-    assert_eq!(stranger.nack().await.code, "session_not_found", "{MULTI}");
+    assert_eq!(stranger.nack().await.code, "session_not_found", "{ONE_BY_ONE}");
     assert!(stranger.start("k").await.created, "the same key in another namespace is another session");
     engine.start_unleased("k2").await;
     stranger.hears_nothing().await;
