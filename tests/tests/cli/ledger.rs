@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cellaflow_tests::Engine;
 
-use super::started;
+use super::{started, step};
 
 #[tokio::test]
 async fn a_sound_ledger_verifies_and_says_what_was_walked() {
@@ -57,4 +57,48 @@ async fn lost_frames_are_named_and_given_up_only_when_somebody_says_so() {
     engine.restart().await;
     let listed = engine.cli(&["sessions", "list", "--json"]).await.json();
     assert_eq!(listed["sessions"], serde_json::json!([]), "the session was given up");
+}
+
+/// Flips one bit where `text` lies in a table file, as a failing disk does.
+fn flip(db: &Path, text: &[u8]) {
+    for entry in std::fs::read_dir(db).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let is_table = path.extension().is_some_and(|extension| extension == "sst");
+        let found = bytes.windows(text.len()).position(|window| window == text).filter(|_| is_table);
+        if let Some(at) = found {
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            return;
+        }
+    }
+    panic!("{} has no table file with the text", db.display());
+}
+
+#[tokio::test]
+async fn a_bad_event_is_named_and_the_exit_code_says_that_there_is_one() {
+    let mut engine = Engine::start().await;
+    let (mut worker, assigned, id) = started(&engine, "a").await;
+    // Far enough from the events before it that they lie in another block of the file.
+    let noise: String =
+        (0..7_000_u32).map(|n| char::from(33 + (n.wrapping_mul(2_654_435_761) >> 25) as u8 % 90)).collect();
+    for key in ["one", "two", "three", "needle-in-the-ledger", "four"] {
+        worker.append(&assigned, step(key, &noise.clone().into())).await.unwrap();
+    }
+    drop(worker);
+    engine.stop().await;
+    // A start moves what the log holds into a table file.
+    engine.restart().await;
+    engine.stop().await;
+    flip(&engine.data().join("ledger/db"), b"needle-in-the-ledger");
+    engine.restart().await;
+
+    let report = engine.cli(&["ledger", "verify"]).await;
+    assert_eq!(report.code, Some(1), "{report:?}\n{}", engine.log());
+    assert!(report.stdout.contains(&format!("first bad event: session {id} event")), "{report:?}");
+    let report = engine.cli(&["ledger", "verify", "--json"]).await;
+    let found: serde_json::Value = serde_json::from_str(&report.stdout).unwrap();
+    assert_eq!(report.code, Some(1));
+    let seq = found["faults"][0]["seq"].as_u64().unwrap();
+    assert!((4..=7).contains(&seq), "near the flipped byte: {found}");
 }

@@ -73,11 +73,10 @@ impl Verify {
             None => String::new(),
         };
         let request = VerifyLedgerRequest { session_id, payloads: self.payloads };
-        let failed = |status: tonic::Status| refusal::failure(&status);
-        let mut stream = engine.operator().verify_ledger(request).await.map_err(failed)?.into_inner();
+        let mut stream = engine.operator().verify_ledger(request).await.map_err(cut_off)?.into_inner();
         let mut progress = Progress::start();
         let mut faults = Vec::new();
-        while let Some(message) = stream.message().await.map_err(failed)? {
+        while let Some(message) = stream.message().await.map_err(cut_off)? {
             match message.body {
                 Some(Body::Progress(at)) => progress.show(&at),
                 Some(Body::Fault(fault)) => {
@@ -94,6 +93,16 @@ impl Verify {
             }
         }
         Err(Failure::unavailable("the walk was cut off before its end, nothing is proven: run it again"))
+    }
+}
+
+/// A ledger that cannot even be read is a problem found, and not one that passes.
+fn cut_off(status: tonic::Status) -> Failure {
+    match refusal::of(&status) {
+        Some(refusal) if refusal.code == "storage_failed" => {
+            Failure::other(format!("{}: the walk could not go on: {}", refusal.code, refusal.message))
+        }
+        _ => refusal::failure(&status),
     }
 }
 
