@@ -11,6 +11,7 @@ use cellaflow_proto::v1::session_service_client::SessionServiceClient;
 use cellaflow_proto::v1::worker_service_client::WorkerServiceClient;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::client::Client;
 use crate::connection::{Authenticated, Connection};
 
 /// Time an engine has to be ready, its first start on a busy machine included.
@@ -21,6 +22,9 @@ const STOP_MAX: Duration = Duration::from_secs(15);
 
 /// How often a file or process is looked at while waiting for it.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// TTL of leases of a [`Engine::quick`] engine: the shortest that it takes.
+const QUICK_LEASE_TTL: Duration = Duration::from_millis(500);
 
 /// How an engine is started.
 #[derive(Debug, Clone, Default)]
@@ -69,6 +73,27 @@ impl Engine {
         Self { folder, options, process, connection }
     }
 
+    /// Starts an engine whose leases end soon.
+    pub async fn quick() -> Self {
+        let ttl = QUICK_LEASE_TTL.as_millis().to_string();
+        Self::start_with(Options { flags: vec!["--lease-ttl-ms".into(), ttl] }).await
+    }
+
+    /// TTL of leases of a [`Engine::quick`] engine.
+    pub const fn lease_ttl(&self) -> Duration {
+        QUICK_LEASE_TTL
+    }
+
+    /// A client with the engine's own token, an admin's of all namespaces.
+    pub async fn client(&self) -> Client {
+        Client::connect(&self.connection).await
+    }
+
+    /// A client with another token; empty: none.
+    pub async fn client_with(&self, token: &str) -> Client {
+        Client::connect(&Connection { token: token.to_owned(), ..self.connection.clone() }).await
+    }
+
     /// Data folder.
     pub fn data(&self) -> PathBuf {
         data(self.folder.path())
@@ -107,6 +132,27 @@ impl Engine {
         self.connection = ready(self.folder.path(), &mut self.process).await;
     }
 
+    /// Ends the engine like a crash and starts it again on the same folder; the port changes.
+    pub async fn kill_and_restart(&mut self) {
+        self.kill();
+        self.restart().await;
+    }
+
+    /// Starts the engine again on a folder that it must refuse; returns its exit code and what it said.
+    pub async fn restart_refused(&mut self) -> (Option<i32>, String) {
+        assert!(self.process.try_wait().unwrap().is_some(), "the engine still runs");
+        let said = self.log().len();
+        self.process = spawn(self.folder.path(), &self.options);
+        let looks = READY_MAX.as_millis() / LOOK.as_millis();
+        for _ in 0..looks {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return (status.code(), self.log()[said..].to_owned());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        panic!("the engine refused nothing:\n{}", self.log());
+    }
+
     /// What the engine logged since its folder was made.
     pub fn log(&self) -> String {
         log(self.folder.path())
@@ -136,6 +182,9 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- log of the engine ---\n{}", self.log());
+        }
     }
 }
 

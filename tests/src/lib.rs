@@ -10,12 +10,16 @@
 //! let listed = engine.cli(&["sessions", "list", "--json"]).await.json();
 //! # }
 //! ```
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a failure here is a failing test")]
-
+pub mod channel;
 mod cli;
+pub mod client;
 mod connection;
+pub mod counter;
 mod engine;
-mod payload;
+pub mod events;
+pub mod payload;
+pub mod process;
+pub mod wait;
 mod worker;
 
 pub use cli::Ran;
