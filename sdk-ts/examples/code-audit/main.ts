@@ -15,9 +15,7 @@ import { appendFileSync } from "node:fs";
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
 import { createClient, type RunObserver } from "@cellaflow/sdk";
-import { startScriptedLlm, startSmtp } from "@cellaflow/sdk/testing";
 import { Screen } from "./screen.js";
-import script from "./script.js";
 import { codeAudit } from "./workflow.js";
 
 const { env } = process;
@@ -57,7 +55,10 @@ function enclosingRepository(): string {
 /** Starts what the environment does not name. */
 async function startWorld(screen: Screen): Promise<AsyncDisposable> {
   const started: { close(): Promise<void> }[] = [];
+  if (env.OPENAI_BASE_URL && env.SMTP_URL) return { [Symbol.asyncDispose]: async () => undefined };
+  const { startScriptedLlm, startSmtp } = await import("@cellaflow/sdk/testing");
   if (!env.OPENAI_BASE_URL) {
+    const { default: script } = await import("./script.js");
     const model = await startScriptedLlm({ script, delivery: { chunkDelayMs: SCRIPTED_DELAY_MS } });
     env.OPENAI_BASE_URL = model.baseUrl;
     started.push(model);

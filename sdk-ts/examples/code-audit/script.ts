@@ -1,17 +1,15 @@
 /**
  * What the scripted model answers the audit agent when no real one is configured: always the same to the same request.
  */
-import type { Script, ScriptedMessage, ScriptedRequest } from "@cellaflow/sdk/testing";
+import type { ScriptedMessage, ScriptedReply, ScriptedRequest } from "@cellaflow/sdk/testing";
 
 const FILES_READ = 2;
 
-const script: Script = (request) => {
+export default function script(request: ScriptedRequest): ScriptedReply {
   if (request.stream) return { content: auditOf(request) };
   if (request.body.response_format !== undefined) return { content: JSON.stringify(editOf(request)) };
   return { content: "", toolCalls: listedFiles(request).map((path) => ({ name: "read_file", arguments: { path } })) };
-};
-
-export default script;
+}
 
 /** The first files of the list that the agent sent. */
 function listedFiles(request: ScriptedRequest): string[] {

@@ -9,7 +9,7 @@
  * (not the format), `invalid_output` (not the schema), `output_truncated` (JSON cut off at the token limit), `aborted`,
  * `no_api_key`.
  */
-import { APIConnectionError, APIConnectionTimeoutError, APIError, APIUserAbortError } from "openai";
+import type * as OpenAi from "openai";
 import { type Failure, isRetryable, StepError, toFailure } from "../failure.js";
 import type { Usage } from "../gen/cellaflow/v1/common_pb.js";
 
@@ -40,21 +40,31 @@ export function usageOf(thrown: unknown): Usage | undefined {
   return typeof thrown === "object" && thrown !== null ? usages.get(thrown) : undefined;
 }
 
-/** Turns what the provider's client threw into a failure. @param answering true once a part of the answer had arrived */
-export function toProviderFailure(thrown: unknown, answering: boolean, signal: AbortSignal): StepError {
+/**
+ * Turns what the provider's client threw into a failure.
+ *
+ * @param openai the client's module, whose error classes tell failures apart
+ * @param answering true once a part of the answer had arrived
+ */
+export function toProviderFailure(
+  openai: typeof OpenAi,
+  thrown: unknown,
+  answering: boolean,
+  signal: AbortSignal,
+): StepError {
   if (thrown instanceof StepError) return thrown;
-  if (signal.aborted || thrown instanceof APIUserAbortError) return aborted(signal);
-  if (thrown instanceof APIConnectionTimeoutError) {
+  if (signal.aborted || thrown instanceof openai.APIUserAbortError) return aborted(signal);
+  if (thrown instanceof openai.APIConnectionTimeoutError) {
     return providerFailure("provider_unreachable", "the provider did not answer in time", { retryable: true });
   }
-  if (thrown instanceof APIConnectionError) {
+  if (thrown instanceof openai.APIConnectionError) {
     const cause = thrown.cause ?? thrown;
     return providerFailure("provider_unreachable", `the provider cannot be reached: ${reasonOf(cause)}`, {
       retryable: true,
       cause,
     });
   }
-  if (thrown instanceof APIError) return statusFailure(thrown);
+  if (thrown instanceof openai.APIError) return statusFailure(thrown);
   if (thrown instanceof SyntaxError) {
     return providerFailure("malformed_answer", "the provider's answer is not JSON", { retryable: true, cause: thrown });
   }
@@ -69,7 +79,7 @@ export function aborted(signal: AbortSignal): StepError {
   return providerFailure("aborted", "the call was told to stop", { retryable: true, cause: signal.reason });
 }
 
-function statusFailure(error: APIError): StepError {
+function statusFailure(error: OpenAi.APIError): StepError {
   const status: number | undefined = error.status;
   const code = typeof error.code === "string" && error.code !== "" ? error.code : `http_${status ?? "error"}`;
   const data: Record<string, unknown> = {};
@@ -85,7 +95,7 @@ function statusFailure(error: APIError): StepError {
   });
 }
 
-function isWorthAnotherTry(error: APIError, status: number | undefined): boolean {
+function isWorthAnotherTry(error: OpenAi.APIError, status: number | undefined): boolean {
   if (HOPELESS_CODES.has(String(error.code)) || HOPELESS_CODES.has(String(error.type))) return false;
   const said = error.headers?.get("x-should-retry");
   if (said === "true" || said === "false") return said === "true";

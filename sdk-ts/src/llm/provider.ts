@@ -1,7 +1,7 @@
 /**
  * One request to an OpenAI-compatible server.
  *
- * Owns: the only importer of the `openai` client besides `failures`; headers that name session and call; one HTTP
+ * Owns: the `openai` client, which is loaded when the first request is made (a replay makes none); headers that name session and call; one HTTP
  * request per attempt. Never: retries (the client's own retries are off), journals.
  *
  * Invariants:
@@ -9,7 +9,7 @@
  * - P2 usage is always asked for; where it is missing it is estimated and marked.
  * - P3 an answer counts once its finish reason is here; before that it failed, whatever was received.
  */
-import { OpenAI } from "openai";
+import type * as OpenAi from "openai";
 import { MisuseError } from "../errors.js";
 import type { Usage } from "../gen/cellaflow/v1/common_pb.js";
 import type { CallAnswer, CallAttempt } from "../runtime/internals.js";
@@ -25,7 +25,8 @@ const OPENAI_URL = "https://api.openai.com/v1";
 export const FIRST_BYTE_MS_MAX = 600_000;
 // One client per address and key, so that connections are kept; a process has few of them.
 const CLIENTS_MAX = 32;
-const clients = new Map<string, OpenAI>();
+const clients = new Map<string, OpenAi.OpenAI>();
+let loading: Promise<typeof OpenAi> | undefined;
 
 /** What is asked, and where. */
 export interface ProviderRequest {
@@ -66,27 +67,28 @@ async function perform(
   stream: boolean,
 ): Promise<CallAnswer> {
   const baseUrl = request.endpoint?.baseUrl ?? (process.env.OPENAI_BASE_URL || OPENAI_URL);
-  const client = clientFor(baseUrl, request.endpoint?.apiKey ?? process.env.OPENAI_API_KEY);
+  const openai = await load();
+  const client = clientFor(openai, baseUrl, request.endpoint?.apiKey ?? process.env.OPENAI_API_KEY);
   const body = bodyOf(request.params, request.messages(), baseUrl, stream);
   const headers = { ...request.endpoint?.headers, ...request.headers, ...callHeaders(attempt) };
   try {
     await exchange(client, body, { headers, signal: attempt.signal }, assembler);
   } catch (thrown) {
     // P3: what broke after the finish reason (usage, the closing line) is not worth paying twice.
-    if (!assembler.isWhole) throw failed(thrown, attempt, assembler, request, body);
+    if (!assembler.isWhole) throw failed(openai, thrown, attempt, assembler, request, body);
   }
   return { response: assembler.finish(), usage: usageFor(request.params, assembler, body) };
 }
 
 async function exchange(
-  client: OpenAI,
+  client: OpenAi.OpenAI,
   body: ReturnType<typeof bodyOf>,
   options: { headers: Record<string, string>; signal: AbortSignal },
   assembler: AnswerAssembler,
 ): Promise<void> {
   // The body is made of what users and providers may extend: the client's own types would say less than it carries.
   const answer: unknown = await client.chat.completions.create(
-    body as unknown as OpenAI.ChatCompletionCreateParams,
+    body as unknown as OpenAi.OpenAI.ChatCompletionCreateParams,
     options,
   );
   if (!isStream(answer)) {
@@ -101,6 +103,11 @@ async function exchange(
   }
 }
 
+function load(): Promise<typeof OpenAi> {
+  loading ??= import("openai");
+  return loading;
+}
+
 function isStream(answer: unknown): answer is AsyncIterable<Wire> {
   return typeof answer === "object" && answer !== null && Symbol.asyncIterator in answer;
 }
@@ -110,6 +117,7 @@ function notTheFormat(): Error {
 }
 
 function failed(
+  openai: typeof OpenAi,
   thrown: unknown,
   attempt: CallAttempt,
   assembler: AnswerAssembler,
@@ -117,7 +125,7 @@ function failed(
   body: Wire,
 ): Error {
   const answering = assembler.written !== "";
-  const failure = toProviderFailure(thrown, answering, attempt.signal);
+  const failure = toProviderFailure(openai, thrown, answering, attempt.signal);
   return answering ? withUsage(failure, usageFor(request.params, assembler, body)) : failure;
 }
 
@@ -131,7 +139,7 @@ function usageFor(params: RequestParams, assembler: AnswerAssembler, body: Wire)
   return toUsage(provider, model, { inputTokens: asked, outputTokens: estimateTokens(assembler.written) }, true);
 }
 
-function clientFor(baseUrl: string, key: string | undefined): OpenAI {
+function clientFor(openai: typeof OpenAi, baseUrl: string, key: string | undefined): OpenAi.OpenAI {
   if (!key && baseUrl === OPENAI_URL) {
     throw new MisuseError(
       "no_api_key",
@@ -143,7 +151,7 @@ function clientFor(baseUrl: string, key: string | undefined): OpenAI {
   const known = clients.get(name);
   if (known !== undefined) return known;
   if (clients.size >= CLIENTS_MAX) clients.clear();
-  const client = new OpenAI({
+  const client = new openai.OpenAI({
     baseURL: baseUrl,
     // A server of one's own rarely wants a key, the client always does.
     apiKey: key || "none",
