@@ -121,8 +121,7 @@ export class Channel {
       this.sayCapacity(0);
       this.checkIdle();
     } else if (this.state === "closed") this.connect();
-    // What is served is said in the first message of a stream.
-    else this.stream?.cancel();
+    else this.reopen();
   }
 
   /** Says how many further sessions are taken. */
@@ -267,6 +266,16 @@ export class Channel {
       closed: (error) => current(() => this.lost(error)),
     });
     this.stream.write(encodeRequest([this.hello()]));
+  }
+
+  /** Opens another stream in place of this one: what is served is said in the first message. */
+  private reopen(): void {
+    this.streamNumber++;
+    this.stream?.cancel();
+    this.stream = undefined;
+    this.state = "closed";
+    clearInterval(this.heartbeatTimer);
+    this.connect();
   }
 
   private hello(): WorkerMessage {

@@ -4,6 +4,8 @@
  * Owns: credentials, encoding, errors of calls. Never: retries or reconnects.
  */
 
+import { isIP } from "node:net";
+import { checkServerIdentity } from "node:tls";
 import type { DescMethodServerStreaming, DescMethodUnary } from "@bufbuild/protobuf";
 import {
   type DescMethod,
@@ -12,8 +14,6 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import { isIP } from "node:net";
-import { checkServerIdentity } from "node:tls";
 import * as grpc from "@grpc/grpc-js";
 import { CellaflowError } from "../errors.js";
 import { RefusalSchema } from "../gen/cellaflow/v1/common_pb.js";
