@@ -134,8 +134,16 @@ fn write(text: &str) -> io::Result<()> {
 }
 
 /// Writes a remark or a complaint to stderr; a closed stderr leaves nobody to tell.
+///
+/// Messages may quote keys and names out of a ledger: control characters must not reach a terminal (P4).
 pub(super) fn complain(message: &impl Display) {
-    let _ = writeln!(io::stderr(), "cellaflow: {message}");
+    let text = printable(&message.to_string());
+    let _ = writeln!(io::stderr(), "cellaflow: {text}");
+}
+
+/// Replaces control characters but line ends by spaces.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() && letter != '\n' { ' ' } else { letter }).collect()
 }
 
 /// Asks a person something on stderr and returns the line typed; `None` at the end of the input.
@@ -154,6 +162,11 @@ pub(super) fn json(value: &serde_json::Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn p4_control_characters_become_spaces() {
+        assert_eq!(printable("a\u{1b}[31m\nb\u{9b}c"), "a [31m\nb c");
+    }
 
     #[test]
     fn p2_the_help_lists_every_exit_code() {

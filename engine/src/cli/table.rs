@@ -4,6 +4,8 @@ use std::io::IsTerminal as _;
 
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
+use super::output::printable;
+
 /// Columns assumed for a terminal that does not say.
 const COLUMNS: u16 = 100;
 
@@ -40,8 +42,10 @@ pub(super) fn table(header: &[(&str, Column)], rows: Vec<Vec<String>>, columns: 
     }
     table.set_header(header.iter().map(|(name, column)| align(Cell::new(name.to_uppercase()), *column)));
     for row in rows {
-        let cells =
-            row.into_iter().zip(header).map(|(text, (_, column))| align(Cell::new(safe(&text)), *column));
+        let cells = row
+            .into_iter()
+            .zip(header)
+            .map(|(text, (_, column))| align(Cell::new(printable(&text)), *column));
         table.add_row(cells);
     }
     for (at, (_, column)) in header.iter().enumerate() {
@@ -59,16 +63,11 @@ pub(super) fn table(header: &[(&str, Column)], rows: Vec<Vec<String>>, columns: 
 pub(super) fn details(rows: &[(&str, String)]) -> String {
     let shown = rows.iter().filter(|(_, value)| !value.is_empty());
     let width = shown.clone().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    shown.map(|(name, value)| format!("{name:<width$}  {}\n", safe(value))).collect()
+    shown.map(|(name, value)| format!("{name:<width$}  {}\n", printable(value))).collect()
 }
 
 fn align(cell: Cell, column: Column) -> Cell {
     if column == Column::Number { cell.set_alignment(CellAlignment::Right) } else { cell }
-}
-
-/// Control characters in a workflow's name or key must not reach a terminal.
-fn safe(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() && letter != '\n' { ' ' } else { letter }).collect()
 }
 
 /// Spaces at line ends are noise to whoever copies the lines.

@@ -49,11 +49,7 @@ impl AcceptLoss {
         if self.json {
             return Ok(output::json(&shown(&found)));
         }
-        Ok(format!(
-            "{}\naccepted: the engine starts again with frame {}",
-            describe(&dir, &found),
-            found.recovered
-        ))
+        Ok(format!("accepted: the engine starts again with frame {}", found.recovered))
     }
 }
 
@@ -78,7 +74,8 @@ fn refused(error: OpenError) -> Failure {
 }
 
 fn describe(dir: &Path, found: &AcceptedLoss) -> String {
-    let AcceptedLoss { ledger_id, marked, recovered } = found;
+    let AcceptedLoss { marked, recovered, .. } = found;
+    let ledger_id = id(found);
     let (marked, lost) = match marked {
         Some(marked) => {
             let frames = marked.0.saturating_sub(recovered.0);
@@ -95,9 +92,14 @@ fn describe(dir: &Path, found: &AcceptedLoss) -> String {
     )
 }
 
+/// The id as `status` spells it.
+fn id(found: &AcceptedLoss) -> String {
+    uuid::Uuid::from_bytes(found.ledger_id.0).to_string()
+}
+
 fn shown(found: &AcceptedLoss) -> serde_json::Value {
     json!({
-        "ledger_id": found.ledger_id.to_string(),
+        "ledger_id": id(found),
         "marked_frame": found.marked.map(|frame| frame.0),
         "recovered_frame": found.recovered.0,
         "accepted": true,
