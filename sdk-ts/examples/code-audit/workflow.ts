@@ -1,5 +1,5 @@
 /** An agent that audits a repository, fixes one thing and mails the report. It can be killed anywhere. */
-import { StepError, textOf, toMessage, tool, workflow } from "@cellaflow/sdk";
+import { StepError, textOf, tool, workflow } from "@cellaflow/sdk";
 import { z } from "zod";
 import { Checkout, headOf } from "./checkout.js";
 import { delivery, sendReport } from "./mail.js";
@@ -32,12 +32,12 @@ export const codeAudit = workflow({ name: "code-audit", version: "1", input: Inp
     }),
   };
   const list = files.map(({ path, lines, marks }) => `- ${path} | ${lines} lines | ${marks} marks`).join("\n");
-  ctx.messages.push(toMessage({ role: "user", content: `Read the two files most worth an audit.\n\n${list}` }));
+  ctx.messages.push({ role: "user", content: `Read the two files most worth an audit.\n\n${list}` });
   const plan = await ctx.llm.generate(model, { name: "plan", system: SYSTEM, tools, toolChoice: "required" });
   ctx.messages.push(plan.message, ...(await ctx.runTools(plan.toolCalls, tools)));
 
   // 2. It writes the audit. A zone is all or nothing: killed in the middle, no half of it stays.
-  ctx.messages.push(toMessage({ role: "user", content: "Write the audit of these files." }));
+  ctx.messages.push({ role: "user", content: "Write the audit of these files." });
   const audit = await ctx.zone("audit", async (zone) => {
     const stream = zone.llm.stream(model, { system: SYSTEM, tools, toolChoice: "none" });
     for await (const text of stream) show(text);
@@ -46,16 +46,16 @@ export const codeAudit = workflow({ name: "code-audit", version: "1", input: Inp
   ctx.messages.push(audit.message);
 
   // 3. It proposes an edit; a step makes a patch of it and checks that git applies it.
-  ctx.messages.push(toMessage({ role: "user", content: "Fix one thing. `find` must occur exactly once in `file`." }));
+  ctx.messages.push({ role: "user", content: "Fix one thing. `find` must occur exactly once in `file`." });
   let patch = "";
   for (let tries = 1; patch === ""; tries++) {
-    const fix = await ctx.llm.generate(model, { name: "fix", system: SYSTEM, output: Edit });
+    const fix = await ctx.llm.generate(model, { name: "fix", system: SYSTEM, tools, toolChoice: "none", output: Edit });
     ctx.messages.push(fix.message);
     try {
       patch = await ctx.step("patch", (edit) => checkout.patch(edit), { input: fix.output });
     } catch (error) {
       if (!(error instanceof StepError) || tries === FIX_TRIES_MAX) throw error;
-      ctx.messages.push(toMessage({ role: "user", content: `That edit does not fit: ${error.message}. Try another.` }));
+      ctx.messages.push({ role: "user", content: `That edit does not fit: ${error.message}. Try another.` });
     }
   }
 

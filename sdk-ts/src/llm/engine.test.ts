@@ -76,7 +76,7 @@ async function using<T>(options: ScriptedLlmOptions, use: (llm: ScriptedLlm, end
   }
 }
 
-const user = (text: string) => ({ role: "user" as const, parts: [{ type: "text" as const, text }] });
+const user = (content: string) => ({ role: "user" as const, content });
 
 describe("model calls on an engine", { skip }, () => {
   before(async () => {

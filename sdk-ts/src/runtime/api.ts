@@ -3,15 +3,15 @@
  *
  * Owns: the public types. Never: behaviour.
  */
-import type { Llm, ToolCall, Tools } from "../llm/index.js";
+import type { Llm, MessageInput, ToolCall, Tools } from "../llm/index.js";
 import type { Message } from "./messages.js";
 import type { RetryPolicy, StepHandle, StepOptions } from "./options.js";
 import type { State } from "./state.js";
 
 /** The conversation of a session. Only workflow code adds to it; it is committed with the next event of the run. */
 export interface Messages {
-  /** Adds messages at the end. Texts that the ledger has already (outputs, answers) are stored as references. */
-  push(...messages: Message[]): void;
+  /** Adds messages at the end, in full or as `{ role, content }`. Texts that the ledger has already (outputs, answers) are stored as references. */
+  push(...messages: MessageInput[]): void;
   /** All messages, oldest first. Do not change them. */
   readonly list: readonly Message[];
   readonly length: number;

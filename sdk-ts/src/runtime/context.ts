@@ -9,7 +9,7 @@
  */
 import { createHmac } from "node:crypto";
 import { MisuseError } from "../errors.js";
-import { type Llm, runTools, sessionLlm, type ToolCall, type Tools } from "../llm/index.js";
+import { type Llm, runTools, sessionLlm, type ToolCall, type Tools, toMessage } from "../llm/index.js";
 import { misuse } from "../misuse.js";
 import { canonicalBytes } from "../values/canonical.js";
 import type { Context, MapOptions, Messages, OpenZone, Zone, ZoneOptions } from "./api.js";
@@ -250,7 +250,7 @@ function messagesOf(run: Run, check: (call: string) => void): Messages {
   return {
     push: (...messages) => {
       check("messages.push");
-      for (const message of messages) run.conversation.push(message);
+      for (const message of messages) run.conversation.push(toMessage(message));
     },
     get list() {
       return run.conversation.messages;
