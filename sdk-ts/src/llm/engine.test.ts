@@ -195,6 +195,17 @@ describe("model calls on an engine", { skip }, () => {
       assert.ok(totals.wastedTokens > 0);
     }));
 
+  it("wait as long as the provider asks before the next attempt", () =>
+    using({ script: () => ({ content: "yes" }) }, async (llm, endpoint) => {
+      llm.inject({ status: 429, retryAfterS: 1 });
+      const run = new Interrupted((ctx) =>
+        ctx.llm.generate("scripted-1", { endpoint, messages: "hi", retry: RETRY_NOW }),
+      );
+      await run.once();
+      const [first, second] = llm.records;
+      assert.ok((second?.received_ms ?? 0) - (first?.received_ms ?? 0) >= 1_000);
+    }));
+
   it("notice a call that nobody awaits", () =>
     using({}, async (_, endpoint) => {
       const run = new Interrupted(async (ctx) => {

@@ -181,7 +181,7 @@ export abstract class JournaledStep<T, R> extends Request<T> {
   private fail(attempt: Attempt, thrown: unknown): void {
     this.failures += 1;
     const again = mayRetry(this.work.retry, this.failures, thrown);
-    const waitMs = again ? backoffMs(this.work.retry, this.failures) : 0;
+    const waitMs = again ? backoffMs(this.work.retry, this.failures, thrown) : 0;
     const { key: stepKey, name, digest: inputDigest } = this.spec;
     const failure = failurePayload(toFailure(thrown));
     const value = create(StepFailedSchema, {

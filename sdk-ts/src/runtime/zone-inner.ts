@@ -203,7 +203,7 @@ export class ZoneInner {
       if (usage !== undefined) this.failedUsage.push(usage);
       if (mayRetry(options.retry, number, thrown, attemptsDefault)) {
         const again = (): void => this.attempt(inner, options, number + 1, attemptsDefault, fn, store, usageOf);
-        setTimeout(again, backoffMs(options.retry, number));
+        setTimeout(again, backoffMs(options.retry, number, thrown));
         return;
       }
       const outcome = { case: "failure", value: failureDocument(toFailure(thrown)) } as const;

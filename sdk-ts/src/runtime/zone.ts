@@ -297,7 +297,7 @@ export class ZoneRequest<T> extends Request<T> {
       mayRetry(this.work.retry, this.failures, thrown, standard) && attemptsOf(this.work.retry, standard) > 1;
     const usage = [...attempt.inner.llmCalls.flatMap((call) => call.usage ?? []), ...attempt.inner.failedUsage];
     this.leave(attempt);
-    const waitMs = again ? backoffMs(this.work.retry, this.failures) : undefined;
+    const waitMs = again ? backoffMs(this.work.retry, this.failures, thrown) : undefined;
     this.finishFailed(attempt.number, failurePayload(toFailure(thrown)), usage, waitMs);
     this.run.finished(attempt);
   }
