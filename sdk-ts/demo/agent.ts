@@ -10,6 +10,10 @@ import type { Connection } from "./wire.js";
 /** The compiled agent. */
 export const AGENT_MAIN = fileURLToPath(new URL("../examples/code-audit/main.js", import.meta.url));
 
+/** An agent that does nothing but steps, and its workflow's name. */
+export const STEPS_MAIN = fileURLToPath(new URL("./steps-agent.js", import.meta.url));
+export const STEPS_WORKFLOW = "steps";
+
 /** What the scripted model answers it. */
 export const MODEL_SCRIPT = fileURLToPath(new URL("../examples/code-audit/script.js", import.meta.url));
 

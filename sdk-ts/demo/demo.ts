@@ -14,16 +14,17 @@ import {
   acknowledgements,
   agentEnvironment,
   logsOf,
+  STEPS_MAIN,
   type Statistic,
   statistics,
   WORKFLOW,
 } from "./agent.js";
 import { Book } from "./book.js";
 import { Engine } from "./engine.js";
-import { seconds } from "./figures.js";
+import { percentile, seconds } from "./figures.js";
 import type { Options } from "./options.js";
 import { boundary, type PlannedRun, plan, samplePlan } from "./plan.js";
-import type { Processes } from "./processes.js";
+import type { Child, Processes } from "./processes.js";
 import type { Measured } from "./result.js";
 import { perform, type RunOutcome } from "./run.js";
 import type { Screen } from "./screen.js";
@@ -36,6 +37,9 @@ const IDLE_MS = 2_000;
 
 /** Runs without kills: the first one's ledger is the plan, all of them give the steps' overhead. */
 const UNCRASHED_RUNS = 3;
+
+/** Steps of the run that does nothing else: enough for a percentile. */
+const STEPS = 500;
 
 /** What the demo is given. */
 export interface Setting {
@@ -93,6 +97,7 @@ export class Demo {
     for (let n = 1; n <= UNCRASHED_RUNS; n += 1) {
       await this.one({ name: `uncrashed-${n}`, target: "none", place: undefined }, first);
     }
+    await this.doSteps(first);
     const boundaries = (this.outcomes[0]?.events ?? []).map(boundary);
     const runs = options.quick ? samplePlan(boundaries) : plan(boundaries);
     this.planned += runs.length;
@@ -154,8 +159,46 @@ export class Demo {
     for (let next = queue.next(); next.done !== true; next = queue.next()) await this.one(next.value, lane);
   }
 
+  /** Starts an agent; `args` begin with its program. */
+  private launch(
+    lane: Lane,
+    key: string,
+    logs: AgentLogs,
+    args: readonly string[],
+    where: { cwd: string; logFile: string },
+  ): Child {
+    const { processes, environment, repository } = this.setting;
+    const { modelUrl, smtpUrl, mailQueryUrl } = this.world;
+    const { connection } = lane.engine;
+    const settings = { connection, key, modelUrl, smtpUrl, mailQueryUrl, repository, logs };
+    return processes.launch({
+      command: process.execPath,
+      args: ["--enable-source-maps", ...args],
+      env: { ...environment, ...agentEnvironment(settings) },
+      ...where,
+    });
+  }
+
+  /** Lets an agent do nothing but steps, one after the other; nobody watches it, which would cost it time. */
+  private async doSteps(lane: Lane): Promise<void> {
+    const folder = join(this.setting.folder, "runs", "steps");
+    mkdirSync(folder, { recursive: true });
+    const logs = logsOf(folder, 1);
+    const where = { cwd: folder, logFile: join(folder, "agent-1.log") };
+    const agent = this.launch(lane, "steps", logs, [STEPS_MAIN, String(STEPS)], where);
+    const { code } = await agent.exited;
+    if (code !== 0) throw new Error(`the agent that only does steps ended with code ${code}:\n${agent.tail()}`);
+    const inAudits = this.quietLogs.flatMap(statistics).flatMap(overheadMs);
+    this.quietLogs.push(logs);
+    const alone = statistics(logs).flatMap(overheadMs);
+    this.setting.screen.say(
+      `a step costs, besides its own work, p50/p99 ms: ${inWordsMs(alone)} in ${alone.length} steps in a row, ` +
+        `${inWordsMs(inAudits)} in the audits' ${inAudits.length} (cold code, waits for models in between)`,
+    );
+  }
+
   private async one(run: PlannedRun, lane: Lane): Promise<void> {
-    const { screen, folder, processes, environment, repository } = this.setting;
+    const { screen, folder } = this.setting;
     const runFolder = join(folder, "runs", run.name);
     mkdirSync(runFolder, { recursive: true });
     this.now.set(run.name, inWords(run));
@@ -168,19 +211,7 @@ export class Demo {
         const logs = logsOf(runFolder, start);
         this.logs.push(logs);
         if (run.target === "none") this.quietLogs.push(logs);
-        const settings = {
-          connection: lane.engine.connection,
-          key: run.name,
-          modelUrl: this.world.modelUrl,
-          smtpUrl: this.world.smtpUrl,
-          mailQueryUrl: this.world.mailQueryUrl,
-          repository,
-          logs,
-        };
-        return processes.launch({
-          command: process.execPath,
-          args: ["--enable-source-maps", AGENT_MAIN, "--workdir", workFolder],
-          env: { ...environment, ...agentEnvironment(settings) },
+        return this.launch(lane, run.name, logs, [AGENT_MAIN, "--workdir", workFolder], {
           cwd: workFolder,
           logFile: join(runFolder, `agent-${start}.log`),
         });
@@ -214,6 +245,10 @@ export class Demo {
 function overheadMs(statistic: Statistic): number[] {
   if (statistic.kind !== "step" || statistic.replayed) return [];
   return [Math.max(0, statistic.totalMs - statistic.ownMs)];
+}
+
+function inWordsMs(samples: readonly number[]): string {
+  return `${percentile(samples, 50).toFixed(2)}/${percentile(samples, 99).toFixed(2)}`;
 }
 
 function inWords(run: PlannedRun): string {
