@@ -18,7 +18,7 @@ import { connectionOf, type Shared } from "../internal/connection.js";
 import { host, quietLogger, type RunOptions } from "../internal/hosting.js";
 import { type Logger, stderrLogger } from "../runtime/observer.js";
 import { payloadValue, stepErrorOf, valuePayload } from "../runtime/payloads.js";
-import type { RunEnd } from "../runtime/run.js";
+import type { RunEnd } from "../runtime/run-types.js";
 import type { Workflow } from "../runtime/workflow.js";
 import type { Binding } from "../transport/channel.js";
 import type { ConnectionOptions } from "../transport/lookup.js";

@@ -6,7 +6,7 @@
 import type { Payload } from "../gen/cellaflow/v1/common_pb.js";
 import { contextOf } from "./context.js";
 import { payloadValue } from "./payloads.js";
-import type { RunBody } from "./run.js";
+import type { RunBody } from "./run-types.js";
 
 /** Code to run, as `workflow()` defines it. */
 interface Executable {

@@ -33,7 +33,8 @@ import type { Finding, Resource, RetryPolicy, StepHandle } from "./options.js";
 import { EFFECT_UNKNOWN, failurePayload, payload, payloadValue, stepErrorOf, valuePayload } from "./payloads.js";
 import { Request, type RequestSpec } from "./request.js";
 import { attemptsOf, backoffMs } from "./retry.js";
-import type { AppendAsk, Run } from "./run.js";
+import type { Run } from "./run.js";
+import type { AppendAsk } from "./run-types.js";
 import { stepLog } from "./step.js";
 
 /** How a guarded step works. */
@@ -79,7 +80,7 @@ export class GuardedStep<T> extends Request<T> {
 
   override begin(record: KeyRecord | undefined): void {
     const guard = record?.guard;
-    this.run.whenSlot(() => {
+    this.run.activity.whenSlot(() => {
       this.hasSlot = true;
       if (guard === undefined) return this.intend(1);
       if (guard.state === "retry") return this.retry(guard.attempt, guard);
@@ -107,7 +108,7 @@ export class GuardedStep<T> extends Request<T> {
     for (const attempt of this.running) {
       attempt.abort(reason);
       this.say(attempt.attempt, UnknownReason.ABORTED, reason);
-      this.run.finished(attempt);
+      this.run.activity.finished(attempt);
     }
     this.running.clear();
   }
@@ -168,13 +169,13 @@ export class GuardedStep<T> extends Request<T> {
     }
     const attempt = this.attemptOf(number, leftMs);
     this.running.add(attempt);
-    this.run.began(attempt);
+    this.run.activity.began(attempt);
     attempt.start(
       { run: this.run, kind: "step", name: this.spec.name },
       () => this.work.fn(attempt),
       (tried) => this.tried(attempt, tried),
       (thrown) => {
-        this.run.finished(attempt);
+        this.run.activity.finished(attempt);
         this.say(number, UnknownReason.TIMED_OUT, thrown);
       },
     );
@@ -186,7 +187,7 @@ export class GuardedStep<T> extends Request<T> {
     if (tried.ok) this.complete(attempt, tried.value);
     else if (tried.thrown instanceof NotApplied) this.notApplied(attempt.attempt, tried.thrown);
     else if (wasRunning && !attempt.isTimedOut) this.say(attempt.attempt, UnknownReason.THREW, tried.thrown); // G3
-    this.run.finished(attempt);
+    this.run.activity.finished(attempt);
   }
 
   private complete(attempt: Attempt, value: T): void {
@@ -293,14 +294,14 @@ export class GuardedStep<T> extends Request<T> {
     const { reconcile } = this.work;
     if (reconcile === undefined || !this.run.isRunning) return;
     const attempt = this.attemptOf(number, this.work.timeoutMs ?? this.run.settings.limits.guardAttemptMs);
-    this.run.began(attempt);
+    this.run.activity.began(attempt);
     let over = false;
     const settled = (tried: Tried<Finding<T>>): void => {
       if (over) return;
       over = true;
       this.ownMs += attempt.elapsedMs;
       this.found(number, round, tried);
-      this.run.finished(attempt);
+      this.run.activity.finished(attempt);
     };
     const place = { run: this.run, kind: "step", name: this.spec.name } as const;
     attempt.start(
@@ -364,7 +365,7 @@ export class GuardedStep<T> extends Request<T> {
     clearTimeout(this.timer);
     if (this.hasSlot) {
       this.hasSlot = false;
-      this.run.freeSlot();
+      this.run.activity.freeSlot();
     }
     this.run.poke();
   }

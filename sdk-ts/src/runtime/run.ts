@@ -11,10 +11,9 @@
  * - U4 a run that cannot be what the ledger recorded pauses its session and shows both sides.
  */
 import { create } from "@bufbuild/protobuf";
-import { CellaflowError, type MisuseError, NonDeterminismError } from "../errors.js";
+import { CellaflowError, NonDeterminismError } from "../errors.js";
 import { StepError, toFailure } from "../failure.js";
-import { ConversationDeltaSchema, StateDeltaSchema } from "../gen/cellaflow/content/v1/content_pb.js";
-import { PauseReason, PayloadFormat, type Refusal } from "../gen/cellaflow/v1/common_pb.js";
+import { PauseReason, type Refusal } from "../gen/cellaflow/v1/common_pb.js";
 import {
   type Event,
   SessionCompletedSchema,
@@ -23,92 +22,24 @@ import {
 } from "../gen/cellaflow/v1/event_pb.js";
 import { fromUsage } from "../llm/index.js";
 import { misuse } from "../misuse.js";
-import type { PayloadCodec } from "../values/hooks.js";
+import { Activity } from "./activity.js";
 import { Conversation } from "./conversation.js";
+import { NO_DELTAS, noteDeltas, takeDeltas, textsOfDelta } from "./deltas.js";
 import { History, type KeyRecord } from "./history.js";
 import { checkInside } from "./inside.js";
-import type { AfterMark, Appended, AppendOp, EngineLimits, Journal, ReleaseWhy } from "./journal.js";
-import type { Logger, RunObserver } from "./observer.js";
+import type { AfterMark, Appended, AppendOp, ReleaseWhy } from "./journal.js";
+import { mismatchOf } from "./mismatch.js";
 import { type Delivery, Order, type OrderTarget } from "./order.js";
-import { documentPayload, failurePayload, payloadDocument, valuePayload } from "./payloads.js";
+import { failurePayload, valuePayload } from "./payloads.js";
 import type { Request } from "./request.js";
 import { Resources } from "./resources.js";
+import type { AppendAsk, RunEnd, RunSettings } from "./run-types.js";
 import { StateStore } from "./state.js";
-import { StepPromise, type Unobserved } from "./step-promise.js";
-import { TextRegistry, textsOfMessage } from "./texts.js";
+import type { StepPromise, Unobserved } from "./step-promise.js";
+import { TextRegistry } from "./texts.js";
 
 /** How long begun work may go on after a pause, in ms. */
 const PAUSE_GRACE_MS = 30_000;
-
-/** Facts about the session that a run has from the start. */
-export interface SessionFacts {
-  sessionId: string;
-  rootId: string;
-  workflow: string;
-  version: string;
-}
-
-/** What happens in a run: the workflow's code, behind its schemas. */
-export interface RunBody {
-  /** Runs the workflow code on the recorded input; returns its checked output. */
-  run(run: Run, input: unknown): Promise<unknown>;
-}
-
-/** What a run is made of. */
-export interface RunSettings {
-  session: SessionFacts;
-  digestSalt: Uint8Array;
-  body: RunBody;
-  journal: Journal;
-  limits: EngineLimits;
-  codec: PayloadCodec;
-  log: Logger;
-  observer: RunObserver;
-  /** Takes one line per acknowledged commit of a model call or zone, before its outcome is delivered. */
-  ackLog: ((line: AckLine) => void) | undefined;
-  /** `performance.now()` when the lease was granted. */
-  grantedMs: number;
-}
-
-/** One acknowledged commit, as the acknowledgement log has it. */
-export interface AckLine {
-  session: string;
-  /** Step key of the model call (its `callKey`), or of the zone if it made none. */
-  call: string;
-  /** Step key of the event: the call itself or the zone it ran in. */
-  step: string;
-  seq: number;
-  /** When the acknowledgement was held, in ms since the Unix epoch. */
-  ms: number;
-}
-
-/** How a run ended for this process. */
-export type RunEnd =
-  | { kind: "completed"; output: unknown }
-  | { kind: "failed"; failure: StepError }
-  /** The lease was given back; the session goes on elsewhere or later. */
-  | { kind: "suspended"; why: "paused" | "shutdown" | "unable"; error?: CellaflowError }
-  /** Another worker holds the lease, or the session ended otherwise. */
-  | { kind: "fenced" };
-
-/** An append as a request asks for it. */
-export interface AppendAsk {
-  op: AppendOp;
-  /** Size of its payloads in bytes. */
-  bytes: number;
-  /** The request whose outcome it is; undefined: no outcome. */
-  outcomeOf?: Request | undefined;
-  acked?: (answer: Appended) => void;
-  /** Default: the run is given up as unable. */
-  refused?: (refusal: Refusal) => void;
-  /** False: deltas of state and conversation wait for the next append. */
-  deltas?: boolean;
-}
-
-/** Something that is running and can be stopped. */
-export interface Stoppable {
-  abort(reason: unknown): void;
-}
 
 type Phase = "running" | "ending" | "suspending" | "over";
 
@@ -118,6 +49,7 @@ export class Run implements OrderTarget<Event> {
   readonly conversation = new Conversation(this.texts);
   readonly state: StateStore;
   readonly resources: Resources;
+  readonly activity: Activity;
   readonly unobserved: Unobserved = new Map();
   /** Settles when the run is over for this process. */
   readonly ended: Promise<RunEnd>;
@@ -126,10 +58,6 @@ export class Run implements OrderTarget<Event> {
 
   private readonly order = new Order<Event>(this);
   private readonly requests = new Map<string, Request>();
-  private readonly executing = new Set<Stoppable>();
-  private readonly slotQueue: (() => void)[] = [];
-  private slots = 0;
-  private unacked = 0;
   private phase: Phase = "running";
   private mark: AfterMark = { seq: 0, requests: 0 };
   private requestCount = 0;
@@ -139,13 +67,13 @@ export class Run implements OrderTarget<Event> {
   private replayedOutcomes = 0;
   private progressMs = 0;
   private stallTimer: NodeJS.Timeout | undefined;
-  private whenIdle: (() => void) | undefined;
   private ending: Ending | undefined;
   private settleEnd!: (end: RunEnd) => void;
 
   constructor(readonly settings: RunSettings) {
     this.state = new StateStore(settings.codec, (call) => this.check(call));
     this.resources = new Resources(settings.log);
+    this.activity = new Activity(settings.limits.openMax);
     this.ended = new Promise((resolve) => {
       this.settleEnd = resolve;
     });
@@ -188,13 +116,13 @@ export class Run implements OrderTarget<Event> {
     if (this.phase === "over" || this.phase === "suspending") return;
     this.phase = "suspending";
     this.order.stop();
-    const whole = await this.idleWithin(graceMs);
+    const whole = await this.activity.idleWithin(graceMs);
     if (this.isOver()) return;
     if (!whole) {
       this.abortAll(
         new CellaflowError("aborted", "the worker is shutting down", "stop; the step runs again elsewhere"),
       );
-      await this.idleWithin(Math.min(1_000, graceMs));
+      await this.activity.idleWithin(Math.min(1_000, graceMs));
     }
     if (this.isOver()) return;
     await this.settings.journal.release(releaseWhy(why));
@@ -206,7 +134,7 @@ export class Run implements OrderTarget<Event> {
   /** Refuses a ctx call from inside a step or zone, or after the end. */
   check(call: string): void {
     checkInside(this, call);
-    if (this.phase === "ending") throw misuse.ctxAfterEnd(call);
+    if (this.ending !== undefined) throw misuse.ctxAfterEnd(call);
   }
 
   /** What a request that is made now has seen. */
@@ -246,11 +174,6 @@ export class Run implements OrderTarget<Event> {
     return promise;
   }
 
-  /** Returns the promise of a request that will never be settled. */
-  never<T>(): StepPromise<T> {
-    return new StepPromise<T>(() => {});
-  }
-
   /** Lets a request start something: at once, when there is room again, or never if the run is suspended. */
   whenStartable(start: () => void): void {
     if (this.phase !== "running") return;
@@ -259,39 +182,13 @@ export class Run implements OrderTarget<Event> {
     else start();
   }
 
-  /** Lets a guarded step or zone open, at most `openMax` at a time. */
-  whenSlot(open: () => void): void {
-    if (this.slots < this.settings.limits.openMax) {
-      this.slots += 1;
-      open();
-    } else this.slotQueue.push(open);
-  }
-
-  /** Gives a slot back. */
-  freeSlot(): void {
-    const next = this.slotQueue.shift();
-    if (next === undefined) this.slots -= 1;
-    else next();
-  }
-
-  /** Notes something that runs; a suspended run waits for it. */
-  began(work: Stoppable): void {
-    this.executing.add(work);
-  }
-
-  /** Notes that it is done. */
-  finished(work: Stoppable): void {
-    this.executing.delete(work);
-    this.checkIdle();
-  }
-
   /** Appends to the ledger. */
   append(after: AfterMark, ask: AppendAsk): void {
     if (this.phase === "over") return;
     const { op, bytes, outcomeOf } = ask;
-    const deltas = ask.deltas === false ? NO_DELTAS : this.takeDeltas();
+    const deltas = ask.deltas === false ? NO_DELTAS : takeDeltas(this.state, this.conversation);
     if (outcomeOf !== undefined) outcomeOf.deltaTexts = deltas.texts;
-    this.unacked += 1;
+    this.activity.sent();
     this.settings.journal.append({
       after,
       op,
@@ -363,7 +260,9 @@ export class Run implements OrderTarget<Event> {
     const seq = Number(event.seq);
     if (seq < this.order.firstUnknown) return;
     const { key, outcome } = this.history.add(event);
-    this.noteDeltas(event, seq, outcome);
+    const texts = noteDeltas(event, this.state, this.conversation);
+    // An outcome's texts are counted together with its output's, when it is delivered.
+    if (!outcome && texts.length > 0) this.texts.record(seq, texts);
     const body = event.body;
     if (body.case === "sessionStarted") {
       this.input = body.value.input;
@@ -379,47 +278,14 @@ export class Run implements OrderTarget<Event> {
     if (body.case === "sessionCompleted" || body.case === "sessionFailed") this.endReached();
   }
 
-  private noteDeltas(event: Event, seq: number, outcome: boolean): void {
-    if (event.stateDelta !== undefined) this.state.noteRecorded(payloadDocument(event.stateDelta, StateDeltaSchema));
-    if (event.conversationDelta !== undefined) {
-      const delta = payloadDocument(event.conversationDelta, ConversationDeltaSchema);
-      this.conversation.noteRecorded(delta);
-      // An outcome's texts are counted together with its output's, when it is delivered.
-      if (!outcome) this.texts.record(seq, delta.appended.flatMap(textsOfMessage));
-    }
-  }
-
   private matches(record: KeyRecord, request: Request): boolean {
-    const { key, kind, digest, input } = request.spec;
-    if (record.kind !== kind) {
-      this.nondeterministic(`a ${record.kind} under the key "${key}"`, `a ${kind} under the same key`, key);
-      return false;
-    }
-    if (record.digest === undefined || Buffer.compare(record.digest, digest) === 0) return true;
-    this.nondeterministic(
-      `${kind} "${key}" with ${describeDigest(record.digest)}${describeRecordedInput(record, this.settings.codec)}`,
-      `it with ${describeDigest(digest)}: ${describeValue(input)}`,
-      key,
-    );
-    return false;
-  }
-
-  private takeDeltas(): Deltas {
-    const state = this.state.takeDelta();
-    const pending = this.conversation.takeDelta();
-    if (state === undefined && pending === undefined) return NO_DELTAS;
-    const statePayload =
-      state === undefined ? undefined : documentPayload(PayloadFormat.STATE_DELTA, StateDeltaSchema, state);
-    const conversation =
-      pending === undefined
-        ? undefined
-        : documentPayload(PayloadFormat.CONVERSATION_DELTA, ConversationDeltaSchema, pending.delta);
-    const bytes = Number((statePayload?.sizeBytes ?? 0n) + (conversation?.sizeBytes ?? 0n));
-    return { state: statePayload, conversation, texts: pending?.texts ?? [], bytes };
+    const mismatch = mismatchOf(record, request.spec, this.settings.codec);
+    if (mismatch !== undefined) this.nondeterministic(mismatch.recorded, mismatch.requested, record.key);
+    return mismatch === undefined;
   }
 
   private acked(ask: AppendAsk, answer: Appended, texts: readonly (string | undefined)[]): void {
-    this.unacked -= 1;
+    this.activity.answered();
     if (this.phase === "over") return;
     this.noteEvents(answer.before);
     if (answer.recorded !== undefined) this.noteEvent(answer.recorded);
@@ -432,17 +298,17 @@ export class Run implements OrderTarget<Event> {
     }
     ask.acked?.(answer);
     if (ask.outcomeOf !== undefined) this.offerEnd();
-    this.checkIdle();
+    this.activity.checkIdle();
   }
 
   private refused(ask: AppendAsk, refusal: Refusal): void {
-    this.unacked -= 1;
+    this.activity.answered();
     if (this.phase === "over") return;
     if (refusal.code === "fenced" || refusal.code === "session_ended") return this.fence(refusal.message);
     if (ask.refused !== undefined) ask.refused(refusal);
     else if (refusal.code === "session_paused") void this.suspend("paused", PAUSE_GRACE_MS);
     else this.unable(refusal);
-    this.checkIdle();
+    this.activity.checkIdle();
   }
 
   private unable(refusal: Refusal): void {
@@ -553,9 +419,9 @@ export class Run implements OrderTarget<Event> {
     if (this.ending?.sent) this.over(this.ending.outcome());
   }
 
-  private abortAll(reason: MisuseError | CellaflowError): void {
+  private abortAll(reason: CellaflowError): void {
     for (const request of this.requests.values()) request.abort(reason);
-    for (const work of [...this.executing]) work.abort(reason);
+    this.activity.abortAll(reason);
   }
 
   private over(end: RunEnd): void {
@@ -564,30 +430,13 @@ export class Run implements OrderTarget<Event> {
     clearTimeout(this.stallTimer);
     this.order.stop();
     this.requests.clear();
-    this.slotQueue.length = 0;
-    this.whenIdle?.();
+    this.activity.close();
     this.settings.journal.close();
     void this.resources.dispose().then(() => this.settleEnd(end));
   }
 
   private isOver(): boolean {
     return this.phase === "over";
-  }
-
-  private checkIdle(): void {
-    if (this.executing.size === 0 && this.unacked === 0) this.whenIdle?.();
-  }
-
-  private idleWithin(ms: number): Promise<boolean> {
-    if (this.executing.size === 0 && this.unacked === 0) return Promise.resolve(true);
-    return new Promise((resolve) => {
-      const timer = setTimeout(() => resolve(false), ms);
-      this.whenIdle = () => {
-        this.whenIdle = undefined;
-        clearTimeout(timer);
-        resolve(true);
-      };
-    });
   }
 }
 
@@ -598,46 +447,8 @@ interface Ending {
   sent: boolean;
 }
 
-interface Deltas {
-  state: AppendDelta;
-  conversation: AppendDelta;
-  texts: readonly (string | undefined)[];
-  bytes: number;
-}
-type AppendDelta = ReturnType<typeof documentPayload> | undefined;
-const NO_DELTAS: Deltas = { state: undefined, conversation: undefined, texts: [], bytes: 0 };
-
-function textsOfDelta(event: Event): readonly (string | undefined)[] {
-  if (event.conversationDelta === undefined) return [];
-  return payloadDocument(event.conversationDelta, ConversationDeltaSchema).appended.flatMap(textsOfMessage);
-}
-
 function releaseWhy(why: "paused" | "shutdown" | "unable"): ReleaseWhy {
   return why === "paused" ? "suspended" : why;
-}
-
-function describeDigest(digest: Uint8Array): string {
-  return digest.length === 0 ? "no input" : `the input digest ${Buffer.from(digest).toString("hex").slice(0, 12)}`;
-}
-
-function describeRecordedInput(record: KeyRecord, codec: PayloadCodec): string {
-  const body = record.outcome?.body;
-  if (body?.case !== "stepCompleted" || body.value.input?.body.case !== "data") return "";
-  try {
-    return `: ${describeValue(codec.decode(body.value.input.body.value))}`;
-  } catch {
-    return "";
-  }
-}
-
-function describeValue(value: unknown): string {
-  try {
-    const text =
-      JSON.stringify(value, (_key, part: unknown) => (typeof part === "bigint" ? `${part}n` : part)) ?? "undefined";
-    return text.length > 500 ? `${text.slice(0, 499)}…` : text;
-  } catch {
-    return "a value that cannot be shown";
-  }
 }
 
 function ignoreRefusal(): void {}

@@ -87,7 +87,7 @@ export abstract class JournaledStep<T, R> extends Request<T> {
     // Whatever it still does is not this run's any more: nothing is journaled for it.
     this.attempt = undefined;
     attempt.abort(reason);
-    this.run.finished(attempt);
+    this.run.activity.finished(attempt);
   }
 
   override deliverEvent(event: Event): readonly (string | undefined)[] {
@@ -119,7 +119,7 @@ export abstract class JournaledStep<T, R> extends Request<T> {
       label: `step "${name}"`,
     });
     this.attempt = attempt;
-    this.run.began(attempt);
+    this.run.activity.began(attempt);
     attempt.start(
       { run: this.run, kind: "step", name },
       () => this.perform(attempt),
@@ -135,7 +135,7 @@ export abstract class JournaledStep<T, R> extends Request<T> {
     this.ownMs += attempt.elapsedMs;
     if (tried.ok) this.complete(attempt, tried.value);
     else this.fail(attempt, tried.thrown);
-    this.run.finished(attempt);
+    this.run.activity.finished(attempt);
   }
 
   private complete(attempt: Attempt, result: R): void {

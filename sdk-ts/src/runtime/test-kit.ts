@@ -23,7 +23,8 @@ import { payloadCodec } from "../values/hooks.js";
 import { bodyOf } from "./body.js";
 import type { EngineLimits, Entry, Journal, ReleaseWhy } from "./journal.js";
 import { valuePayload } from "./payloads.js";
-import { type AckLine, Run, type RunEnd } from "./run.js";
+import { Run } from "./run.js";
+import type { AckLine, RunEnd } from "./run-types.js";
 import type { Workflow } from "./workflow.js";
 
 export const TEST_LIMITS: EngineLimits = {

@@ -134,7 +134,7 @@ export class ZoneRequest<T> extends Request<T> {
     this.failures = record?.failures ?? 0;
     const number = (record?.attempt ?? 0) + 1;
     const wait = (record?.retryAtMs ?? 0) - Date.now();
-    this.run.whenSlot(() => {
+    this.run.activity.whenSlot(() => {
       this.hasSlot = true;
       if (wait > 0) this.timer = setTimeout(() => this.enter(number), wait);
       else this.enter(number);
@@ -168,7 +168,7 @@ export class ZoneRequest<T> extends Request<T> {
     if (attempt === undefined) return;
     this.attempt = undefined;
     attempt.stop(reason);
-    this.run.finished(attempt);
+    this.run.activity.finished(attempt);
   }
 
   override deliverEvent(event: Event): readonly (string | undefined)[] {
@@ -216,7 +216,7 @@ export class ZoneRequest<T> extends Request<T> {
     if (!this.run.isRunning) return;
     const attempt = new ZoneAttempt(this.run, this.base, number, undefined, undefined);
     this.attempt = attempt;
-    this.run.began(attempt);
+    this.run.activity.began(attempt);
     this.runBody(
       attempt,
       (value) => this.commit(attempt, value),
@@ -287,7 +287,7 @@ export class ZoneRequest<T> extends Request<T> {
       outcomeOf: this as Request,
       acked: (answer) => this.committed(answer.seq),
     });
-    this.run.finished(attempt);
+    this.run.activity.finished(attempt);
   }
 
   private fail(attempt: ZoneAttempt, thrown: unknown): void {
@@ -299,7 +299,7 @@ export class ZoneRequest<T> extends Request<T> {
     this.leave(attempt);
     const waitMs = again ? backoffMs(this.work.retry, this.failures, thrown) : undefined;
     this.finishFailed(attempt.number, failurePayload(toFailure(thrown)), usage, waitMs);
-    this.run.finished(attempt);
+    this.run.activity.finished(attempt);
   }
 
   private finishFailed(number: number, failure: Payload, usage: Usage[], waitMs: number | undefined): void {
@@ -345,7 +345,7 @@ export class ZoneRequest<T> extends Request<T> {
   private freeSlot(): void {
     if (!this.hasSlot) return;
     this.hasSlot = false;
-    this.run.freeSlot();
+    this.run.activity.freeSlot();
   }
 
   // ---- replay and delivery ----

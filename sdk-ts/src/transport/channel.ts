@@ -11,32 +11,28 @@
  * - C4 what the engine may not buffer (credit) waits here; what is unacknowledged is bounded, and new work waits for room.
  */
 import { randomBytes, randomUUID } from "node:crypto";
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { CellaflowError } from "../errors.js";
 import { type StartSessionRequest, StartSessionRequestSchema } from "../gen/cellaflow/v1/engine_pb.js";
 import {
   type Assigned,
   AttachSchema,
   CapacitySchema,
-  ChannelRequestSchema,
   CreditSchema,
   type EngineMessage,
   GoodbyeSchema,
-  HeartbeatRequestSchema,
-  HelloSchema,
   type Nack,
-  ServedWorkflowSchema,
   StartSchema,
   type Welcome,
   type WorkerMessage,
-  WorkerMessageSchema,
   WorkerService,
 } from "../gen/cellaflow/v1/worker_pb.js";
-import { SDK_VERSION } from "../internal/version.js";
 import type { EngineLimits } from "../runtime/journal.js";
 import type { Logger } from "../runtime/observer.js";
 import { type Duplex, type GrpcClient, refusalError } from "./grpc.js";
+import { Heartbeat } from "./heartbeat.js";
 import { SessionLink } from "./link.js";
+import { encodeRequest, helloMessage, limitsOf, workerMessage } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { Cutter, Joiner, PIECE_BYTES_MAX } from "./pieces.js";
 
@@ -46,6 +42,15 @@ const CREDIT_BYTES = 8 * 1_024 * 1_024;
 const BATCH_BYTES = 256 * 1_024;
 /** Unacknowledged bytes of all sessions after which nothing new is started. */
 const BUFFER_BYTES_MAX = 32 * 1_024 * 1_024;
+/** How long a start or attach waits for an engine that cannot be reached, in ms. Bound runs wait for as long as it takes. */
+const BIND_MS_MAX = 30_000;
+const REFUSED_FOR_GOOD = new Set([
+  "unauthenticated",
+  "permission_denied",
+  "unimplemented",
+  "namespace_mismatch",
+  "invalid_argument",
+]);
 const BACKOFF_MS_FIRST = 50;
 const BACKOFF_MS_MAX = 2_000;
 /** A stream without any use is closed after this, in ms. */
@@ -65,6 +70,8 @@ export interface Serving {
   free(): number;
   /** A session was dispatched to this worker. */
   assigned(binding: Binding): void;
+  /** The engine does not take this worker: wrong token, role or namespace. */
+  refused(error: CellaflowError): void;
 }
 
 interface PendingBind {
@@ -99,18 +106,20 @@ export class Channel {
   private flushScheduled = false;
   private blocked = false;
   private failures = 0;
+  /** When the present outage began. */
+  private lostMs = 0;
   private unackedBytes = 0;
   private readonly roomQueue: (() => void)[] = [];
-  private heartbeatTimer: NodeJS.Timeout | undefined;
-  private heartbeatsMissed = 0;
+  private readonly heartbeat: Heartbeat;
   private idleTimer: NodeJS.Timeout | undefined;
   private reconnectTimer: NodeJS.Timeout | undefined;
-  private lastError: CellaflowError | undefined;
 
   constructor(
     private readonly client: GrpcClient,
     private readonly log: Logger,
-  ) {}
+  ) {
+    this.heartbeat = new Heartbeat(client, this.instance);
+  }
 
   // ---- for workers and clients ----
 
@@ -274,25 +283,18 @@ export class Channel {
     this.stream?.cancel();
     this.stream = undefined;
     this.state = "closed";
-    clearInterval(this.heartbeatTimer);
+    this.heartbeat.stop();
     this.connect();
   }
 
   private hello(): WorkerMessage {
-    const workflows = (this.serving?.workflows ?? []).map(({ name, versions }) =>
-      create(ServedWorkflowSchema, { workflow: name, versions: [...versions] }),
-    );
-    return workerMessage({
-      case: "hello",
-      value: create(HelloSchema, {
-        instance: this.instance,
-        workflows,
-        capacity: this.serving?.free() ?? 0,
-        creditBytes: BigInt(CREDIT_BYTES),
-        client: `sdk-ts/${SDK_VERSION}`,
-        incarnation: this.incarnation,
-        namespace: this.client.found.namespace,
-      }),
+    return helloMessage({
+      instance: this.instance,
+      workflows: this.serving?.workflows ?? [],
+      capacity: this.serving?.free() ?? 0,
+      creditBytes: CREDIT_BYTES,
+      incarnation: this.incarnation,
+      namespace: this.client.found.namespace,
     });
   }
 
@@ -306,7 +308,7 @@ export class Channel {
     this.credit = this.window;
     this.blocked = false;
     this.taken = 0;
-    this.startHeartbeat(this.limits.leaseTtlMs / 3);
+    this.heartbeat.start(this.limits.leaseTtlMs / 3, () => this.stream?.cancel());
     for (const link of this.links.values()) link.rebind();
     for (const requestId of [...this.binds.keys()]) this.sendBind(requestId);
     this.flush();
@@ -315,31 +317,33 @@ export class Channel {
   private lost(error: CellaflowError | undefined): void {
     this.stream = undefined;
     this.state = "closed";
-    this.lastError = error;
-    clearInterval(this.heartbeatTimer);
+    this.heartbeat.stop();
+    if (this.failures === 0) this.lostMs = performance.now();
     if (!this.isUsed) return;
     if (error !== undefined && !error.retryable && this.refusedForGood(error)) return;
+    if (error !== undefined && performance.now() - this.lostMs > BIND_MS_MAX) this.rejectBinds(error);
+    if (!this.isUsed) return;
     const max = Math.min(BACKOFF_MS_MAX, (this.limits?.leaseTtlMs ?? BACKOFF_MS_MAX * 3) / 3); // C3
     const backoff = Math.min(max, BACKOFF_MS_FIRST * 2 ** Math.min(this.failures++, 10));
     if (this.failures === 1) this.log("warn", "the connection to the engine is lost; trying again", problemOf(error));
     this.reconnectTimer = setTimeout(() => this.connect(), backoff * (0.5 + Math.random() / 2));
   }
 
-  /** Wrong token, wrong role: trying again would not help whoever is waiting. Bound runs still may recover. */
+  /**
+   * Wrong token, wrong role: trying again would not help whoever is waiting. Runs that are bound may still recover.
+   */
   private refusedForGood(error: CellaflowError): boolean {
-    if (
-      !["unauthenticated", "permission_denied", "unimplemented", "namespace_mismatch", "invalid_argument"].includes(
-        error.code,
-      )
-    )
-      return false;
-    for (const pending of [...this.binds.values()]) pending.reject(error);
-    return this.links.size === 0 && this.serving === undefined;
+    if (!REFUSED_FOR_GOOD.has(error.code)) return false;
+    this.rejectBinds(error);
+    if (this.links.size > 0) return false;
+    const { serving } = this;
+    this.serving = undefined;
+    serving?.refused(error);
+    return true;
   }
 
-  /** Why the connection was lost last; undefined: it was not, or was closed. */
-  get problem(): CellaflowError | undefined {
-    return this.state === "open" ? undefined : this.lastError;
+  private rejectBinds(error: CellaflowError): void {
+    for (const pending of [...this.binds.values()]) pending.reject(error);
   }
 
   private get isUsed(): boolean {
@@ -359,30 +363,10 @@ export class Channel {
     this.stream?.end();
     this.stream = undefined;
     this.state = "closed";
-    clearInterval(this.heartbeatTimer);
+    this.heartbeat.stop();
     clearTimeout(this.reconnectTimer);
     clearTimeout(this.idleTimer);
     this.idleTimer = undefined;
-  }
-
-  // ---- heartbeats ----
-
-  private startHeartbeat(everyMs: number): void {
-    clearInterval(this.heartbeatTimer);
-    this.heartbeatsMissed = 0;
-    const request = create(HeartbeatRequestSchema, { instance: this.instance });
-    const number = this.streamNumber;
-    const beat = async (): Promise<void> => {
-      try {
-        const { known } = await this.client.unary(WorkerService.method.heartbeat, request, { timeoutMs: everyMs });
-        this.heartbeatsMissed = 0;
-        if (!known && number === this.streamNumber) this.stream?.cancel();
-      } catch {
-        // A dead connection may look open for long: two beats without an answer end it.
-        if (++this.heartbeatsMissed >= 2 && number === this.streamNumber) this.stream?.cancel();
-      }
-    };
-    this.heartbeatTimer = setInterval(() => void beat(), everyMs);
   }
 
   // ---- receiving ----
@@ -479,27 +463,6 @@ export class Channel {
   }
 }
 
-function encodeRequest(messages: WorkerMessage[]): Uint8Array {
-  return toBinary(ChannelRequestSchema, create(ChannelRequestSchema, { messages }));
-}
-
 function problemOf(error: CellaflowError | undefined): Record<string, unknown> {
   return error === undefined ? { code: "closed" } : { code: error.code, error: error.message };
-}
-
-/** Wraps a body. */
-export function workerMessage(body: WorkerMessage["body"]): WorkerMessage {
-  return create(WorkerMessageSchema, { body });
-}
-
-function limitsOf(welcome: Welcome): EngineLimits {
-  return {
-    leaseTtlMs: Number(welcome.leaseTtlMs),
-    guardAttemptMs: Number(welcome.guardAttemptMs),
-    guardGraceMs: Number(welcome.guardGraceMs),
-    payloadBytesMax: Number(welcome.payloadBytesMax),
-    openMax: welcome.openMax,
-    replayStallMsMax: Number(welcome.replayStallMsMax),
-    evidenceBytesMax: Number(welcome.evidenceBytesMax),
-  };
 }

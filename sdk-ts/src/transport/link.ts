@@ -24,7 +24,8 @@ import {
 } from "../gen/cellaflow/v1/worker_pb.js";
 import type { Entry, Journal, ReleaseWhy } from "../runtime/journal.js";
 import type { Run } from "../runtime/run.js";
-import { type Channel, workerMessage } from "./channel.js";
+import type { Channel } from "./channel.js";
+import { workerMessage } from "./messages.js";
 
 /** How long a release waits for the engine's answer, in ms; afterwards the lease runs out by itself. */
 const RELEASE_MS_MAX = 2_000;

@@ -13,6 +13,7 @@ import { connectionOf } from "../internal/connection.js";
 import { host, quietLogger, type RunOptions } from "../internal/hosting.js";
 import { type Logger, stderrLogger } from "../runtime/observer.js";
 import type { Run } from "../runtime/run.js";
+import { deferred } from "../runtime/step-promise.js";
 import type { Workflow } from "../runtime/workflow.js";
 import type { Binding, Channel } from "../transport/channel.js";
 import type { ConnectionOptions } from "../transport/lookup.js";
@@ -42,7 +43,11 @@ export interface WorkerRunOptions {
 
 /** A worker. */
 export interface Worker {
-  /** Takes and runs sessions until it is shut down; resolves when everything is given back. */
+  /**
+   * Takes and runs sessions until it is shut down; resolves when everything is given back.
+   *
+   * @throws CellaflowError `unauthenticated`, `permission_denied`, … when the engine does not take this worker
+   */
   run(options?: WorkerRunOptions): Promise<void>;
   /** Sessions that run here now. */
   readonly sessions: number;
@@ -81,6 +86,7 @@ class WorkerLoop implements Worker {
     const { workflows } = this.options;
     const names = [...new Set(workflows.map(({ name }) => name))];
     const stopped = whenStopped(signal, handleSignals);
+    const refused = deferred<never>();
     this.stopping = false;
     this.channel.serve({
       workflows: names.map((name) => ({
@@ -89,8 +95,9 @@ class WorkerLoop implements Worker {
       })),
       free: () => this.free,
       assigned: (binding) => this.assigned(binding),
+      refused: refused.reject,
     });
-    await stopped;
+    await Promise.race([stopped, refused.promise]);
     await this.shutDown(shutdownGraceMs);
   }
 

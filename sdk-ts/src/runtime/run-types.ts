@@ -1,0 +1,83 @@
+/**
+ * What a run is made of, what it tells, how it ends.
+ *
+ * Owns: the types shared by a run and its requests. Never: behaviour.
+ */
+import type { CellaflowError } from "../errors.js";
+import type { StepError } from "../failure.js";
+import type { Refusal } from "../gen/cellaflow/v1/common_pb.js";
+import type { PayloadCodec } from "../values/hooks.js";
+import type { Appended, AppendOp, EngineLimits, Journal } from "./journal.js";
+import type { Logger, RunObserver } from "./observer.js";
+import type { Request } from "./request.js";
+import type { Run } from "./run.js";
+
+/** Facts about the session that a run has from the start. */
+export interface SessionFacts {
+  sessionId: string;
+  rootId: string;
+  workflow: string;
+  version: string;
+}
+
+/** What happens in a run: the workflow's code, behind its schemas. */
+export interface RunBody {
+  /** Runs the workflow code on the recorded input; returns its checked output. */
+  run(run: Run, input: unknown): Promise<unknown>;
+}
+
+/** What a run is made of. */
+export interface RunSettings {
+  session: SessionFacts;
+  digestSalt: Uint8Array;
+  body: RunBody;
+  journal: Journal;
+  limits: EngineLimits;
+  codec: PayloadCodec;
+  log: Logger;
+  observer: RunObserver;
+  /** Takes one line per acknowledged commit of a model call or zone, before its outcome is delivered. */
+  ackLog: ((line: AckLine) => void) | undefined;
+  /** `performance.now()` when the lease was granted. */
+  grantedMs: number;
+}
+
+/** One acknowledged commit, as the acknowledgement log has it. */
+export interface AckLine {
+  session: string;
+  /** Step key of the model call (its `callKey`), or of the zone if it made none. */
+  call: string;
+  /** Step key of the event: the call itself or the zone it ran in. */
+  step: string;
+  seq: number;
+  /** When the acknowledgement was held, in ms since the Unix epoch. */
+  ms: number;
+}
+
+/** How a run ended for this process. */
+export type RunEnd =
+  | { kind: "completed"; output: unknown }
+  | { kind: "failed"; failure: StepError }
+  /** The lease was given back; the session goes on elsewhere or later. */
+  | { kind: "suspended"; why: "paused" | "shutdown" | "unable"; error?: CellaflowError }
+  /** Another worker holds the lease, or the session ended otherwise. */
+  | { kind: "fenced" };
+
+/** An append as a request asks for it. */
+export interface AppendAsk {
+  op: AppendOp;
+  /** Size of its payloads in bytes. */
+  bytes: number;
+  /** The request whose outcome it is; undefined: no outcome. */
+  outcomeOf?: Request | undefined;
+  acked?: (answer: Appended) => void;
+  /** Default: the run is given up as unable. */
+  refused?: (refusal: Refusal) => void;
+  /** False: deltas of state and conversation wait for the next append. */
+  deltas?: boolean;
+}
+
+/** Something that is running and can be stopped. */
+export interface Stoppable {
+  abort(reason: unknown): void;
+}
