@@ -111,7 +111,7 @@ async function everyOutcome(): Promise<void> {
   const whole = await start(engine, "whole", "");
   assert.equal(whole.code, 0);
   const order = deliveries(whole.lines);
-  assert.ok(order.length >= 8, order.join());
+  assert.ok(order.length >= 7, order.join());
   const expected = JSON.parse(resultOf(whole.lines).slice(7)) as Record<string, unknown>;
   const killed = order.map(async (die, index) => {
     const runKey = `killed-${index}`;
