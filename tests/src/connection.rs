@@ -36,7 +36,7 @@ impl Interceptor for Bearer {
 
 impl Connection {
     /// Reads a connection file; `None` while there is none, or not a whole one.
-    pub(crate) fn read(path: &Path) -> Option<(Self, u64)> {
+    pub fn read(path: &Path) -> Option<(Self, u64)> {
         let text = std::fs::read_to_string(path).ok()?;
         let file: serde_json::Value = serde_json::from_str(&text).ok()?;
         let field = |name: &str| file.get(name)?.as_str().map(str::to_owned);
