@@ -194,6 +194,21 @@ impl Worker {
         let _ = self.out.send(WorkerMessage { body: Some(body) });
     }
 
+    /// Sends a request with id 1 as it is, as the first one of this worker, and waits for its refusal; returns the code.
+    ///
+    /// # Panics
+    /// If it is not refused.
+    pub async fn told(&self, request: Body) -> String {
+        let (id, answered) = self.ask();
+        assert_eq!(id, 1, "the request carries the id of the first one");
+        self.send(request);
+        match wait::within("a refusal", answered).await {
+            Ok(Answer::Nack(refusal)) => refusal.code,
+            Ok(Answer::Ack(_) | Answer::Assigned(_)) => panic!("it was carried out"),
+            Err(_) => panic!("the stream ended instead: {:?}", self.has_ended()),
+        }
+    }
+
     fn ask(&self) -> (u64, oneshot::Receiver<Answer>) {
         let (answer, answered) = oneshot::channel();
         let id = self.next.fetch_add(1, Ordering::Relaxed);

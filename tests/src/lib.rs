@@ -19,6 +19,7 @@ mod engine;
 pub mod events;
 pub mod payload;
 pub mod process;
+pub mod raw;
 pub mod wait;
 mod worker;
 
