@@ -5,6 +5,7 @@
  *
  * Invariants:
  * - A1 `settled` is called exactly once, however late; `timedOut` at most once and only before it.
+ * - A3 the signal of an attempt whose time is up is aborted when it is read, even if its timer is late.
  * - A2 an attempt without a time-out costs no timer, one whose signal nobody reads no AbortController.
  */
 import { CellaflowError, MisuseError } from "../errors.js";
@@ -33,6 +34,8 @@ export class Attempt implements StepHandle {
   readonly log: StepLog;
   readonly startedMs = performance.now();
   costNanos = 0n;
+  private readonly wallMs = Date.now();
+  private clockMs = this.startedMs;
   private controller: AbortController | undefined;
   private aborted: { reason: unknown } | undefined;
   private timer: NodeJS.Timeout | undefined;
@@ -49,6 +52,7 @@ export class Attempt implements StepHandle {
   }
 
   get signal(): AbortSignal {
+    this.noticeDeadline();
     if (this.controller === undefined) {
       this.controller = new AbortController();
       if (this.aborted !== undefined) this.controller.abort(this.aborted.reason);
@@ -67,7 +71,9 @@ export class Attempt implements StepHandle {
   }
 
   heartbeat(): void {
-    if (this.options.extendable) this.timer?.refresh();
+    if (!this.options.extendable) return;
+    this.timer?.refresh();
+    this.clockMs = performance.now();
   }
 
   cost(nanoDollars: number | bigint): void {
@@ -108,6 +114,17 @@ export class Attempt implements StepHandle {
       (value) => end({ ok: true, value }),
       (thrown: unknown) => end({ ok: false, thrown }),
     );
+  }
+
+  /**
+   * A process that was stopped or a machine that slept wakes with timers that are late: whoever asks for the signal
+   * then must not be told that there is time (A3).
+   */
+  private noticeDeadline(): void {
+    const { timeoutMs, extendable } = this.options;
+    if (timeoutMs === undefined || this.onTimeout === undefined) return;
+    const wallMs = extendable ? 0 : Date.now() - this.wallMs;
+    if (Math.max(performance.now() - this.clockMs, wallMs) >= timeoutMs) this.onTimeout();
   }
 
   private startTimer(timedOut: (thrown: CellaflowError) => void): void {
