@@ -305,6 +305,15 @@ impl Worker {
         self.send_append(append(session_id, epoch, op)).answer().await
     }
 
+    /// Appends one operation to a session as it was assigned.
+    ///
+    /// # Errors
+    /// A nack, or the stream's end.
+    pub async fn commit(&self, to: &Assigned, op: Op) -> Answered<Ack> {
+        let session = to.session.as_ref().expect("an assignment has it");
+        self.append(&session.session_id, to.epoch, op).await
+    }
+
     /// Gives a lease back.
     ///
     /// # Errors

@@ -21,10 +21,8 @@ pub mod payload;
 pub mod process;
 pub mod raw;
 pub mod wait;
-mod worker;
 
 pub use cli::Ran;
 pub use connection::{Authenticated, Connection};
 pub use engine::{Engine, Options, binary};
 pub use payload::{json, text};
-pub use worker::Worker;

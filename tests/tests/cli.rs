@@ -18,7 +18,8 @@ mod tail;
 mod tokens;
 
 use cellaflow_proto::v1;
-use cellaflow_tests::{Engine, Worker, json};
+use cellaflow_tests::channel::Worker;
+use cellaflow_tests::{Engine, json};
 use serde_json::json;
 
 /// Instance of the first worker of a test.
@@ -55,9 +56,9 @@ fn completed(output: &serde_json::Value) -> v1::append::Op {
 
 /// Starts a session with one step and says its id.
 async fn started(engine: &Engine, key: &str) -> (Worker, v1::Assigned, String) {
-    let mut worker = Worker::connect(&engine.connection, FIRST).await;
-    let assigned = worker.start(request(key)).await;
-    worker.append(&assigned, step("scan", &json!({ "files": 3 }))).await.unwrap();
+    let worker = Worker::reconnect(&engine.client().await, FIRST).await;
+    let assigned = worker.start(request(key)).await.unwrap();
+    worker.commit(&assigned, step("scan", &json!({ "files": 3 }))).await.unwrap();
     let id = assigned.session.clone().unwrap().session_id;
     (worker, assigned, id)
 }

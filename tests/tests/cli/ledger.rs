@@ -78,12 +78,12 @@ fn flip(db: &Path, text: &[u8]) {
 #[tokio::test]
 async fn a_bad_event_is_named_and_the_exit_code_says_that_there_is_one() {
     let mut engine = Engine::start().await;
-    let (mut worker, assigned, id) = started(&engine, "a").await;
+    let (worker, assigned, id) = started(&engine, "a").await;
     // Far enough from the events before it that they lie in another block of the file.
     let noise: String =
         (0..7_000_u32).map(|n| char::from(33 + (n.wrapping_mul(2_654_435_761) >> 25) as u8 % 90)).collect();
     for key in ["one", "two", "three", "needle-in-the-ledger", "four"] {
-        worker.append(&assigned, step(key, &noise.clone().into())).await.unwrap();
+        worker.commit(&assigned, step(key, &noise.clone().into())).await.unwrap();
     }
     drop(worker);
     engine.stop().await;

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use cellaflow_proto::v1;
-use cellaflow_tests::{Engine, Worker, json};
+use cellaflow_tests::channel::Worker;
+use cellaflow_tests::{Engine, json};
 use serde_json::json;
 
 use super::{FIRST, request};
 
 /// A session whose guarded step `mail` never had an outcome, once the engine has paused it.
 async fn paused(engine: &Engine, key: &str) -> (Worker, v1::Assigned, String) {
-    let mut worker = Worker::connect(&engine.connection, FIRST).await;
-    let assigned = worker.start(request(key)).await;
+    let worker = Worker::reconnect(&engine.client().await, FIRST).await;
+    let assigned = worker.start(request(key)).await.unwrap();
     let id = assigned.session.clone().unwrap().session_id;
     let intent = v1::GuardIntent {
         step_key: "mail".into(),
@@ -28,7 +29,7 @@ async fn paused(engine: &Engine, key: &str) -> (Worker, v1::Assigned, String) {
             ..v1::Payload::default()
         }),
     };
-    worker.append(&assigned, v1::append::Op::GuardIntent(intent)).await.unwrap();
+    worker.commit(&assigned, v1::append::Op::GuardIntent(intent)).await.unwrap();
     let early = engine.cli(&["steps", "resolve", &id, "mail", "--not-applied"]).await;
     assert_eq!(early.code, Some(75), "before its time nobody may decide: {early:?}");
     assert!(early.stderr.contains("guard_not_due"), "{}", early.stderr);
@@ -91,7 +92,7 @@ async fn a_step_is_failed_by_a_person_and_the_session_resumed_apart() {
 #[tokio::test]
 async fn a_late_outcome_of_the_lease_holder_beats_the_operator() {
     let engine = Engine::start().await;
-    let (mut worker, assigned, id) = paused(&engine, "a").await;
+    let (worker, assigned, id) = paused(&engine, "a").await;
     // 5.1: until a resolution exists an outcome from the lease holder is accepted, however late.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let outcome = v1::StepCompleted {
@@ -103,7 +104,7 @@ async fn a_late_outcome_of_the_lease_holder_beats_the_operator() {
         guarded: true,
         ..v1::StepCompleted::default()
     };
-    worker.append(&assigned, v1::append::Op::StepCompleted(outcome)).await.unwrap();
+    worker.commit(&assigned, v1::append::Op::StepCompleted(outcome)).await.unwrap();
     let refused = engine.cli(&["steps", "resolve", &id, "mail", "--not-applied"]).await;
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("guard_not_open"), "{}", refused.stderr);

@@ -9,8 +9,8 @@ use super::{completed, request, started, step};
 #[tokio::test]
 async fn a_session_is_listed_shown_and_read_by_id_by_part_and_by_key() {
     let engine = Engine::start().await;
-    let (mut worker, assigned, id) = started(&engine, "report-7").await;
-    worker.append(&assigned, completed(&json!({ "findings": 2 }))).await.unwrap();
+    let (worker, assigned, id) = started(&engine, "report-7").await;
+    worker.commit(&assigned, completed(&json!({ "findings": 2 }))).await.unwrap();
 
     let listed = engine.cli(&["sessions", "list", "--json"]).await.json();
     assert_eq!(listed["sessions"].as_array().unwrap().len(), 1, "{listed}");
@@ -33,8 +33,8 @@ async fn a_session_is_listed_shown_and_read_by_id_by_part_and_by_key() {
 #[tokio::test]
 async fn events_are_one_json_object_per_line_from_any_seq_on() {
     let engine = Engine::start().await;
-    let (mut worker, assigned, id) = started(&engine, "a").await;
-    worker.append(&assigned, step("audit", &json!("ok"))).await.unwrap();
+    let (worker, assigned, id) = started(&engine, "a").await;
+    worker.commit(&assigned, step("audit", &json!("ok"))).await.unwrap();
 
     let all = engine.cli(&["sessions", "events", &id, "--json"]).await.json_lines();
     let types: Vec<&str> = all.iter().map(|event| event["type"].as_str().unwrap()).collect();

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use cellaflow_tests::{Engine, Worker};
+use cellaflow_proto::v1;
+use cellaflow_tests::Engine;
+use cellaflow_tests::channel::Worker;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::ChildStdout;
@@ -31,10 +33,13 @@ async fn t1_a_tail_survives_the_engine_and_prints_every_event_once() {
     drop(worker);
     engine.restart().await;
     // Another instance takes the session over once the first one's lease has run out; a restart gives it a full one.
-    let mut worker = Worker::connect(&engine.connection, super::FIRST).await;
-    let assigned = worker.attach(&id, "3").await;
-    worker.append(&assigned, step("audit", &json!(1))).await.unwrap();
-    worker.append(&assigned, completed(&json!("done"))).await.unwrap();
+    let worker = Worker::reconnect(&engine.client().await, super::FIRST).await;
+    let assigned = worker
+        .attach_with(v1::Attach { session_id: id.clone(), version: "3".into(), ..v1::Attach::default() })
+        .await
+        .unwrap();
+    worker.commit(&assigned, step("audit", &json!(1))).await.unwrap();
+    worker.commit(&assigned, completed(&json!("done"))).await.unwrap();
     while seen.last().is_none_or(|event: &Value| event["type"] != "session_completed") {
         seen.push(next(&mut lines).await);
     }
@@ -47,10 +52,10 @@ async fn t1_a_tail_survives_the_engine_and_prints_every_event_once() {
 #[tokio::test]
 async fn a_tail_of_an_ended_session_ends_and_gives_up_on_an_engine_that_stays_away() {
     let mut engine = Engine::start().await;
-    let (mut worker, assigned, id) = started(&engine, "a").await;
-    let mut other = Worker::connect(&engine.connection, SECOND).await;
-    let running = other.start(super::request("b")).await.session.unwrap().session_id;
-    worker.append(&assigned, completed(&json!("done"))).await.unwrap();
+    let (worker, assigned, id) = started(&engine, "a").await;
+    let other = Worker::reconnect(&engine.client().await, SECOND).await;
+    let running = other.start(super::request("b")).await.unwrap().session.unwrap().session_id;
+    worker.commit(&assigned, completed(&json!("done"))).await.unwrap();
     let ended = engine.cli(&["sessions", "tail", &id]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout.contains("session_completed"), "{ended:?}");
