@@ -39,7 +39,7 @@ const IDLE_MS = 2_000;
 const UNCRASHED_RUNS = 3;
 
 /** Steps of the run that does nothing else: enough for a percentile. */
-const STEPS = 500;
+const STEPS = 1_000;
 
 /** What the demo is given. */
 export interface Setting {
