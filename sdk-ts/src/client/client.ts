@@ -15,7 +15,8 @@ import {
   SubscribeSessionRequestSchema,
 } from "../gen/cellaflow/v1/session_pb.js";
 import { connectionOf, type Shared } from "../internal/connection.js";
-import { host, quietLogger, type RunOptions } from "../internal/hosting.js";
+import { host, quietLogger, type RunOptions, redaction } from "../internal/hosting.js";
+import { type Sealer, sealerOf } from "../internal/sealing.js";
 import { type Logger, stderrLogger } from "../runtime/observer.js";
 import { payloadValue, stepErrorOf, valuePayload } from "../runtime/payloads.js";
 import type { RunEnd } from "../runtime/run-types.js";
@@ -118,11 +119,13 @@ export function createClient(options: ClientOptions = {}): Client {
 class EngineClient implements Client {
   private readonly shared: Shared;
   private readonly codec: PayloadCodec;
+  private readonly sealer: Sealer | undefined;
   private readonly log: Logger;
 
   constructor(private readonly options: ClientOptions) {
     this.shared = connectionOf(options.connection);
-    this.codec = payloadCodec(options.hooks);
+    this.codec = payloadCodec(redaction(options.hooks));
+    this.sealer = sealerOf(options.hooks);
     this.log = options.log ?? quietLogger(stderrLogger);
   }
 
@@ -213,12 +216,12 @@ class EngineClient implements Client {
       untilCaughtUp: options.live === false,
     });
     const stream = this.shared.client.serverStream(SessionService.method.subscribeSession, request, options.signal);
-    yield* eventInfo(stream, this.codec);
+    yield* eventInfo(stream);
   }
 
   private async startRequest<I>(workflow: Workflow<I>, input: I, options: StartOptions) {
     await workflow.checkInput(input);
-    return create(StartSessionRequestSchema, {
+    const request = create(StartSessionRequestSchema, {
       workflow: workflow.name,
       version: workflow.version,
       key: options.key ?? "",
@@ -227,6 +230,7 @@ class EngineClient implements Client {
       ifEnded: options.ifEnded === "restart" ? IfEnded.RESTART : IfEnded.RETURN,
       dedupeId: crypto.getRandomValues(new Uint8Array(16)),
     });
+    return this.sealer?.seal(request) ?? request;
   }
 
   private async runHere(
@@ -263,7 +267,7 @@ class EngineClient implements Client {
   }
 
   private settled<O>(binding: Binding["assigned"]): SessionResult<O> | undefined {
-    return settledResult<O>(binding, this.codec);
+    return settledResult<O>(this.sealer?.open(binding) ?? binding, this.codec);
   }
 
   private async keySession(workflow: Workflow<never, unknown> | Workflow, options: StartOptions): Promise<string> {
@@ -286,7 +290,7 @@ class EngineClient implements Client {
     });
     const call = () => this.unary(SessionService.method.awaitSession, request, CALL_MS_MAX + wait, signal);
     const response = await retried(call, signal);
-    const result = settledResult<O>(response, this.codec);
+    const result = settledResult<O>(this.sealer?.open(response) ?? response, this.codec);
     const reason = response.leased ? "another worker runs it" : "no worker runs it";
     return { result: result ?? { status: "runningElsewhere", sessionId, reason }, leased: response.leased };
   }

@@ -133,6 +133,22 @@ test("500 concurrent items, larger than a message, survive the engine's death", 
   assert.equal(kinds.filter((kind) => kind === "stepCompleted").length, 500);
 });
 
+test("a session whose payloads are encrypted runs, resumes and shows its result", async () => {
+  const invert = (bytes: Uint8Array): Uint8Array => bytes.map((byte) => byte ^ 0xff);
+  const hooks = { name: "invert/1", encode: invert, decode: invert };
+  const client = createClient({ connection: engine.connection, log: quiet, hooks });
+  const secret = workflow({ name: "secret", version: "1", input: z.string() }, async (ctx, input) => {
+    const text = await ctx.step("say", (value) => `${value}!`, { input });
+    const sent = await ctx.step("send", () => text.repeat(50_000), { input: text, effect: "guarded" });
+    ctx.messages.push({ role: "user", parts: [{ type: "text", text: sent }] });
+    return ctx.zone("zone", async (zone) => zone.step("inner", () => sent.length + ctx.sessionId.length * 0));
+  });
+  const result = await client.run(secret, "hush", { key: "s" });
+  assert.ok(result.status === "completed" && result.output === 250_000, JSON.stringify(result));
+  assert.deepEqual(await client.result(result.sessionId), result);
+  await assert.rejects(connect().result(result.sessionId), { code: "payload_sealed" });
+});
+
 test("an unknown guarded effect is reconciled after attempt time and grace", async () => {
   const client = connect();
   let calls = 0;

@@ -8,7 +8,6 @@ import type { Usage } from "../gen/cellaflow/v1/common_pb.js";
 import type { Event } from "../gen/cellaflow/v1/event_pb.js";
 import type { SubscribeSessionResponse } from "../gen/cellaflow/v1/session_pb.js";
 import { Joiner } from "../transport/pieces.js";
-import type { PayloadCodec } from "../values/hooks.js";
 
 /** Tokens and cost of one model call. */
 export interface EventUsage {
@@ -38,10 +37,7 @@ export interface EventInfo {
 }
 
 /** Converts a subscription. */
-export async function* eventInfo(
-  stream: AsyncIterable<SubscribeSessionResponse>,
-  _codec: PayloadCodec,
-): AsyncGenerator<EventInfo> {
+export async function* eventInfo(stream: AsyncIterable<SubscribeSessionResponse>): AsyncGenerator<EventInfo> {
   const joiner = new Joiner();
   for await (const { body } of stream) {
     if (body.case === "piece") joiner.take(body.value);

@@ -14,6 +14,7 @@ import type { Workflow } from "../runtime/workflow.js";
 import type { Channel } from "../transport/channel.js";
 import type { SessionLink } from "../transport/link.js";
 import { type PayloadHooks, payloadCodec } from "../values/hooks.js";
+import { sealerOf } from "./sealing.js";
 
 /** Options common to everything that runs sessions. */
 export interface RunOptions {
@@ -44,6 +45,8 @@ export async function host(
   if (session === undefined || limits === undefined) {
     throw new CellaflowError("engine_error", "the engine assigned a session without naming it", "update the engine");
   }
+  const sealer = sealerOf(options.hooks);
+  link.sealWith(sealer);
   const run = new Run({
     session: {
       sessionId: session.sessionId,
@@ -55,7 +58,8 @@ export async function host(
     body: bodyOf(definition),
     journal: link,
     limits,
-    codec: payloadCodec(options.hooks),
+    codec: payloadCodec(redaction(options.hooks)),
+    sealed: sealer !== undefined,
     log: options.log,
     observer: options.observer ?? {},
     ackLog: ackLogOf(options.ackLog),
@@ -63,10 +67,15 @@ export async function host(
   });
   started(run);
   const events = await link.replayed;
-  run.noteEvents(events);
+  run.noteEvents(sealer?.open(events) ?? events);
   run.start(link.replayToSeq);
   link.attachRun(run);
   return run.ended;
+}
+
+/** The byte hooks are applied at the edge (`sealing.ts`), to whole payloads. */
+export function redaction(hooks: PayloadHooks | undefined): PayloadHooks {
+  return hooks?.redact === undefined ? {} : { redact: hooks.redact.bind(hooks) };
 }
 
 /** Writes synchronously: a line is there before the outcome is seen, whatever happens to this process. */

@@ -230,7 +230,8 @@ export class GuardedStep<T> extends Request<T> {
   private say(number: number, reason: UnknownReason, thrown: unknown): void {
     const failure = failurePayload(toFailure(thrown));
     const value = create(GuardUnknownSchema, { stepKey: this.spec.key, attempt: number, reason, failure });
-    this.append({ op: { case: "guardUnknown", value }, refused: (refusal) => this.tooLate(refusal) });
+    const ask = { op: { case: "guardUnknown", value }, refused: (refusal: Refusal) => this.tooLate(refusal) } as const;
+    this.append(ask, Number(failure.sizeBytes));
   }
 
   /** G4. Attempts are counted, except when a person or program asked for another one. */
@@ -259,7 +260,8 @@ export class GuardedStep<T> extends Request<T> {
       guarded,
     });
     this.own = { failure };
-    this.append({ op: { case: "stepFailed", value }, outcomeOf: this as Request, acked: () => this.closed() });
+    const op = { case: "stepFailed", value } as const;
+    this.append({ op, outcomeOf: this as Request, acked: () => this.closed() }, Number(failure.sizeBytes));
   }
 
   private intentRefused(number: number, refusal: Refusal): void {
@@ -349,7 +351,7 @@ export class GuardedStep<T> extends Request<T> {
       acked,
       refused: (refusal) => this.tooLate(refusal),
     };
-    this.append(ask, finding.case === "applied" ? Number(finding.value.sizeBytes) : 0);
+    this.append(ask, typeof finding.value === "object" ? Number(finding.value.sizeBytes) : 0);
   }
 
   // ---- small things ----

@@ -27,6 +27,8 @@ async function atEveryBoundary(code: Code): Promise<{ events: number }> {
     const killed = new MemorySession([], count);
     await killed.execute(define([], code));
     for (const events of [whole.events.slice(0, count), killed.events]) {
+      // With other timing the killed run may have come to its end before.
+      if (events.at(-1)?.body.case === "sessionCompleted") continue;
       const again: string[] = [];
       const resumed = await new MemorySession([...events]).execute(define(again, code));
       assert.ok(resumed !== "killed" && resumed.kind === "completed", `cut at ${count}: ${JSON.stringify(resumed)}`);

@@ -34,6 +34,13 @@ export function documentPayload<D extends DescMessage>(
 /** Returns a payload's bytes. */
 export function payloadBytes(from: Payload | undefined): Uint8Array {
   if (from === undefined) return new Uint8Array(0);
+  if (from.codec !== "") {
+    throw new CellaflowError(
+      "payload_sealed",
+      `a payload was encoded by the hook "${from.codec}"`,
+      "use the same payload hooks here",
+    );
+  }
   if (from.body.case === "data") return from.body.value;
   // Proto3 readers drop nothing, but an empty `data` may come without a body.
   if (from.body.case === undefined && from.sizeBytes === 0n) return new Uint8Array(0);

@@ -34,6 +34,8 @@ export interface RunSettings {
   journal: Journal;
   limits: EngineLimits;
   codec: PayloadCodec;
+  /** Payloads are encoded by the user's hook when they are sent; what is no payload (evidence) is not sent at all. */
+  sealed: boolean;
   log: Logger;
   observer: RunObserver;
   /** Takes one line per acknowledged commit of a model call or zone, before its outcome is delivered. */

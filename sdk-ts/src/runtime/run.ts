@@ -389,8 +389,12 @@ export class Run implements OrderTarget<Event> {
   private threw(thrown: unknown): void {
     if (this.phase !== "running") return;
     const failure = toFailure(thrown);
-    const value = create(SessionFailedSchema, { failure: failurePayload(failure) });
-    this.end({ case: "sessionFailed", value }, 0, () => ({ kind: "failed", failure: new StepError(failure) }));
+    const stored = failurePayload(failure);
+    const value = create(SessionFailedSchema, { failure: stored });
+    this.end({ case: "sessionFailed", value }, Number(stored.sizeBytes), () => ({
+      kind: "failed",
+      failure: new StepError(failure),
+    }));
   }
 
   private end(op: AppendOp, bytes: number, outcome: () => RunEnd): void {

@@ -198,7 +198,8 @@ export abstract class JournaledStep<T, R> extends Request<T> {
     if (usage !== undefined) value.usage = usage;
     const op = { case: "stepFailed", value } as const;
     if (!again) this.own = { failure };
-    this.run.append(this.spec.after, { op, bytes: 0, outcomeOf: again ? undefined : (this as Request) });
+    const bytes = Number(failure.sizeBytes);
+    this.run.append(this.spec.after, { op, bytes, outcomeOf: again ? undefined : (this as Request) });
     if (again) this.later(waitMs, attempt.attempt + 1);
   }
 }

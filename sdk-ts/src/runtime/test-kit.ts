@@ -82,6 +82,7 @@ export class MemorySession implements Journal {
       journal: this,
       limits: { ...TEST_LIMITS, ...this.limits },
       codec: payloadCodec(),
+      sealed: false,
       log: (level, message) => this.logged.push(`${level} ${message}`),
       observer: {},
       ackLog: (line) => this.lines.push(line),

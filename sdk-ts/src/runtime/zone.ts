@@ -67,7 +67,8 @@ export class ZoneAttempt {
     this.evidence = new Evidence(run.settings.limits.evidenceBytesMax, (offset, data) =>
       this.sendEvidence(offset, data),
     );
-    const emit = recorded === undefined ? (text: string) => this.evidence.add(text) : () => {};
+    const live = recorded === undefined && !run.settings.sealed;
+    const emit = live ? (text: string) => this.evidence.add(text) : () => {};
     this.inner = new ZoneInner(run, key, name, llmCalls, emit);
     this.state = new StateStore(run.settings.codec, (call) => this.check(call), run.state);
   }
@@ -315,7 +316,7 @@ export class ZoneRequest<T> extends Request<T> {
     if (final) this.own = { failure };
     this.run.append(this.spec.after, {
       op: { case: "zoneFailed", value },
-      bytes: 0,
+      bytes: Number(failure.sizeBytes),
       outcomeOf: final ? (this as Request) : undefined,
       acked: () => (final ? this.freeSlot() : undefined),
     });

@@ -202,7 +202,7 @@ export class Channel {
 
   /** Sends a message of a session; `bytes` is about what it carries. */
   send(session: string, message: WorkerMessage, bytes: number): void {
-    if (bytes > PIECE_BYTES_MAX) {
+    if (bytes > PIECE_BYTES_MAX / 2) {
       const cut = this.cutter.cut(message);
       for (const value of cut.pieces) {
         this.outbox.put(session, { message: workerMessage({ case: "piece", value }), bytes: value.data.length + 32 });

@@ -22,6 +22,7 @@ import {
   RevokeReason,
   type WorkerMessage,
 } from "../gen/cellaflow/v1/worker_pb.js";
+import type { Sealer } from "../internal/sealing.js";
 import type { Entry, Journal, ReleaseWhy } from "../runtime/journal.js";
 import type { Run } from "../runtime/run.js";
 import type { Channel } from "./channel.js";
@@ -55,6 +56,7 @@ export class SessionLink implements Journal {
   /** Settles when all recorded events have arrived. */
   readonly replayed: Promise<readonly Event[]>;
   private readonly version: string;
+  private sealer: Sealer | undefined;
   private recorded: Event[] = [];
   private gotAll!: (events: readonly Event[]) => void;
   private run: Run | undefined;
@@ -79,12 +81,17 @@ export class SessionLink implements Journal {
     if (this.replayToSeq === 0) this.gotAll([]);
   }
 
+  /** Seals what is sent and opens what arrives from now on. */
+  sealWith(sealer: Sealer | undefined): void {
+    this.sealer = sealer;
+  }
+
   /** Hands over to the run: it has taken the events of `replayed`. */
   attachRun(run: Run): void {
     this.run = run;
     const late = this.recorded.filter((event) => Number(event.seq) > this.replayToSeq);
     this.recorded = [];
-    run.noteEvents(late);
+    run.noteEvents(this.open(late));
   }
 
   // ---- what the run asks ----
@@ -100,7 +107,7 @@ export class SessionLink implements Journal {
   append(entry: Entry): void {
     if (this.closed) return;
     const requestId = this.channel.requestId(this);
-    const { after, stateDelta, conversationDelta, op } = entry;
+    const { after, stateDelta, conversationDelta, op } = this.sealer?.seal(entry) ?? entry;
     const value = create(AppendSchema, {
       requestId,
       sessionId: this.sessionId,
@@ -142,7 +149,7 @@ export class SessionLink implements Journal {
   // ---- what the engine says ----
 
   events(events: readonly Event[]): void {
-    if (this.run !== undefined) return this.run.noteEvents(events);
+    if (this.run !== undefined) return this.run.noteEvents(this.open(events));
     this.recorded.push(...events);
     const last = this.recorded.at(-1);
     if (last !== undefined && Number(last.seq) >= this.replayToSeq) {
@@ -154,7 +161,7 @@ export class SessionLink implements Journal {
     const unacked = this.forgetRequest(ack.requestId);
     if (unacked === undefined) return;
     if (unacked.entry === undefined) return this.released?.();
-    const { seq, timeMs, duplicate, recorded, before } = ack;
+    const { seq, timeMs, duplicate, recorded, before } = this.sealer?.open(ack) ?? ack;
     unacked.entry.acked({ seq: Number(seq), timeMs: Number(timeMs), duplicate, recorded, before });
   }
 
@@ -226,6 +233,10 @@ export class SessionLink implements Journal {
     setTimeout(() => {
       if (!this.bound && this.rebindId === undefined && this.channel.isOpen) this.rebind();
     }, Number(refusal.retryAfterMs) || RETRY_MS);
+  }
+
+  private open(events: readonly Event[]): readonly Event[] {
+    return this.sealer?.open(events) ?? events;
   }
 
   // ---- requests ----

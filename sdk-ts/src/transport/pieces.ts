@@ -72,7 +72,7 @@ function* piecesOf(transferId: bigint, bytes: Uint8Array): Generator<PayloadPiec
 }
 
 /** Returns a message whose payloads were mapped; what does not change is shared, never modified. */
-function mapPayloads<T>(value: T, map: (payload: Payload) => Payload): T {
+export function mapPayloads<T>(value: T, map: (payload: Payload) => Payload): T {
   if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return value;
   if ((value as { $typeName?: unknown }).$typeName === PAYLOAD) return map(value as unknown as Payload) as T;
   if (Array.isArray(value)) {
