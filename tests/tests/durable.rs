@@ -114,12 +114,15 @@ async fn every_acknowledged_commit_survives_kill_9_during_a_stream_of_commits() 
     for round in 0..ROUNDS {
         let client = engine.client().await;
         let acks = Arc::<AtomicUsize>::default();
-        let mut writing = Vec::new();
-        for mut journal in journals {
+        let mut workers = Vec::new();
+        for journal in &mut journals {
             let worker = Worker::reconnect(&client, &journal.instance).await;
             journal.resend(&worker).await;
-            writing.push(tokio::spawn(journal.write(worker, Arc::clone(&acks))));
+            workers.push(worker);
         }
+        let writers = journals.into_iter().zip(workers);
+        let writing: Vec<_> =
+            writers.map(|(journal, worker)| tokio::spawn(journal.write(worker, Arc::clone(&acks)))).collect();
         wait::until("commits", async || (acks.load(Ordering::Relaxed) > 400).then_some(())).await;
         // Not always at the same point of a frame.
         tokio::time::sleep(Duration::from_millis(7 * round)).await;
