@@ -1,5 +1,7 @@
 //! Promise: **atomic zone**. A Non-Persistable Zone commits as a whole or leaves nothing in the agent's state.
 
+use cellaflow_engine::storage::keys::{Item, LedgerKey};
+use cellaflow_engine::storage::{self, KeyRange, LedgerId, Scan, Store as _, Table};
 use cellaflow_proto::v1::append::Op;
 use cellaflow_proto::v1::event::Body;
 use cellaflow_proto::v1::{
@@ -61,6 +63,27 @@ fn failed(attempt: u32, is_final: bool) -> Op {
     })
 }
 
+/// Kills the engine and counts the rows of evidence in its ledger.
+fn evidence_rows_left(engine: &mut Engine) -> usize {
+    engine.kill();
+    let dir = engine.data().join("ledger");
+    let opened =
+        storage::open(&dir, &storage::Settings::default(), LedgerId([0; 16])).expect("a sound ledger");
+    let snapshot = opened.store.snapshot();
+    let everything = KeyRange::prefix([]);
+    let (mut rows, mut after) = (0, None);
+    loop {
+        let scan = Scan { after: after.as_deref(), ..Scan::forward(Table::Ledger, &everything) };
+        let page = snapshot.scan(&scan).expect("a sound ledger");
+        let keys = page.rows.iter().map(|row| LedgerKey::parse(&row.key).expect("a key of ours"));
+        rows += keys.filter(|key| matches!(key.item, Item::Evidence { .. })).count();
+        after = page.next;
+        if after.is_none() {
+            return rows;
+        }
+    }
+}
+
 /// Streams a text in pieces of 8 bytes.
 async fn stream(worker: &Worker, session: &str, epoch: u64, attempt: u32, text: &str) {
     for (n, chunk) in text.as_bytes().chunks(8).enumerate() {
@@ -74,7 +97,7 @@ const TEXT: &str = "a sentence that was streamed token by token and then lost wi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zone_commits_as_one_event_and_is_closed() {
-    let engine = Engine::quick().await;
+    let mut engine = Engine::quick().await;
     let client = engine.client().await;
     let worker = Worker::connect(&client).await;
     let _alive = worker.stay_alive();
@@ -105,11 +128,12 @@ async fn a_zone_commits_as_one_event_and_is_closed() {
     let kinds = events::kinds(&events::all(&client, &session).await);
     let wanted = ["session_started", "lease_granted", "zone_entered", "zone_committed", "session_completed"];
     assert_eq!(kinds, wanted, "nothing else is left of the zone");
+    assert_eq!(evidence_rows_left(&mut engine), 0, "a commit deletes the attempt's evidence");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_takeover_rolls_back_to_the_entry_and_counts_what_was_wasted() {
-    let engine = Engine::quick().await;
+    let mut engine = Engine::quick().await;
     let client = engine.client().await;
     let loser = Worker::connect(&client).await;
     let session = loser.begin("taken").await;
@@ -151,6 +175,8 @@ async fn a_takeover_rolls_back_to_the_entry_and_counts_what_was_wasted() {
     winner.append(&session, 2, session_completed(payload::literal("null"))).await.unwrap();
     assert_eq!(client.session(&session).await.status(), SessionStatus::Completed);
     client.verify().await;
+    let kept = TEXT.len().div_ceil(8);
+    assert_eq!(evidence_rows_left(&mut engine), kept, "of the attempt that was rolled back");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -183,6 +209,7 @@ async fn losing_the_engine_rolls_nothing_back() {
     let kinds = events::kinds(&events::all(&client, &session).await);
     assert_eq!(kinds, ["session_started", "lease_granted", "zone_entered", "zone_committed"]);
     assert_eq!(client.session(&session).await.totals.unwrap().wasted_tokens, 0);
+    assert_eq!(evidence_rows_left(&mut engine), 0, "what was streamed before the restart goes with the rest");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
