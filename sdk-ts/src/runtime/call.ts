@@ -9,7 +9,7 @@ import { type Payload, PayloadFormat, type Usage, UsageSchema } from "../gen/cel
 import { type Event, LlmCallSchema, type StepCompleted } from "../gen/cellaflow/v1/event_pb.js";
 import type { Attempt } from "./attempt.js";
 import type { CallAnswer, CallOutcome, CallSpec } from "./internals.js";
-import { documentPayload, payloadBytes } from "./payloads.js";
+import { documentPayload, payloadBytes, payloadDocument } from "./payloads.js";
 import type { RequestSpec } from "./request.js";
 import type { Run } from "./run.js";
 import { JournaledStep, type StoredOutput } from "./step.js";
@@ -66,7 +66,8 @@ export class CallRequest extends JournaledStep<CallOutcome, CallAnswer> {
     const usage = completed === undefined ? this.paid : completed.llm?.usage;
     this.paid = usage;
     this.resolve({ response, usage, place: { seq, call: 0 }, callKey: this.spec.key });
-    return textsOfMessage(response.message);
+    const request = completed === undefined ? this.request : payloadDocument(completed.llm?.request, LlmRequestSchema);
+    return [...textsOfMessage(response.message), ...(request?.appended ?? []).flatMap(textsOfMessage)];
   }
 
   protected override committed(seq: number): void {

@@ -13,7 +13,12 @@ import { hash } from "node:crypto";
 import { create, fromBinary } from "@bufbuild/protobuf";
 import { CellaflowError } from "../errors.js";
 import { toFailure } from "../failure.js";
-import { type ZoneOutcome, type ZoneRecord, ZoneRecordSchema } from "../gen/cellaflow/content/v1/content_pb.js";
+import {
+  LlmRequestSchema,
+  type ZoneOutcome,
+  type ZoneRecord,
+  ZoneRecordSchema,
+} from "../gen/cellaflow/content/v1/content_pb.js";
 import { type Payload, PayloadFormat, type Refusal, type Usage } from "../gen/cellaflow/v1/common_pb.js";
 import {
   type Event,
@@ -29,7 +34,15 @@ import type { KeyRecord } from "./history.js";
 import { checkInside, runInside } from "./inside.js";
 import { tooLarge } from "./limits.js";
 import type { RetryPolicy } from "./options.js";
-import { documentPayload, failurePayload, payloadBytes, payloadValue, stepErrorOf, valuePayload } from "./payloads.js";
+import {
+  documentPayload,
+  failurePayload,
+  payloadBytes,
+  payloadDocument,
+  payloadValue,
+  stepErrorOf,
+  valuePayload,
+} from "./payloads.js";
 import { Request, type RequestSpec } from "./request.js";
 import { attemptsOf, backoffMs, mayRetry } from "./retry.js";
 import type { Run } from "./run.js";
@@ -379,8 +392,13 @@ export class ZoneRequest<T> extends Request<T> {
     this.resolve(value);
     const { codec } = this.run.settings;
     const output = stored && typeof value === "string" ? [value] : [];
-    return [...output, ...record.outcomes.flatMap((outcome) => textsOfOutcome(outcome, codec.decode))];
+    const inside = record.outcomes.flatMap((outcome) => textsOfOutcome(outcome, codec.decode));
+    return [...output, ...inside, ...this.llmCalls.flatMap(textsOfRequest)];
   }
+}
+
+function textsOfRequest(call: LlmCall): (string | undefined)[] {
+  return payloadDocument(call.request, LlmRequestSchema).appended.flatMap(textsOfMessage);
 }
 
 /** The value is not stored again if it is what a model answered. */
