@@ -30,6 +30,11 @@ let mail: LocalSmtp;
 let folder = "";
 let repository = "";
 
+function environment(): NodeJS.ProcessEnv {
+  const { url, token, ca } = engine.connection;
+  return { PATH: process.env.PATH, HOME: folder, CELLAFLOW_URL: url, CELLAFLOW_TOKEN: token, CELLAFLOW_CA: ca };
+}
+
 /** Starts an example; its standard output is JSON lines or text. */
 class Agent {
   readonly lines: string[] = [];
@@ -38,22 +43,18 @@ class Agent {
   private readonly child: ChildProcess;
   private waiting: (() => void)[] = [];
 
-  constructor(main: string, args: readonly string[], work = folder) {
+  constructor(main: string, args: readonly string[], work = folder, more: NodeJS.ProcessEnv = {}) {
     mkdirSync(work, { recursive: true });
-    const { url, token, ca } = engine.connection;
     this.child = spawn(process.execPath, [join(import.meta.dirname, main), ...args], {
       cwd: work,
       env: {
-        PATH: process.env.PATH,
-        HOME: folder,
-        CELLAFLOW_URL: url,
-        CELLAFLOW_TOKEN: token,
-        CELLAFLOW_CA: ca,
+        ...environment(),
         OPENAI_BASE_URL: model.baseUrl,
         SMTP_URL: mail.smtpUrl,
         SMTP_QUERY_URL: mail.url,
         AUDIT_MODEL: "scripted-1",
         AUDIT_REPOSITORY: repository,
+        ...more,
       },
     });
     let rest = "";
@@ -157,6 +158,27 @@ describe("the examples on an engine", { skip }, () => {
     assert.equal(mail.count(`<report-${sessionId}@cellaflow.local>`), 1);
     execFileSync("git", ["-C", repository, "apply", "--check", "-"], { input: output.patch });
     await noLocalPaths(sessionId);
+  });
+
+  it("the audit agent waits for a person when nobody can say whether its mail went out", async () => {
+    const start = (work: string) =>
+      new Agent("code-audit/main.js", ["--json", "--key", "asks"], join(folder, work), { SMTP_QUERY_URL: "" });
+    const mails = mail.deliveries.length;
+    mail.inject({ delayReplyMs: 10_000 });
+    const first = start("asks-1");
+    while (mail.deliveries.length === mails) await new Promise((resolve) => setTimeout(resolve, 5));
+    await first.kill();
+
+    const second = start("asks-2");
+    assert.equal(await second.exited, 1, second.errors);
+    const { result } = JSON.parse(second.lines.at(-1) ?? "{}") as { result: { status: string; sessionId: string } };
+    assert.equal(result.status, "paused");
+    const messageId = `<report-${result.sessionId}@cellaflow.local>`;
+    const resolve = ["steps", "resolve", result.sessionId, "report#1", "--output", JSON.stringify({ messageId })];
+    execFileSync(process.env.CELLAFLOW_BIN ?? "", resolve, { env: environment() });
+
+    await start("asks-3").done();
+    assert.equal(mail.count(messageId), 1);
   });
 });
 

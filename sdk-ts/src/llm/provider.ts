@@ -21,8 +21,8 @@ import type { Endpoint, StreamEvent } from "./types.js";
 import { estimateTokens, toUsage } from "./usage.js";
 
 const OPENAI_URL = "https://api.openai.com/v1";
-/** How long a provider may take for its first byte, in ms; a call's own time-out is `timeoutMs`. */
-export const FIRST_BYTE_MS_MAX = 600_000;
+/** How long a provider may take for its first byte, in ms: Node's fetch waits no longer. A call's own is `timeoutMs`. */
+export const FIRST_BYTE_MS_MAX = 300_000;
 // One client per address and key, so that connections are kept; a process has few of them.
 const CLIENTS_MAX = 32;
 const clients = new Map<string, OpenAi.OpenAI>();
