@@ -66,10 +66,17 @@ export async function host(
     grantedMs: link.grantedMs,
   });
   started(run);
-  const events = await link.replayed;
-  run.noteEvents(sealer?.open(events) ?? events);
-  run.start(link.replayToSeq);
-  link.attachRun(run);
+  try {
+    const events = await link.replayed;
+    run.noteEvents(sealer?.open(events) ?? events);
+    run.start(link.replayToSeq);
+    link.attachRun(run);
+  } catch (error) {
+    // Events that cannot be read here may be readable for another worker.
+    await link.release("unable");
+    link.close();
+    throw error;
+  }
   return run.ended;
 }
 

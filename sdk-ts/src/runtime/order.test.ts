@@ -124,3 +124,19 @@ test("500 items at concurrency 8 replay in order", async () => {
   await new MemorySession(whole.events.slice(0, -1)).execute(define(again, code));
   assert.deepEqual(again, trace);
 });
+
+test("other source text with the same requests replays: keys and digests know nothing of the source", async () => {
+  const whole = new MemorySession();
+  const end = await whole.execute(
+    define([], async (ctx) => {
+      const first = await ctx.step("double", (input: number) => input * 2, { input: 21 });
+      const both = await Promise.all(["x", "y"].map((name) => ctx.scope(name, (inner) => inner.step("s", () => name))));
+      return { first, both };
+    }),
+  );
+  const minified = define([], async (c) => {
+    const d = await c.step("double", () => assert.fail("ran again") as number, { input: 21 });
+    return { first: d, both: await Promise.all([..."xy"].map((n) => c.scope(n, async (i) => i.step("s", () => "")))) };
+  });
+  assert.deepEqual(await new MemorySession(whole.events.slice(0, -1)).execute(minified), end);
+});

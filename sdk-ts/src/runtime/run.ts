@@ -34,6 +34,7 @@ import { failurePayload, valuePayload } from "./payloads.js";
 import type { Request } from "./request.js";
 import { Resources } from "./resources.js";
 import type { AppendAsk, RunEnd, RunSettings } from "./run-types.js";
+import { Stall } from "./stall.js";
 import { StateStore } from "./state.js";
 import type { StepPromise, Unobserved } from "./step-promise.js";
 import { TextRegistry } from "./texts.js";
@@ -65,8 +66,7 @@ export class Run implements OrderTarget<Event> {
   private replayToSeq = 0;
   private lastRecordedOutcome = 0;
   private replayedOutcomes = 0;
-  private progressMs = 0;
-  private stallTimer: NodeJS.Timeout | undefined;
+  private readonly stall: Stall<Delivery<Event>>;
   private ending: Ending | undefined;
   private settleEnd!: (end: RunEnd) => void;
 
@@ -74,6 +74,11 @@ export class Run implements OrderTarget<Event> {
     this.state = new StateStore(settings.codec, (call) => this.check(call));
     this.resources = new Resources(settings.log);
     this.activity = new Activity(settings.limits.openMax);
+    this.stall = new Stall(
+      settings.limits.replayStallMsMax,
+      () => this.stalledOn(),
+      (delivery) => this.stalled(delivery),
+    );
     this.ended = new Promise((resolve) => {
       this.settleEnd = resolve;
     });
@@ -95,7 +100,7 @@ export class Run implements OrderTarget<Event> {
   start(replayToSeq: number): void {
     this.replayToSeq = replayToSeq;
     this.history.seal();
-    this.progressMs = performance.now();
+    this.stall.progress();
     if (this.lastRecordedOutcome === 0) this.noteReplayFinished();
     this.order.poke();
     this.settings.body.run(this, this.input).then(
@@ -160,7 +165,7 @@ export class Run implements OrderTarget<Event> {
   submit<T>(request: Request<T>): StepPromise<T> {
     const { spec } = request;
     this.requestCount += 1;
-    this.progressMs = performance.now();
+    this.stall.progress();
     this.requests.set(spec.key, request as Request);
     const promise = request.promise.watch(this.unobserved, spec.key);
     const record = this.history.get(spec.key);
@@ -202,12 +207,13 @@ export class Run implements OrderTarget<Event> {
 
   /** Writes a line to the acknowledgement log. */
   logAck(call: string, step: string, seq: number): void {
-    this.settings.ackLog?.({ session: this.settings.session.sessionId, call, step, seq, ms: Date.now() });
+    const session = this.settings.session.sessionId;
+    this.tell(() => this.settings.ackLog?.({ session, call, step, seq, ms: Date.now() }));
   }
 
   /** Notes that the run moves, for the detection of a replay that stands still. */
   noteProgress(): void {
-    this.progressMs = performance.now();
+    this.stall.progress();
   }
 
   /** Pauses the session: the run is not what the ledger recorded. */
@@ -229,7 +235,7 @@ export class Run implements OrderTarget<Event> {
     const recorded = delivery.seq <= this.replayToSeq;
     const open = !recorded || this.history.mayDeliver(delivery.seq, this.requestCount);
     if (request?.ready && open) return true;
-    this.watchForStall();
+    this.stall.watch();
     return false;
   }
 
@@ -241,10 +247,14 @@ export class Run implements OrderTarget<Event> {
     this.history.forgetOutcome(key);
     this.mark = { seq, requests: this.requestCount };
     this.nowMs = Math.max(this.nowMs, timeMs);
-    this.progressMs = performance.now();
-    const texts = event === undefined ? request.deliverOwn(seq) : request.deliverEvent(event);
-    const deltaTexts = event === undefined ? request.deltaTexts : textsOfDelta(event);
-    if (texts.length + deltaTexts.length > 0) this.texts.record(seq, [...deltaTexts, ...texts]);
+    this.stall.progress();
+    try {
+      const texts = event === undefined ? request.deliverOwn(seq) : request.deliverEvent(event);
+      const deltaTexts = event === undefined ? request.deltaTexts : textsOfDelta(event);
+      if (texts.length + deltaTexts.length > 0) this.texts.record(seq, [...deltaTexts, ...texts]);
+    } catch (error) {
+      return this.giveUp(`outcome ${seq} ("${key}") cannot be read`, error);
+    }
     this.observe(request, seq);
   }
 
@@ -307,20 +317,17 @@ export class Run implements OrderTarget<Event> {
     if (refusal.code === "fenced" || refusal.code === "session_ended") return this.fence(refusal.message);
     if (ask.refused !== undefined) ask.refused(refusal);
     else if (refusal.code === "session_paused") void this.suspend("paused", PAUSE_GRACE_MS);
-    else this.unable(refusal);
+    else this.giveUp("the engine refused an append of this run", refusalError(refusal));
     this.activity.checkIdle();
   }
 
-  private unable(refusal: Refusal): void {
-    const error = new CellaflowError(refusal.code, refusal.message, "see the worker's log", {
-      retryable: refusal.retryable,
-    });
+  /** This process cannot run the session: the lease is given back. */
+  giveUp(problem: string, cause: unknown): void {
+    const code = cause instanceof CellaflowError ? cause.code : "run_unable";
+    const error =
+      cause instanceof CellaflowError ? cause : new CellaflowError(code, problem, "see its cause", { cause });
     const { sessionId } = this.settings.session;
-    this.settings.log("error", "the engine refused an append of this run", {
-      sessionId,
-      code: refusal.code,
-      error: refusal.message,
-    });
+    this.settings.log("error", problem, { sessionId, code, error: String(cause) });
     void this.suspend("unable", 0, error);
   }
 
@@ -328,44 +335,49 @@ export class Run implements OrderTarget<Event> {
     const { observer, session } = this.settings;
     const replayed = seq <= this.replayToSeq;
     if (replayed) this.replayedOutcomes += 1;
-    observer.stepDelivered?.({
-      sessionId: session.sessionId,
-      stepKey: request.spec.key,
-      seq,
-      replayed,
-      totalMs: performance.now() - request.requestedMs,
-      ownMs: request.ownMs,
-      usage: request.usage.map(fromUsage),
-    });
+    const totalMs = performance.now() - request.requestedMs;
+    this.tell(() =>
+      observer.stepDelivered?.({
+        sessionId: session.sessionId,
+        stepKey: request.spec.key,
+        seq,
+        replayed,
+        totalMs,
+        ownMs: request.ownMs,
+        usage: request.usage.map(fromUsage),
+      }),
+    );
     if (seq === this.lastRecordedOutcome) this.noteReplayFinished();
   }
 
   private noteReplayFinished(): void {
-    clearTimeout(this.stallTimer);
+    this.stall.stop();
     const replayMs = performance.now() - this.settings.grantedMs;
     const { sessionId } = this.settings.session;
-    this.settings.observer.replayFinished?.({ sessionId, outcomes: this.replayedOutcomes, replayMs });
+    const { observer } = this.settings;
+    this.tell(() => observer.replayFinished?.({ sessionId, outcomes: this.replayedOutcomes, replayMs }));
   }
 
-  private watchForStall(): void {
-    if (this.stallTimer !== undefined || this.phase !== "running") return;
-    const check = (): void => {
-      this.stallTimer = undefined;
-      const head = this.order.head;
-      if (this.phase !== "running" || head === undefined || head.seq > this.lastRecordedOutcome) return;
-      const left = this.progressMs + this.settings.limits.replayStallMsMax - performance.now();
-      if (left > 0 || this.resources.pending > 0) {
-        this.stallTimer = setTimeout(check, Math.max(left, 10));
-        return;
-      }
-      const asked = this.requests.has(head.key) ? "too few requests before it" : "nothing of the kind";
-      this.nondeterministic(
-        `the outcome of "${head.key}" (seq ${head.seq}) next`,
-        `${asked}, and stands still`,
-        head.key,
-      );
-    };
-    this.stallTimer = setTimeout(check, this.settings.limits.replayStallMsMax);
+  /** Whatever a watcher throws is no business of the run's. */
+  private tell(watcher: () => void): void {
+    try {
+      watcher();
+    } catch (error) {
+      this.settings.log("warn", "an observer of this run threw", { error: String(error) });
+    }
+  }
+
+  /** What the replay waits for; undefined: nothing recorded. */
+  private stalledOn(): Delivery<Event> | undefined {
+    // Cloning a repository again may take long: that is not standing still.
+    if (this.resources.pending > 0) this.stall.progress();
+    const { head } = this.order;
+    return this.phase === "running" && head !== undefined && head.seq <= this.lastRecordedOutcome ? head : undefined;
+  }
+
+  private stalled({ key, seq }: Delivery<Event>): void {
+    const asked = this.requests.has(key) ? "too few requests before it" : "nothing of the kind";
+    this.nondeterministic(`the outcome of "${key}" (seq ${seq}) next`, `${asked}, and stands still`, key);
   }
 
   // ---- the end ----
@@ -431,7 +443,7 @@ export class Run implements OrderTarget<Event> {
   private over(end: RunEnd): void {
     if (this.phase === "over") return;
     this.phase = "over";
-    clearTimeout(this.stallTimer);
+    this.stall.stop();
     this.order.stop();
     this.requests.clear();
     this.activity.close();
@@ -442,6 +454,10 @@ export class Run implements OrderTarget<Event> {
   private isOver(): boolean {
     return this.phase === "over";
   }
+}
+
+function refusalError({ code, message, retryable }: Refusal): CellaflowError {
+  return new CellaflowError(code, message, "see the worker's log", { retryable });
 }
 
 interface Ending {

@@ -140,8 +140,10 @@ export abstract class JournaledStep<T, R> extends Request<T> {
 
   private complete(attempt: Attempt, result: R): void {
     let stored: StoredOutput;
+    let input: Payload | undefined;
     try {
       stored = this.store(result);
+      input = keptInput(this.run, this.spec);
       const refused = tooLarge(stored.bytes, this.run.settings.limits.payloadBytesMax, this.spec.name);
       if (refused !== undefined) throw refused;
     } catch (error) {
@@ -158,7 +160,6 @@ export abstract class JournaledStep<T, R> extends Request<T> {
       durationUs: BigInt(Math.round(attempt.elapsedMs * 1_000)),
     });
     if (stored.llm !== undefined) value.llm = stored.llm;
-    const input = keptInput(this.run, this.spec);
     if (input !== undefined) value.input = input;
     if (this.work.resources !== undefined) value.resources = this.work.resources.map(storedResource);
     this.own = { output: stored.output };

@@ -106,8 +106,15 @@ export class SessionLink implements Journal {
 
   append(entry: Entry): void {
     if (this.closed) return;
+    let sealed: Entry;
+    try {
+      sealed = this.sealer?.seal(entry) ?? entry;
+    } catch (error) {
+      this.run?.giveUp("the encode hook threw", error);
+      return;
+    }
     const requestId = this.channel.requestId(this);
-    const { after, stateDelta, conversationDelta, op } = this.sealer?.seal(entry) ?? entry;
+    const { after, stateDelta, conversationDelta, op } = sealed;
     const value = create(AppendSchema, {
       requestId,
       sessionId: this.sessionId,
@@ -149,7 +156,7 @@ export class SessionLink implements Journal {
   // ---- what the engine says ----
 
   events(events: readonly Event[]): void {
-    if (this.run !== undefined) return this.run.noteEvents(this.open(events));
+    if (this.run !== undefined) return this.noteLive(this.run, events);
     this.recorded.push(...events);
     const last = this.recorded.at(-1);
     if (last !== undefined && Number(last.seq) >= this.replayToSeq) {
@@ -233,6 +240,14 @@ export class SessionLink implements Journal {
     setTimeout(() => {
       if (!this.bound && this.rebindId === undefined && this.channel.isOpen) this.rebind();
     }, Number(refusal.retryAfterMs) || RETRY_MS);
+  }
+
+  private noteLive(run: Run, events: readonly Event[]): void {
+    try {
+      run.noteEvents(this.open(events));
+    } catch (error) {
+      run.giveUp("events of this session cannot be read here", error);
+    }
   }
 
   private open(events: readonly Event[]): readonly Event[] {

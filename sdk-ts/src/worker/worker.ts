@@ -129,7 +129,6 @@ class WorkerLoop implements Worker {
       () => undefined,
       (error: unknown) => {
         this.log("error", "a session could not be run", { sessionId: session.sessionId, error: String(error) });
-        void link.release("unable").then(() => link.close());
       },
     );
     this.hosted.add(hosted);
