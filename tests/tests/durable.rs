@@ -283,3 +283,22 @@ async fn a_torn_tail_starts_and_a_torn_acknowledgement_does_not() {
     let (marked, found) = both_numbers(&said);
     assert_eq!((code, marked - found), (Some(1), 1), "the last frame had been acknowledged: {said}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_that_was_asked_for_answers_what_it_took() {
+    let mut engine = Engine::quick().await;
+    let client = engine.client().await;
+    let worker = Worker::connect(&client).await;
+    let session = worker.begin("stopped").await;
+    let instance = worker.instance.clone();
+    let journal = Journal { instance, session, seed: 9, sent: 0, acknowledged: BTreeMap::new() };
+    let acks = Arc::<AtomicUsize>::default();
+    let writing = tokio::spawn(journal.write(worker, Arc::clone(&acks)));
+    wait::until("commits", async || (acks.load(Ordering::Relaxed) > 200).then_some(())).await;
+    assert_eq!(engine.stop().await, Some(0), "{}", engine.log());
+    let journal = writing.await.expect("a writer ends when the engine does");
+    engine.restart().await;
+    let client = engine.client().await;
+    journal.check(&client).await;
+    client.verify().await;
+}
