@@ -219,6 +219,7 @@ export class Demo {
       onSession: (sessionId) => {
         this.targets.set(sessionId, run.target);
         if (run.place?.kind === "guarded") void this.world.holdMailReply(sessionId);
+        if (run.place?.kind === "stream") void this.world.slowStream(sessionId);
       },
       onEvent: (event) => this.book.take(run.name, event),
     });

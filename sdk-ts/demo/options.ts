@@ -20,7 +20,7 @@ export function parseOptions(args: readonly string[]): Options {
       quick: { type: "boolean", default: false },
       keep: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
-      lanes: { type: "string", default: "4" },
+      lanes: { type: "string", default: "3" },
     },
   });
   const lanes = Number(values.lanes);

@@ -37,6 +37,15 @@ export interface PlannedRun {
   place: Place | undefined;
 }
 
+/**
+ * A stream that is cut is slowed down by {@link STREAM_SLOWER}, so that a busy machine does not miss its middle; its
+ * middle is then this much later than in the uncrashed run.
+ */
+const STREAM_WAIT_FACTOR = 2;
+
+/** How much slower a stream is made that is to be cut; well over twice {@link STREAM_WAIT_FACTOR}. */
+export const STREAM_SLOWER = 6;
+
 /** What the plan needs of an event. */
 export function boundary(event: Event): Boundary {
   const { body } = event;
@@ -73,7 +82,10 @@ function middles(boundaries: readonly Boundary[]): Place[] {
   const step = longest(boundaries.filter((one) => one.kind === "stepCompleted" && !guarded.has(one.key)));
   const before = boundaries.findLast((one) => step !== undefined && one.seq < step.seq);
   const found: Place[] = [];
-  if (entered && zone) found.push(middle("stream", entered, entered.timeMs, zone));
+  if (entered && zone) {
+    const stream = middle("stream", entered, entered.timeMs, zone);
+    found.push({ ...stream, waitMs: stream.waitMs * STREAM_WAIT_FACTOR });
+  }
   if (before && step) found.push(middle("step", before, step.timeMs - step.durationMs, step));
   if (intent && outcome) found.push(middle("guarded", intent, intent.timeMs, outcome));
   return found;

@@ -53,7 +53,7 @@ describe("fails unless every promise held", () => {
 });
 
 it("reads the command line", () => {
-  assert.deepEqual(parseOptions([]), { json: false, quick: false, keep: false, help: false, lanes: 4 });
+  assert.deepEqual(parseOptions([]), { json: false, quick: false, keep: false, help: false, lanes: 3 });
   assert.equal(parseOptions(["--quick", "--lanes", "2"]).lanes, 2);
   for (const args of [["--lanes", "0"], ["--lanes", "x"], ["--fast"], ["now"]]) {
     assert.throws(() => parseOptions(args));

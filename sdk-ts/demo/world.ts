@@ -7,6 +7,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { ServerRequest } from "./account.js";
 import { jsonLines, MODEL_SCRIPT, messageId } from "./agent.js";
+import { STREAM_SLOWER } from "./plan.js";
 import type { Processes } from "./processes.js";
 
 /** Wait before each frame of a streamed answer, in ms: long enough to be killed in the middle. */
@@ -66,6 +67,15 @@ export class World {
     await fetch(`${this.mail.url}/control/faults`, {
       method: "POST",
       body: JSON.stringify({ fault: { delayReplyMs: MAIL_REPLY_MS }, match: { message_id: messageId(rootId) } }),
+    });
+  }
+
+  /** Slows this session's next stream down. */
+  async slowStream(session: string): Promise<void> {
+    const fault = { chunkDelayMs: MODEL_DELAY_MS * STREAM_SLOWER };
+    await fetch(`${this.model.url}/control/faults`, {
+      method: "POST",
+      body: JSON.stringify({ fault, match: { session, stream: true } }),
     });
   }
 
