@@ -7,9 +7,11 @@
  * steps run at least once; effects that must not happen twice belong in guarded steps.
  */
 export {
+  type CallOptions as ClientCallOptions,
   type Client,
   type ClientOptions,
   createClient,
+  type ListOptions,
   type RunHereOptions,
   type SessionHandle,
   type SessionResult,

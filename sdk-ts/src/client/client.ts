@@ -41,8 +41,14 @@ export interface ClientOptions extends RunOptions {
   connection?: ConnectionOptions;
 }
 
+/** How one call to the engine is made. */
+export interface CallOptions {
+  /** Gives the call up. */
+  signal?: AbortSignal;
+}
+
 /** How a session is started. */
-export interface StartOptions {
+export interface StartOptions extends CallOptions {
   /** Names the session: using it again returns that session. At most 512 bytes. Default: always a new session. */
   key?: string;
   /** What happens if the key's session has ended. Default: "return" it with its result. */
@@ -55,6 +61,16 @@ export interface RunHereOptions extends StartOptions {
   waitMs?: number;
   /** Gives the session back (begun steps finish within 30 s) and rejects. */
   signal?: AbortSignal;
+}
+
+/** Which sessions are listed. */
+export interface ListOptions extends CallOptions {
+  /** Only these states. Default: all. */
+  status?: readonly SessionStatus[];
+  /** Only this workflow. Default: all. */
+  workflow?: string;
+  /** At most so many. Default: all. */
+  limit?: number;
 }
 
 /** How a session stands. */
@@ -80,14 +96,14 @@ export interface Client {
   /** Returns a handle of a session. No call is made. */
   attach<O = unknown>(sessionId: string): SessionHandle<O>;
   /** Returns what a session is, by id or by workflow and key. @throws CellaflowError `session_not_found` */
-  get(session: string | { workflow: string; key: string }): Promise<SessionInfo>;
+  get(session: string | { workflow: string; key: string }, options?: CallOptions): Promise<SessionInfo>;
   /** Returns how a session stands; waits up to `waitMs` (default 0) for it to end, pause or wait. */
   result<O = unknown>(
     sessionId: string,
     options?: { waitMs?: number; signal?: AbortSignal },
   ): Promise<SessionResult<O>>;
   /** Lists sessions, newest first. */
-  list(options?: { status?: readonly SessionStatus[]; workflow?: string; limit?: number }): AsyncIterable<SessionInfo>;
+  list(options?: ListOptions): AsyncIterable<SessionInfo>;
   /**
    * Runs a session in this process: starts it and takes its lease in one step, or binds to the key's session again and
    * goes on where it stood. A live lease is never taken: the other run is followed for `waitMs`, then
@@ -104,7 +120,7 @@ export interface SessionHandle<O = unknown> {
   readonly sessionId: string;
   /** False if the key named a session that was there already; true also when it was not started by this handle. */
   readonly created: boolean;
-  get(): Promise<SessionInfo>;
+  get(options?: CallOptions): Promise<SessionInfo>;
   /** Waits for the end: @see Client.result. Default: as long as it takes. */
   result(options?: { waitMs?: number; signal?: AbortSignal }): Promise<SessionResult<O>>;
   /** The events of the session, oldest first, then live ones until it ends. */
@@ -131,8 +147,8 @@ class EngineClient implements Client {
 
   async start<I, O>(workflow: Workflow<I, O>, input: I, options: StartOptions = {}): Promise<SessionHandle<O>> {
     const request = await this.startRequest(workflow, input, options);
-    const call = () => this.unary(EngineService.method.startSession, request);
-    const { session, created } = await retried(call, undefined);
+    const call = () => this.unary(EngineService.method.startSession, request, CALL_MS_MAX, options.signal);
+    const { session, created } = await retried(call, options.signal);
     return new Handle<O>(this, session?.sessionId ?? "", created);
   }
 
@@ -140,9 +156,10 @@ class EngineClient implements Client {
     return new Handle<O>(this, sessionId, true);
   }
 
-  async get(session: string | { workflow: string; key: string }): Promise<SessionInfo> {
+  async get(session: string | { workflow: string; key: string }, { signal }: CallOptions = {}): Promise<SessionInfo> {
     const request = create(GetSessionRequestSchema, { session: refOf(session) });
-    const found = await retried(() => this.unary(SessionService.method.getSession, request), undefined);
+    const call = () => this.unary(SessionService.method.getSession, request, CALL_MS_MAX, signal);
+    const found = await retried(call, signal);
     return sessionInfo(found.session);
   }
 
@@ -157,9 +174,7 @@ class EngineClient implements Client {
     }
   }
 
-  async *list(
-    options: { status?: readonly SessionStatus[]; workflow?: string; limit?: number } = {},
-  ): AsyncGenerator<SessionInfo> {
+  async *list(options: ListOptions = {}): AsyncGenerator<SessionInfo> {
     let left = options.limit ?? Number.MAX_SAFE_INTEGER;
     let pageToken = "";
     do {
@@ -169,7 +184,8 @@ class EngineClient implements Client {
         pageSize: Math.min(left, 100),
         pageToken,
       });
-      const page = await retried(() => this.unary(SessionService.method.listSessions, request), undefined);
+      const call = () => this.unary(SessionService.method.listSessions, request, CALL_MS_MAX, options.signal);
+      const page = await retried(call, options.signal);
       for (const session of page.sessions) {
         if (left-- <= 0) return;
         yield sessionInfo(session);
@@ -312,8 +328,8 @@ class Handle<O> implements SessionHandle<O> {
     readonly created: boolean,
   ) {}
 
-  get(): Promise<SessionInfo> {
-    return this.client.get(this.sessionId);
+  get(options: CallOptions = {}): Promise<SessionInfo> {
+    return this.client.get(this.sessionId, options);
   }
 
   result(options: { waitMs?: number; signal?: AbortSignal } = {}): Promise<SessionResult<O>> {

@@ -71,6 +71,46 @@ test("workers take started sessions of the versions they serve", async () => {
   await running;
 });
 
+test("a worker that shuts down finishes what was begun and gives the session back at once", async () => {
+  const client = connect();
+  const ran: string[] = [];
+  const slow = workflow({ name: "slow", version: "1", input: z.number() }, async (ctx) => {
+    for (const name of ["one", "two"]) {
+      await ctx.step(name, async () => {
+        ran.push(name);
+        await sleep(300);
+      });
+    }
+    return ran.length;
+  });
+  const serve = (signal: AbortSignal) =>
+    createWorker({ connection: engine.connection, workflows: [slow], log: quiet }).run({
+      signal,
+      shutdownGraceMs: 2_000,
+    });
+  const [first, second] = [new AbortController(), new AbortController()];
+  const running = serve(first.signal);
+  const handle = await client.start(slow, 1);
+  while (ran.length === 0) await sleep(10);
+  first.abort();
+  await running;
+  assert.deepEqual(ran, ["one"]);
+  const again = serve(second.signal);
+  const result = await handle.result({ waitMs: 10_000 });
+  assert.ok(result.status === "completed" && result.output === 2, JSON.stringify(result));
+  second.abort();
+  await again;
+});
+
+test("a wrong token is refused at once, whoever asks", async () => {
+  const connection = { ...engine.connection, token: "cf_wrong" };
+  const client = createClient({ connection, log: quiet });
+  await assert.rejects(client.run(double, 1), { code: "unauthenticated" });
+  await assert.rejects(client.start(double, 1), { code: "unauthenticated" });
+  const worker = createWorker({ connection, workflows: [double], log: quiet });
+  await assert.rejects(worker.run(), { code: "unauthenticated" });
+});
+
 test("losing the engine aborts nothing: steps and zones go on and commit afterwards", async () => {
   const client = connect();
   let runs = 0;

@@ -106,6 +106,8 @@ export class GuardedStep<T> extends Request<T> {
   override abort(reason: unknown): void {
     clearTimeout(this.timer);
     for (const attempt of this.running) {
+      // What was said to be unknown already stays so; a late output may still come.
+      if (attempt.isTimedOut) continue;
       attempt.abort(reason);
       this.say(attempt.attempt, UnknownReason.ABORTED, reason);
       this.run.activity.finished(attempt);
