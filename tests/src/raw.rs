@@ -22,6 +22,8 @@ pub struct Answer {
     pub message: String,
     /// The messages that came, one after the other.
     pub bytes: Vec<u8>,
+    /// The first of them.
+    pub first: Vec<u8>,
 }
 
 impl Answer {
@@ -45,19 +47,42 @@ pub async fn call(
     authorization: Option<&str>,
     messages: Vec<Vec<u8>>,
 ) -> Answer {
-    let mut request = Request::new(tokio_stream::iter(messages));
+    exchange(channel, path, authorization, tokio_stream::iter(messages)).await
+}
+
+/// As [`call`], but the caller's side of the stream stays open.
+pub async fn call_and_stay(
+    channel: &Channel,
+    path: &str,
+    authorization: Option<&str>,
+    messages: Vec<Vec<u8>>,
+) -> Answer {
+    let stay = tokio_stream::StreamExt::chain(tokio_stream::iter(messages), tokio_stream::pending());
+    exchange(channel, path, authorization, stay).await
+}
+
+async fn exchange(
+    channel: &Channel,
+    path: &str,
+    authorization: Option<&str>,
+    messages: impl tokio_stream::Stream<Item = Vec<u8>> + Send + 'static,
+) -> Answer {
+    let mut request = Request::new(messages);
     if let Some(value) = authorization {
         let value: MetadataValue<_> = value.parse().expect("a header is ASCII");
         request.metadata_mut().insert("authorization", value);
     }
     let path: PathAndQuery = path.parse().expect("a path");
-    let mut bytes = Vec::new();
+    let (mut bytes, mut first) = (Vec::new(), Vec::new());
     let ended = tokio::time::timeout(LISTEN * 20, async {
         let mut grpc = Grpc::new(channel.clone());
         grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let mut stream = grpc.streaming(request, path, Raw).await?.into_inner();
         while let Ok(message) = tokio::time::timeout(LISTEN, stream.message()).await {
             let Some(message) = message? else { break };
+            if bytes.is_empty() {
+                first.clone_from(&message);
+            }
             bytes.extend_from_slice(&message);
         }
         Ok::<(), Status>(())
@@ -67,7 +92,7 @@ pub async fn call(
         Ok(Err(status)) => status,
         Err(_) => panic!("a call was not answered at all"),
     };
-    Answer { code: status.code(), message: status.message().to_owned(), bytes }
+    Answer { code: status.code(), message: status.message().to_owned(), bytes, first }
 }
 
 /// Bytes in, bytes out.
