@@ -3,7 +3,9 @@
 //! It does what it is told: it sends no heartbeat by itself, appends with whatever epoch it is given, and stops for no
 //! revocation. So it can play the worker that was asleep.
 
-use std::collections::HashMap;
+mod inbox;
+mod make;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,8 +13,8 @@ use std::time::Duration;
 use cellaflow_proto::v1::append::Op;
 use cellaflow_proto::v1::worker_message::Body;
 use cellaflow_proto::v1::{
-    self, Ack, Assigned, Attach, ChannelRequest, Event, Hello, Nack, Refusal, Release, ReleaseReason,
-    Revoked, ServedWorkflow, Start, StartSessionRequest, Welcome, WorkerMessage, engine_message,
+    self, Ack, Assigned, Attach, Event, Hello, Nack, Refusal, Release, ReleaseReason, Revoked,
+    ServedWorkflow, Start, StartSessionRequest, WorkerMessage,
 };
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, ReflectMessage as _, Value};
@@ -20,9 +22,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
 use crate::client::Client;
-use crate::events::{POOL, Pieces};
+use crate::events::POOL;
 use crate::payload::PIECE_BYTES_MAX;
 use crate::wait;
+
+use inbox::{Answer, Inbox, coalesced, read};
+pub use make::{append, completed, session_completed, start};
 
 /// Bytes of engine messages this worker buffers.
 const CREDIT_BYTES: u64 = 16 * 1024 * 1024;
@@ -68,25 +73,6 @@ impl Pending {
             Err(_) => Err(Refused::Lost),
         }
     }
-}
-
-enum Answer {
-    Ack(Ack),
-    Nack(Refusal),
-    Assigned(Box<Assigned>),
-}
-
-/// What a worker has been sent.
-#[derive(Default)]
-struct Inbox {
-    waiting: HashMap<u64, oneshot::Sender<Answer>>,
-    events: HashMap<String, Vec<Event>>,
-    assigned: Vec<Assigned>,
-    revoked: Vec<Revoked>,
-    nacks: Vec<Nack>,
-    welcome: Option<Welcome>,
-    /// How the stream ended.
-    ended: Option<Option<Status>>,
 }
 
 /// How to introduce a worker.
@@ -475,121 +461,4 @@ impl Drop for Alive {
 
 fn served(workflow: &str, version: &str) -> ServedWorkflow {
     ServedWorkflow { workflow: workflow.to_owned(), versions: vec![version.to_owned()] }
-}
-
-/// A start of workflow `test`, version 1, under a key.
-pub fn start(key: &str) -> StartSessionRequest {
-    StartSessionRequest {
-        workflow: "test".to_owned(),
-        version: "1".to_owned(),
-        key: key.to_owned(),
-        input: Some(crate::payload::literal("{}")),
-        ..StartSessionRequest::default()
-    }
-}
-
-/// An append.
-pub fn append(session_id: &str, epoch: u64, op: Op) -> v1::Append {
-    v1::Append { session_id: session_id.to_owned(), epoch, op: Some(op), ..v1::Append::default() }
-}
-
-/// The completion of an unguarded step whose key is its name.
-pub fn completed(step: &str, output: v1::Payload) -> Op {
-    Op::StepCompleted(v1::StepCompleted {
-        step_key: step.to_owned(),
-        name: step.to_owned(),
-        attempt: 1,
-        output: Some(output),
-        ..v1::StepCompleted::default()
-    })
-}
-
-/// The end of a session with a result.
-pub fn session_completed(output: v1::Payload) -> Op {
-    Op::SessionCompleted(v1::SessionCompleted { output: Some(output) })
-}
-
-/// Messages that are ready go out together, within the size of a request.
-fn coalesced(
-    mut messages: mpsc::UnboundedReceiver<WorkerMessage>,
-) -> impl tokio_stream::Stream<Item = ChannelRequest> + Send {
-    const REQUEST_BYTES_MAX: usize = 1024 * 1024;
-    let (out, requests) = mpsc::channel(4);
-    tokio::spawn(async move {
-        while let Some(first) = messages.recv().await {
-            let mut bytes = first.encoded_len();
-            let mut together = vec![first];
-            while bytes < REQUEST_BYTES_MAX
-                && let Ok(next) = messages.try_recv()
-            {
-                bytes += next.encoded_len();
-                together.push(next);
-            }
-            if out.send(ChannelRequest { messages: together }).await.is_err() {
-                return;
-            }
-        }
-    });
-    tokio_stream::wrappers::ReceiverStream::new(requests)
-}
-
-async fn read(
-    mut stream: tonic::Streaming<v1::ChannelResponse>,
-    inbox: Arc<Mutex<Inbox>>,
-    out: mpsc::UnboundedSender<WorkerMessage>,
-    notify: watch::Sender<u64>,
-) {
-    let mut pieces = Pieces::default();
-    let ended = loop {
-        let response = match stream.message().await {
-            Ok(Some(response)) => response,
-            Ok(None) => break None,
-            Err(status) => break Some(status),
-        };
-        let mut content_bytes = 0;
-        for message in response.messages {
-            content_bytes += message.encoded_len() as u64;
-            let body = message.body.expect("an engine of our version");
-            take(body, &mut pieces, &mut inbox.lock().expect("no test panics in here"));
-        }
-        let _ = out.send(WorkerMessage { body: Some(Body::Credit(v1::Credit { bytes: content_bytes })) });
-        notify.send_modify(|version| *version += 1);
-    };
-    {
-        let mut inbox = inbox.lock().expect("no test panics in here");
-        inbox.waiting.clear();
-        inbox.ended = Some(ended);
-    }
-    notify.send_modify(|version| *version += 1);
-}
-
-fn take(body: engine_message::Body, pieces: &mut Pieces, inbox: &mut Inbox) {
-    use engine_message::Body as Sent;
-    let answer = |inbox: &mut Inbox, id: u64, answer: Answer| {
-        if let Some(waiting) = inbox.waiting.remove(&id) {
-            // Who asked may have stopped waiting.
-            let _ = waiting.send(answer);
-        }
-    };
-    match body {
-        Sent::Welcome(welcome) => inbox.welcome = Some(welcome),
-        Sent::Assigned(assigned) if assigned.request_id == 0 => inbox.assigned.push(assigned),
-        Sent::Assigned(assigned) => answer(inbox, assigned.request_id, Answer::Assigned(Box::new(assigned))),
-        Sent::Events(sent) => {
-            let whole: Vec<Event> = sent.events.into_iter().map(|event| pieces.complete(event)).collect();
-            inbox.events.entry(sent.session_id).or_default().extend(whole);
-        }
-        Sent::Ack(ack) => {
-            let ack = Ack { recorded: ack.recorded.map(|event| pieces.complete(event)), ..ack };
-            answer(inbox, ack.request_id, Answer::Ack(ack));
-        }
-        Sent::Nack(nack) if nack.request_id == 0 => inbox.nacks.push(nack),
-        Sent::Nack(nack) => {
-            let refusal = nack.refusal.expect("a nack says why");
-            answer(inbox, nack.request_id, Answer::Nack(refusal));
-        }
-        Sent::Revoked(revoked) => inbox.revoked.push(revoked),
-        Sent::Piece(piece) => pieces.take(piece),
-        Sent::Credit(_) | Sent::Draining(_) => {}
-    }
 }

@@ -85,18 +85,19 @@ async fn sixty_four_effects_are_open_at_most_and_further_ones_wait() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_malformed_is_refused_with_its_field_and_the_stream_goes_on() {
+    type Change = fn(&mut v1::StepCompleted);
     let engine = Engine::start().await;
     let client = engine.client().await;
     let worker = Worker::connect(&client).await;
     let session = worker.begin("odd").await;
-    let step = |change: fn(&mut v1::StepCompleted)| match completed("fine", payload::literal("1")) {
+    let step = |change: Change| match completed("fine", payload::literal("1")) {
         Op::StepCompleted(mut step) => {
             change(&mut step);
             Op::StepCompleted(step)
         }
         _ => unreachable!("completed makes a StepCompleted"),
     };
-    let cases: [(&str, fn(&mut v1::StepCompleted)); 7] = [
+    let cases: [(&str, Change); 7] = [
         ("step_key", |step| step.step_key.clear()),
         ("step_key", |step| step.step_key = "k".repeat(100_000)),
         ("name", |step| step.name = "n".repeat(1_000)),
