@@ -7,11 +7,9 @@
  * - X1 every call is checked before anything of it counts: a refused call is no request.
  * - X2 a request is made synchronously by its call, so that the order of requests is the order of the code.
  */
-import { createHmac } from "node:crypto";
 import { MisuseError } from "../errors.js";
 import { type Llm, runTools, sessionLlm, type ToolCall, type Tools, toMessage } from "../llm/index.js";
 import { misuse } from "../misuse.js";
-import { canonicalBytes } from "../values/canonical.js";
 import type { Context, MapOptions, Messages, OpenZone, Zone, ZoneOptions } from "./api.js";
 import { CallRequest } from "./call.js";
 import { GuardedStep, type GuardWork } from "./guard.js";
@@ -28,8 +26,6 @@ import { StepRequest } from "./step.js";
 import { StepPromise } from "./step-promise.js";
 import { type ZoneAttempt, ZoneRequest } from "./zone.js";
 import { openZone, zoneHost, zoneOf } from "./zone-context.js";
-
-const NO_INPUT = new Uint8Array(0);
 
 /** What all scopes of a run share. */
 class Shared {
@@ -51,12 +47,6 @@ class Shared {
 /** Makes the ctx of a run. */
 export function contextOf(run: Run): Context {
   return new RunContext(new Shared(run), "");
-}
-
-/** Returns the keyed digest of an input, as the ledger holds it. */
-export function inputDigest(run: Run, input: unknown): Uint8Array {
-  if (input === undefined) return NO_INPUT;
-  return createHmac("sha256", run.settings.digestSalt).update(canonicalBytes(input)).digest();
 }
 
 class RunContext implements Context {
@@ -214,7 +204,7 @@ class RunContext implements Context {
     input: unknown,
     make: (spec: RequestSpec) => R,
   ): R {
-    const digest = inputDigest(this.run, input);
+    const digest = this.run.inputDigest.of(input);
     const stepKey = this.shared.keys.next(this.path, name, key);
     const request = make({ key: stepKey, name, kind, digest, input, after: this.run.after });
     if (!this.run.isSuspended) void this.run.submit(request);

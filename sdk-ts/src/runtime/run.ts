@@ -25,6 +25,7 @@ import { misuse } from "../misuse.js";
 import { Activity } from "./activity.js";
 import { Conversation } from "./conversation.js";
 import { NO_DELTAS, noteDeltas, takeDeltas, textsOfDelta } from "./deltas.js";
+import { InputDigest } from "./digest.js";
 import { History, type KeyRecord } from "./history.js";
 import { checkInside } from "./inside.js";
 import type { AfterMark, Appended, AppendOp, ReleaseWhy } from "./journal.js";
@@ -51,6 +52,7 @@ export class Run implements OrderTarget<Event> {
   readonly state: StateStore;
   readonly resources: Resources;
   readonly activity: Activity;
+  readonly inputDigest: InputDigest;
   readonly unobserved: Unobserved = new Map();
   /** Settles when the run is over for this process. */
   readonly ended: Promise<RunEnd>;
@@ -73,6 +75,7 @@ export class Run implements OrderTarget<Event> {
   constructor(readonly settings: RunSettings) {
     this.state = new StateStore(settings.codec, (call) => this.check(call));
     this.resources = new Resources(settings.log);
+    this.inputDigest = new InputDigest(settings.digestSalt);
     this.activity = new Activity(settings.limits.openMax);
     this.stall = new Stall(
       settings.limits.replayStallMsMax,

@@ -3,11 +3,9 @@
  *
  * Owns: the public faces of a zone's attempt. Never: journals.
  */
-import { createHmac } from "node:crypto";
 import { CellaflowError } from "../errors.js";
 import { type Llm, zoneLlm } from "../llm/index.js";
 import { misuse } from "../misuse.js";
-import { canonicalBytes } from "../values/canonical.js";
 import type { OpenZone, Zone, ZoneStepOptions } from "./api.js";
 import type { CallHost, CallSpec } from "./internals.js";
 import type { StepHandle, StepOptions } from "./options.js";
@@ -26,7 +24,7 @@ export function zoneHost(attempt: ZoneAttempt): CallHost {
     texts: run.texts,
     call: (spec: CallSpec) => {
       attempt.check("llm");
-      return inner.call(spec, digestOf(attempt, spec.input));
+      return inner.call(spec, attempt.run.inputDigest.of(spec.input));
     },
     noteFinal: (value, place) => inner.noteFinal(value, place),
   };
@@ -64,7 +62,7 @@ class ZoneFace implements Zone {
       throw misuse.guardedStepInZone(name, attempt.request.spec.name);
     }
     const { key, retry, timeoutMs, input } = options;
-    const inner = { key, retry, timeoutMs, digest: digestOf(attempt, input) };
+    const inner = { key, retry, timeoutMs, digest: attempt.run.inputDigest.of(input) };
     return attempt.inner.step(name, inner, (step) => fn(input as I, step));
   }
 }
@@ -149,9 +147,4 @@ function notCommitted(): CellaflowError {
     "the zone was left without a commit",
     "call zone.commit(value) before leaving it",
   );
-}
-
-function digestOf(attempt: ZoneAttempt, input: unknown): Uint8Array {
-  if (input === undefined) return new Uint8Array(0);
-  return createHmac("sha256", attempt.run.settings.digestSalt).update(canonicalBytes(input)).digest();
 }

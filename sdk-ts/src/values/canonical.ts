@@ -60,7 +60,8 @@ const TAG = {
 } as const;
 
 class CanonicalWriter {
-  private buffer = Buffer.allocUnsafeSlow(1_024);
+  // From the pool: most inputs are small, and what is returned is digested at once.
+  private buffer = Buffer.allocUnsafe(512);
   private length = 0;
   private readonly path: PathPart[] = [];
   private readonly open = new Set<object>();
