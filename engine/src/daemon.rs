@@ -12,12 +12,12 @@ use tokio::sync::watch;
 
 use crate::clock::{self, Clock};
 use crate::config::{Mode, Settings};
+use crate::dispatch::Dispatch;
 use crate::ids::Mint;
 use crate::rpc::auth::{self, Gate, TokenLookup};
 use crate::rpc::{listen, tls};
 use crate::telemetry::{self, Metrics};
-use crate::dispatch::Dispatch;
-use crate::{dev, drivers, engine, rpc};
+use crate::{dev, drivers, engine, footprint, rpc};
 
 /// How often an idle connection is asked whether its peer is there.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -137,6 +137,7 @@ async fn serve(parts: Parts, ready: impl FnOnce() -> Result<(), String>) -> Resu
     drop(tokio::spawn(drivers::start(ledger.clone(), Arc::clone(&dispatch), clock)));
     let mut server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped(stopping)));
     ready()?;
+    drop(tokio::spawn(footprint::keep_small(ledger.reader().clone())));
     tokio::select! {
         ended = &mut server => return Err(format!("the server ended by itself: {ended:?}")),
         () = rpc::signals::stop_requested() => {}

@@ -16,8 +16,8 @@ use crate::rpc::context::Context;
 use crate::rpc::fleet::SharedFleet;
 use crate::rpc::vitals::Vitals;
 use crate::rpc::{channel, engine_service, operator_service, session_service};
-use crate::telemetry::Metrics;
 use crate::storage::{self, LedgerId, Store};
+use crate::telemetry::Metrics;
 
 /// Exit code after a commit failed: recovery at the next start is the only repair.
 pub const EXIT_POISONED: i32 = 74;
@@ -81,7 +81,8 @@ impl Services {
         let reflection_alpha = described().build_v1alpha().map_err(|error| error.to_string())?;
         let limits = settings.limits.clone();
         let configured = auth::StaticTokens::new(&settings.tokens).principals().collect();
-        let vitals = Vitals::new(settings.data_dir.clone(), limits.disk_free_min_bytes, Arc::clone(&self.clock));
+        let vitals =
+            Vitals::new(settings.data_dir.clone(), limits.disk_free_min_bytes, Arc::clone(&self.clock));
         let fleet: SharedFleet = Arc::clone(&self.dispatch) as SharedFleet;
         let context = Context {
             ledger: self.ledger,

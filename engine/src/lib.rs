@@ -8,6 +8,7 @@ pub mod dev;
 pub mod dispatch;
 pub mod drivers;
 pub mod engine;
+pub mod footprint;
 pub mod graph;
 pub mod ids;
 pub mod ledger;

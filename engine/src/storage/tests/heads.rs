@@ -5,8 +5,8 @@ use crate::graph::ids::{
     DedupeId, Epoch, Hash, InstanceId, LineageId, NanoDollars, Seq, SessionId, StepKey, TimeMs,
 };
 use crate::graph::session::{
-    Counters, DEDUPE_IDS_MAX, HEAD_BYTES_MAX, Head, IntentState, NAME_BYTES_MAX, OPEN_KEY_BYTES_MAX, OPEN_MAX,
-    OpenIntent, STEP_KEY_BYTES_MAX, Status,
+    Counters, DEDUPE_IDS_MAX, HEAD_BYTES_MAX, Head, IntentState, NAME_BYTES_MAX, OPEN_KEY_BYTES_MAX,
+    OPEN_MAX, OpenIntent, STEP_KEY_BYTES_MAX, Status,
 };
 use crate::storage::heads::{Row as _, StoredHead};
 use crate::storage::keys::Segment;

@@ -445,7 +445,7 @@ export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
  */
 export type Totals = Message<"cellaflow.v1.Totals"> & {
   /**
-   * Model calls whose answer was committed.
+   * Model calls that were paid: committed answers and failed attempts that reported usage.
    *
    * @generated from field: uint64 llm_calls = 1;
    */
@@ -655,7 +655,7 @@ export enum PayloadFormat {
   UNSPECIFIED = 0,
 
   /**
-   * A value of the SDK's codec: the devalue text format, UTF-8.
+   * A value of the SDK codec: bytes that describe themselves (plain JSON text, or a tag byte and what it says).
    *
    * @generated from enum value: PAYLOAD_FORMAT_VALUE = 1;
    */

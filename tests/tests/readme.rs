@@ -1,0 +1,50 @@
+//! What the README shows is what runs: its first agent is the example, and its configuration is accepted.
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// The first code block in `language`.
+fn block(language: &str) -> String {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, rest) = readme.split_once(&format!("```{language}\n")).unwrap();
+    rest.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn the_first_agent_is_the_example_that_the_sdks_tests_run() {
+    let example = std::fs::read_to_string(root().join("sdk-ts/examples/quickstart/agent.ts")).unwrap();
+    assert_eq!(block("ts"), example);
+    assert!(example.lines().count() <= 20, "the README promises a first agent in 20 lines");
+}
+
+#[test]
+fn the_production_configuration_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().to_str().unwrap();
+    certificate(folder.path());
+    let toml = block("toml").replace("/etc/cellaflow", at).replace("/var/lib/cellaflow", at);
+    let file = folder.path().join("engine.toml");
+    std::fs::write(&file, &toml).unwrap();
+    let check = |file: &Path| {
+        Command::new(cellaflow_tests::binary())
+            .args(["serve", "--check-config", "--config"])
+            .arg(file)
+            .output()
+            .unwrap()
+    };
+    let accepted = check(&file);
+    assert!(accepted.status.success(), "{}", String::from_utf8_lossy(&accepted.stderr));
+    std::fs::write(&file, toml.replace("listen = \"0", "listenn = \"0")).unwrap();
+    assert_eq!(check(&file).status.code(), Some(64), "the check must be able to fail");
+}
+
+fn certificate(folder: &Path) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.join("server.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("server.key"), made.signing_key.serialize_pem()).unwrap();
+}
