@@ -110,7 +110,8 @@ async function everyOutcome(): Promise<void> {
   await using engine = await TestEngine.start();
   const whole = await start(engine, "whole", "");
   assert.equal(whole.code, 0);
-  const order = deliveries(whole.lines);
+  // The race's loser may or may not be delivered before the end.
+  const order = deliveries(whole.lines).filter((key) => key !== "slow#1");
   assert.ok(order.length >= 7, order.join());
   const expected = JSON.parse(resultOf(whole.lines).slice(7)) as Record<string, unknown>;
   const killed = order.map(async (die, index) => {
