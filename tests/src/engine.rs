@@ -79,6 +79,24 @@ impl Engine {
         Self::start_with(Options { flags: vec!["--lease-ttl-ms".into(), ttl] }).await
     }
 
+    /// An engine that was never started; its folder does not exist yet.
+    pub fn unborn() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Something that has ended, in the place of the process.
+        let mut process = Command::new(binary()).arg("--version").stdout(Stdio::null()).spawn().unwrap();
+        process.wait().unwrap();
+        let connection = Connection { url: String::new(), token: String::new(), ca: String::new() };
+        Self { folder, options: Options::default(), process, connection }
+    }
+
+    /// Starts the engine and kills it after a while, ready or not.
+    pub async fn restart_and_kill_after(&mut self, while_: Duration) {
+        assert!(self.process.try_wait().unwrap().is_some(), "the engine still runs");
+        self.process = spawn(self.folder.path(), &self.options);
+        tokio::time::sleep(while_).await;
+        self.kill();
+    }
+
     /// TTL of leases of a [`Engine::quick`] engine.
     pub const fn lease_ttl(&self) -> Duration {
         QUICK_LEASE_TTL

@@ -302,3 +302,31 @@ async fn a_stop_that_was_asked_for_answers_what_it_took() {
     journal.check(&client).await;
     client.verify().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_that_was_killed_anywhere_starts_again() {
+    for step in 0..20 {
+        let mut engine = Engine::unborn();
+        engine.restart_and_kill_after(Duration::from_millis(3 * step)).await;
+        engine.restart().await;
+        let client = engine.client().await;
+        assert_eq!(Worker::connect(&client).await.begin("first").await.len(), 36, "after {} ms", 3 * step);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_engine_on_the_same_folder_is_refused_and_the_first_goes_on() {
+    let mut engine = Engine::quick().await;
+    let worker = Worker::connect(&engine.client().await).await;
+    let session = worker.begin("alone").await;
+    let second = engine.cli(&["dev", "--listen", "127.0.0.1:0"]).await;
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(
+        second.stderr.contains("another `cellaflow dev`")
+            || second.stdout.contains("another `cellaflow dev`"),
+        "{second:?}"
+    );
+    worker.append(&session, 1, completed("on", payload::literal("1"))).await.expect("the first goes on");
+    engine.kill_and_restart().await;
+    assert_eq!(engine.client().await.session(&session).await.seq, 3);
+}

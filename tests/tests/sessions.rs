@@ -233,3 +233,46 @@ async fn a_heartbeat_alone_keeps_a_lease_and_its_lack_loses_it() {
     assert_eq!(other.take_over(&session).await, 2);
     assert!(stopped.elapsed() < engine.lease_ttl() * 3, "{:?}", stopped.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_at_once_one_starts_the_session_and_one_takes_its_lease() {
+    const AT_ONCE: usize = 16;
+    let engine = Engine::start().await;
+    for round in 0..5 {
+        let mut starting = Vec::new();
+        for _ in 0..AT_ONCE {
+            let client = engine.client().await;
+            let request = start(&format!("race-{round}"));
+            starting.push(tokio::spawn(async move { client.engine().start_session(request).await }));
+        }
+        let mut started = Vec::new();
+        for start in starting {
+            started.push(start.await.unwrap().expect("all are answered").into_inner());
+        }
+        let created = started.iter().filter(|answer| answer.created).count();
+        assert_eq!(created, 1, "one of {AT_ONCE} starts creates the session");
+        let id = started[0].session.as_ref().unwrap().session_id.clone();
+        assert!(started.iter().all(|answer| answer.session.as_ref().unwrap().session_id == id));
+
+        let mut attaching = Vec::new();
+        for _ in 0..AT_ONCE {
+            let worker = Worker::connect(&engine.client().await).await;
+            let id = id.clone();
+            attaching.push(tokio::spawn(async move {
+                let bound = worker.attach(&id, 0).await;
+                (worker, bound)
+            }));
+        }
+        // Their workers live on, so nobody's lease ends meanwhile.
+        let mut answers = Vec::new();
+        for attach in attaching {
+            answers.push(attach.await.unwrap());
+        }
+        let granted: Vec<u64> =
+            answers.iter().filter_map(|(_, bound)| bound.as_ref().ok()).map(|bound| bound.epoch).collect();
+        assert_eq!(granted, [1], "one of {AT_ONCE} gets the lease");
+        let refused = answers.iter().filter_map(|(_, bound)| bound.as_ref().err());
+        assert!(refused.into_iter().all(|refused| refused.code() == "lease_held"));
+    }
+    engine.client().await.verify().await;
+}
