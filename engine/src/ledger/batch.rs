@@ -217,7 +217,7 @@ impl Deciding {
         let Batch { mut ops, heads, releases, .. } = batch;
         ops.extend(heads.into_iter().map(|(session, head)| rows::put_head(session, &head)));
         if ops.is_empty() {
-            return Job { frame: None, releases };
+            return Job { frame: None, releases, queued: (0, 0) };
         }
         let epoch = self.position.shard_epoch;
         match Frame::follow(&self.position, epoch, ops)
@@ -225,7 +225,7 @@ impl Deciding {
         {
             Ok((position, frame)) => {
                 self.position = position;
-                Job { frame: Some(frame), releases }
+                Job { frame: Some(frame), releases, queued: (0, 0) }
             }
             Err(fault) => refuse_all(releases, &fault.to_string()),
         }
@@ -240,7 +240,7 @@ fn refuse_all(releases: Vec<Release>, problem: &str) -> Job {
         result: Err(Refused::Failed(ReadError::Fault(problem.to_owned()))),
         responder: release.responder,
     };
-    Job { frame: None, releases: releases.into_iter().map(refuse).collect() }
+    Job { frame: None, releases: releases.into_iter().map(refuse).collect(), queued: (0, 0) }
 }
 
 fn encode(

@@ -6,7 +6,8 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::wakeups::Wakeups;
-use super::{Committed, CommittedEvents, Observer, Refused, Responder, Watermark};
+use super::{Committed, CommittedEvents, FrameFigures, Observer, Refused, Responder, Watermark};
+use crate::clock::Clock;
 use crate::graph::ids::FrameNumber;
 use crate::storage::{Frame, Store};
 
@@ -14,6 +15,8 @@ use crate::storage::{Frame, Store};
 pub(super) struct Job {
     pub(super) frame: Option<Frame>,
     pub(super) releases: Vec<Release>,
+    /// Commands and bytes left in the queue when it was handed over.
+    pub(super) queued: (usize, usize),
 }
 
 /// An answer that leaves once its frame is durable.
@@ -35,6 +38,7 @@ pub(super) struct Committer {
     /// One token: the committer is free.
     pub(super) free: Sender<()>,
     pub(super) on_poison: OnPoison,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl Committer {
@@ -47,16 +51,33 @@ impl Committer {
             }
             let Ok(job) = self.jobs.recv() else { return };
             if let Some(frame) = &job.frame {
+                let begun_us = self.clock.mono_us();
                 if let Err(fault) = self.store.commit(frame) {
                     return self.poisoned(job, &fault);
                 }
                 self.watermark.publish(frame.number());
+                self.measured(&job, frame, self.clock.mono_us().saturating_sub(begun_us));
             }
             job.releases.into_iter().for_each(|release| self.release(release));
         }
     }
 
+    fn measured(&self, job: &Job, frame: &Frame, commit_us: u64) {
+        let (queued_commands, queued_bytes) = job.queued;
+        let figures = FrameFigures {
+            commands: job.releases.len(),
+            bytes: frame.bytes(),
+            commit_us,
+            queued_commands,
+            queued_bytes,
+        };
+        self.observers.load().iter().for_each(|observer| observer.frame(&figures));
+    }
+
     fn release(&self, release: Release) {
+        if let Err(Refused::Rejected(rejection)) = &release.result {
+            self.observers.load().iter().for_each(|observer| observer.rejected(rejection.code));
+        }
         if let Some(events) = release.events {
             for observer in self.observers.load().iter() {
                 observer.committed(&events);

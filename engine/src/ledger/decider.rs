@@ -36,8 +36,9 @@ impl Decider {
             if self.gather(&mut batch).is_err() {
                 return;
             }
+            let queued = (self.queue.len(), self.queued_bytes.load(Ordering::Acquire));
             let job = self.deciding.seal(batch);
-            if self.jobs.send(job).is_err() {
+            if self.jobs.send(Job { queued, ..job }).is_err() {
                 return;
             }
         }

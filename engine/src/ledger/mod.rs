@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::graph::command::{Command, Rejection, Reply};
+use crate::graph::command::{Code, Command, Rejection, Reply};
 use crate::graph::event::{Event, PayloadRef};
 use crate::graph::ids::{FrameNumber, Hash, Incarnation, InstanceId, LineageId, Namespace, SessionId};
 use crate::graph::session::Head;
@@ -160,6 +160,27 @@ impl StoredEvent {
 pub trait Observer: Send + Sync {
     /// One command's events have become durable; its caller is answered right after.
     fn committed(&self, committed: &CommittedEvents);
+
+    /// A frame has become durable; its commands' events follow.
+    fn frame(&self, _figures: &FrameFigures) {}
+
+    /// A command was rejected; nothing was appended.
+    fn rejected(&self, _code: Code) {}
+}
+
+/// What a frame was like.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameFigures {
+    /// Commands answered with it, rejected ones included.
+    pub commands: usize,
+    /// Bytes of keys and values.
+    pub bytes: usize,
+    /// Time of the commit in microseconds, its sync included.
+    pub commit_us: u64,
+    /// Commands that waited when it was handed over.
+    pub queued_commands: usize,
+    /// Bytes of those.
+    pub queued_bytes: usize,
 }
 
 /// One command's events.

@@ -86,7 +86,7 @@ pub fn start(parts: Parts) -> Result<(Handle, Threads), ReadError> {
             watermark: Arc::clone(&watermark),
             cache: Arc::clone(&cache),
             overlay: Overlay::default(),
-            clock,
+            clock: Arc::clone(&clock),
             settings: settings.clone(),
             position,
             evidence: EvidenceLog::new(settings.evidence_bytes_max),
@@ -100,6 +100,7 @@ pub fn start(parts: Parts) -> Result<(Handle, Threads), ReadError> {
         observers: Arc::clone(&observers),
         jobs: jobs_in,
         free,
+        clock,
         on_poison: Box::new(move |fault| {
             flag.store(true, Ordering::Release);
             on_poison(fault);

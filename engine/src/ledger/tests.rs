@@ -289,3 +289,34 @@ async fn waiters_wake_when_a_session_changes() {
     world.ledger.submit(world.step(session, 1, "a#1", b"1")).await.unwrap();
     tokio::time::timeout(Duration::from_secs(5), waiter).await.unwrap().unwrap();
 }
+
+#[derive(Default)]
+struct Figures(parking_lot::Mutex<(usize, usize, Vec<&'static str>)>);
+
+impl Observer for Figures {
+    fn committed(&self, committed: &CommittedEvents) {
+        self.0.lock().1 += committed.events.len();
+    }
+
+    fn frame(&self, figures: &FrameFigures) {
+        assert!(figures.commands > 0 && figures.bytes > 0);
+        self.0.lock().0 += 1;
+    }
+
+    fn rejected(&self, code: Code) {
+        self.0.lock().2.push(code.as_str());
+    }
+}
+
+#[tokio::test]
+async fn observers_learn_of_frames_events_and_rejections() {
+    let world = world();
+    let session = world.session().await;
+    let figures = Arc::new(Figures::default());
+    world.ledger.observe(figures.clone());
+    world.ledger.submit(world.step(session, 1, "a#1", b"1")).await.unwrap();
+    world.ledger.submit(world.step(session, 1, "a#1", b"1")).await.unwrap(); // a duplicate makes no frame
+    world.ledger.submit(world.step(session, 9, "b#1", b"1")).await.unwrap_err();
+    let seen = figures.0.lock();
+    assert_eq!((seen.0, seen.1, seen.2.as_slice()), (1, 1, &["fenced"][..]));
+}

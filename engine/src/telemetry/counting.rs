@@ -1,8 +1,9 @@
 //! Counts what became durable: an observer of the ledger, so that nothing is counted that did not happen.
 
-use super::{Metrics, NamespaceLabel};
+use super::{Metrics, NamespaceLabel, ReasonLabel};
+use crate::graph::command::Code;
 use crate::graph::event::Body;
-use crate::ledger::{CommittedEvents, Observer};
+use crate::ledger::{CommittedEvents, FrameFigures, Observer};
 
 /// Counts into the metrics it was made with.
 pub struct Counting(pub Metrics);
@@ -19,6 +20,25 @@ impl Observer for Counting {
             }
         }
     }
+
+    fn frame(&self, figures: &FrameFigures) {
+        let metrics = &self.0;
+        metrics.frames_committed.inc();
+        metrics.frame_commands.observe(figures.commands as f64);
+        metrics.frame_bytes.observe(figures.bytes as f64);
+        metrics.commit_seconds.observe(figures.commit_us as f64 / 1e6);
+        metrics.queue_commands.set(gauge(figures.queued_commands));
+        metrics.queue_bytes.set(gauge(figures.queued_bytes));
+    }
+
+    fn rejected(&self, code: Code) {
+        let reason = code.as_str();
+        self.0.commands_rejected.get_or_create(&ReasonLabel { reason }).inc();
+    }
+}
+
+fn gauge(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 type Counter =

@@ -37,11 +37,11 @@ pub struct Metrics {
     /// Worker channels open.
     pub workers_connected: Gauge,
 
-    /// Commands waiting for the decider.
+    /// Commands that waited for the decider when the last frame was handed over.
     pub queue_commands: Gauge,
-    /// Bytes of commands waiting for the decider.
+    /// Bytes of those.
     pub queue_bytes: Gauge,
-    /// Commands that were rejected, by reason code.
+    /// Commands that were rejected, by reason code; `fenced`: a newer lease exists.
     pub commands_rejected: Family<ReasonLabel, Counter>,
     /// Frames committed.
     pub frames_committed: Counter,
@@ -58,8 +58,6 @@ pub struct Metrics {
     pub sessions_ended: Family<NamespaceLabel, Counter>,
     /// Leases taken over from a silent worker.
     pub leases_taken_over: Family<NamespaceLabel, Counter>,
-    /// Appends refused because a newer lease exists.
-    pub appends_fenced: Family<NamespaceLabel, Counter>,
     /// Completed steps streamed to a worker instead of being run again.
     pub steps_replayed: Family<NamespaceLabel, Counter>,
     /// Guarded steps whose outcome became unknown.
@@ -96,7 +94,6 @@ impl Metrics {
             sessions_started: Family::default(),
             sessions_ended: Family::default(),
             leases_taken_over: Family::default(),
-            appends_fenced: Family::default(),
             steps_replayed: Family::default(),
             guards_unknown: Family::default(),
             zones_rolled_back: Family::default(),
@@ -137,7 +134,6 @@ impl Metrics {
             "Leases taken over from a silent worker",
             self.leases_taken_over.clone(),
         );
-        r.register("appends_fenced", "Appends refused for a newer lease", self.appends_fenced.clone());
         r.register("steps_replayed", "Completed steps streamed instead of run", self.steps_replayed.clone());
         r.register("guards_unknown", "Guarded steps with unknown outcome", self.guards_unknown.clone());
         r.register("zones_rolled_back", "Zone attempts rolled back", self.zones_rolled_back.clone());

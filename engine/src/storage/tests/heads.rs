@@ -61,7 +61,7 @@ fn largest() -> Head {
 
 #[test]
 fn h2_the_largest_head_that_the_limits_allow_fits_its_row() {
-    let stored = StoredHead { head: largest().into(), segment: Segment(u32::MAX) };
+    let stored = StoredHead { head: largest(), segment: Segment(u32::MAX) };
     let bytes = stored.to_bytes();
     assert!(bytes.len() <= HEAD_BYTES_MAX, "{} bytes", bytes.len());
     assert_eq!(StoredHead::from_bytes(&bytes).unwrap(), stored); // H1
