@@ -1,4 +1,5 @@
-//! What the README shows is what runs: its first agent is the example, and its configuration is accepted.
+//! What README and ARCHITECTURE show is what runs: the first agent is the example, the configuration is accepted, the
+//! reason codes are all there.
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by panicking")]
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,21 @@ fn the_first_agent_is_the_example_that_the_sdks_tests_run() {
     let example = std::fs::read_to_string(root().join("sdk-ts/examples/quickstart/agent.ts")).unwrap();
     assert_eq!(block("ts"), example);
     assert!(example.lines().count() <= 20, "the README promises a first agent in 20 lines");
+}
+
+#[test]
+fn architecture_lists_every_reason_code_and_whether_to_retry() {
+    use cellaflow_engine::graph::command::Code;
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let rows: Vec<(String, bool)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .filter(|(code, _)| !code.contains(['/', ' ']))
+        .map(|(code, rest)| (code.to_owned(), rest.starts_with("yes")))
+        .collect();
+    let known: Vec<(String, bool)> =
+        Code::ALL.iter().map(|code| (code.as_str().to_owned(), code.retryable())).collect();
+    assert_eq!(rows, known);
 }
 
 #[test]
