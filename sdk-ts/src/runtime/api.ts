@@ -123,7 +123,10 @@ export interface Context {
   readonly state: State;
   readonly messages: Messages;
 
-  /** Ledger time of the last outcome delivered, in ms since the Unix epoch; the same on replay. */
+  /**
+   * Ledger time of the last outcome delivered, in ms since the Unix epoch; the same on replay. Read it right after an
+   * awaited `ctx` call: after I/O of your own, other steps' outcomes may have come in between, or not.
+   */
   now(): number;
   /** A random number in [0, 1); the same on replay. Not for secrets. */
   random(): number;

@@ -99,7 +99,7 @@ class RunContext implements Context {
 
   scope<T>(key: string, fn: (ctx: Context) => T | PromiseLike<T>): Promise<T> {
     this.check("scope");
-    const inner = new RunContext(this.shared, `${this.path}${keyPart("key", key)}/`);
+    const inner = new RunContext(this.shared, this.shared.keys.scope(this.path, key));
     return this.watched(`scope "${key}"`, (async () => fn(inner))());
   }
 

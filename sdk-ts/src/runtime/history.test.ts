@@ -15,7 +15,7 @@ function completed(seq: number, stepKey: string, afterSeq: number, requests: num
 
 function request(history: History, key: string): void {
   const record = history.get(key);
-  if (record !== undefined) record.requested = true;
+  if (record !== undefined) history.noteRequested(record);
 }
 
 test("H1 a recorded request made before a delivery is made again before it", () => {

@@ -72,6 +72,7 @@ export class History {
   private gates: KeyRecord[] = [];
   private gate = 0;
   private sealed = false;
+  private missing = 0;
 
   /** Takes an event into the index. */
   add(event: Event): Noted {
@@ -109,6 +110,18 @@ export class History {
       if (!next.requested) return false;
     }
     return requests >= (this.requestsAt.get(seq) ?? 0);
+  }
+
+  /** Notes that the run asked for what is recorded here. */
+  noteRequested(record: KeyRecord): void {
+    if (record.requested) return;
+    record.requested = true;
+    this.missing -= 1;
+  }
+
+  /** True once the run has asked for all that the ledger has. */
+  get allRequested(): boolean {
+    return this.missing === 0;
   }
 
   /** Returns the keys that the ledger has and the run never asked for. */
@@ -195,6 +208,7 @@ export class History {
       requested: this.sealed,
       afterSeq: Number.MAX_SAFE_INTEGER,
     };
+    if (!record.requested) this.missing += 1;
     this.records.set(key, record);
     return record;
   }

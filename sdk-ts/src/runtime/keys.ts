@@ -4,7 +4,8 @@
  * Owns: the grammar of keys. Never: what a key refers to.
  *
  * A key is the scope's path, then `name#occurrence` (from 1, counted per scope and name) or `name@key` where the caller
- * gave one: `clone#1`, `map#1/src%2Fa.ts/audit#1`, `send@order-17`. The characters `% / # @` of names and keys are
+ * gave one: `clone#1`, `map#1/src%2Fa.ts/audit#1`, `send@order-17`. A scope's part of the path is its key, from its
+ * second occurrence on with the number: `turn/ask#1`, `turn#2/ask#1`. The characters `% / # @` of names and keys are
  * percent-encoded, so that no two different places share a key.
  *
  * Invariants:
@@ -47,6 +48,15 @@ export class KeyCounter {
     const count = (this.counts.get(base) ?? 0) + 1;
     this.counts.set(base, count);
     return `${base}#${count}`;
+  }
+
+  /** Returns the path of a scope: `key/`, or `key#2/` when it is the second of that key here. */
+  scope(path: string, key: string): string {
+    const base = `${path}${keyPart("key", key)}`;
+    const count = (this.counts.get(`${base}/`) ?? 0) + 1;
+    this.counts.set(`${base}/`, count);
+    // Each its own: the loser of a race may still be at work in the one before.
+    return count === 1 ? `${base}/` : `${base}#${count}/`;
   }
 
   private useExplicit(key: string): string {

@@ -12,26 +12,22 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { CellaflowError, NonDeterminismError } from "../errors.js";
-import { StepError, toFailure } from "../failure.js";
+import { toFailure } from "../failure.js";
 import { PauseReason, type Refusal } from "../gen/cellaflow/v1/common_pb.js";
-import {
-  type Event,
-  SessionCompletedSchema,
-  SessionFailedSchema,
-  SessionPausedSchema,
-} from "../gen/cellaflow/v1/event_pb.js";
+import { type Event, SessionPausedSchema } from "../gen/cellaflow/v1/event_pb.js";
 import { fromUsage } from "../llm/index.js";
 import { misuse } from "../misuse.js";
 import { Activity } from "./activity.js";
 import { Conversation } from "./conversation.js";
 import { NO_DELTAS, noteDeltas, takeDeltas, textsOfDelta } from "./deltas.js";
 import { InputDigest } from "./digest.js";
+import { Ending, type EndingRun } from "./ending.js";
 import { History, type KeyRecord } from "./history.js";
 import { checkInside } from "./inside.js";
-import type { AfterMark, Appended, AppendOp, ReleaseWhy } from "./journal.js";
+import type { AfterMark, Appended, ReleaseWhy } from "./journal.js";
 import { mismatchOf } from "./mismatch.js";
 import { type Delivery, Order, type OrderTarget } from "./order.js";
-import { failurePayload, valuePayload } from "./payloads.js";
+import { failurePayload } from "./payloads.js";
 import type { Request } from "./request.js";
 import { Resources } from "./resources.js";
 import type { AppendAsk, RunEnd, RunSettings } from "./run-types.js";
@@ -45,7 +41,7 @@ const PAUSE_GRACE_MS = 30_000;
 
 type Phase = "running" | "ending" | "suspending" | "over";
 
-export class Run implements OrderTarget<Event> {
+export class Run implements OrderTarget<Event>, EndingRun {
   readonly history = new History();
   readonly texts = new TextRegistry();
   readonly conversation = new Conversation(this.texts);
@@ -69,7 +65,7 @@ export class Run implements OrderTarget<Event> {
   private lastRecordedOutcome = 0;
   private replayedOutcomes = 0;
   private readonly stall: Stall<Delivery<Event>>;
-  private ending: Ending | undefined;
+  private readonly ending = new Ending(this);
   private settleEnd!: (end: RunEnd) => void;
 
   constructor(readonly settings: RunSettings) {
@@ -107,8 +103,8 @@ export class Run implements OrderTarget<Event> {
     if (this.lastRecordedOutcome === 0) this.noteReplayFinished();
     this.order.poke();
     this.settings.body.run(this, this.input).then(
-      (output) => this.returned(output),
-      (thrown: unknown) => this.threw(thrown),
+      (output) => this.ending.returned(output),
+      (thrown: unknown) => this.ending.threw(thrown),
     );
   }
 
@@ -142,7 +138,7 @@ export class Run implements OrderTarget<Event> {
   /** Refuses a ctx call from inside a step or zone, or after the end. */
   check(call: string): void {
     checkInside(this, call);
-    if (this.ending !== undefined) throw misuse.ctxAfterEnd(call);
+    if (this.ending.isClosed) throw misuse.ctxAfterEnd(call);
   }
 
   /** What a request that is made now has seen. */
@@ -173,12 +169,13 @@ export class Run implements OrderTarget<Event> {
     const promise = request.promise.watch(this.unobserved, spec.key);
     const record = this.history.get(spec.key);
     if (record !== undefined) {
-      record.requested = true;
+      this.history.noteRequested(record);
       if (!this.matches(record, request as Request)) return promise;
     }
     if (record?.outcome !== undefined) request.replay(record.outcome);
     else request.begin(record);
     this.order.poke();
+    this.ending.offer();
     return promise;
   }
 
@@ -264,7 +261,7 @@ export class Run implements OrderTarget<Event> {
   /** Looks again whether the next outcome may be delivered, and whether the end may be committed. */
   poke(): void {
     this.order.poke();
-    this.offerEnd();
+    this.ending.offer();
   }
 
   // ---- inside ----
@@ -285,10 +282,10 @@ export class Run implements OrderTarget<Event> {
     if (outcome && key !== undefined) {
       if (this.replayToSeq === 0) this.lastRecordedOutcome = seq;
       this.order.note(seq, { seq, timeMs: Number(event.timeMs), key, event });
-      this.offerEnd();
+      this.ending.offer();
     } else this.order.note(seq, undefined);
     request?.noted(event);
-    if (body.case === "sessionCompleted" || body.case === "sessionFailed") this.endReached();
+    if (body.case === "sessionCompleted" || body.case === "sessionFailed") this.ending.reached();
   }
 
   private matches(record: KeyRecord, request: Request): boolean {
@@ -310,7 +307,7 @@ export class Run implements OrderTarget<Event> {
       if (isNew && key === undefined && texts.length > 0) this.texts.record(seq, texts);
     }
     ask.acked?.(answer);
-    if (ask.outcomeOf !== undefined) this.offerEnd();
+    if (ask.outcomeOf !== undefined) this.ending.offer();
     this.activity.checkIdle();
   }
 
@@ -385,73 +382,35 @@ export class Run implements OrderTarget<Event> {
 
   // ---- the end ----
 
-  private returned(output: unknown): void {
-    if (this.phase !== "running") return;
-    if (this.unobserved.size > 0) return this.threw(misuse.unawaitedSteps([...this.unobserved.values()]));
-    let bytes: Uint8Array;
-    try {
-      bytes = this.settings.codec.encode(output, { kind: "output", name: this.settings.session.workflow });
-    } catch (error) {
-      return this.threw(error);
-    }
-    const value = create(SessionCompletedSchema, { output: valuePayload(bytes) });
-    this.end({ case: "sessionCompleted", value }, bytes.length, () => ({
-      kind: "completed",
-      output: this.settings.codec.decode(bytes),
-    }));
+  get isHeld(): boolean {
+    for (const request of this.requests.values()) if (request.holdsEnd) return true;
+    return false;
   }
 
-  private threw(thrown: unknown): void {
-    if (this.phase !== "running") return;
-    const failure = toFailure(thrown);
-    const stored = failurePayload(failure);
-    const value = create(SessionFailedSchema, { failure: stored });
-    this.end({ case: "sessionFailed", value }, Number(stored.sizeBytes), () => ({
-      kind: "failed",
-      failure: new StepError(failure),
-    }));
-  }
-
-  private end(op: AppendOp, bytes: number, outcome: () => RunEnd): void {
-    const missing = this.history.unrequested();
-    if (missing.length > 0) {
-      const shown = missing.slice(0, 5).map((key) => `"${key}"`);
-      return this.nondeterministic(`${shown.join(", ")}${missing.length > 5 ? " and more" : ""}`, "", missing[0] ?? "");
-    }
+  close(reason: CellaflowError): void {
     this.phase = "ending";
-    this.ending = { op, bytes, outcome, sent: false };
-    const reason = new CellaflowError("session_ended", "the workflow has ended", "stop: nobody waits for this step");
     for (const request of this.requests.values()) if (!request.holdsEnd) request.abort(reason);
-    this.offerEnd();
   }
 
-  /** Commits the end once no guarded effect is open any more. */
-  private offerEnd(): void {
-    const { ending } = this;
-    if (ending === undefined || ending.sent) return;
-    for (const request of this.requests.values()) if (request.holdsEnd) return;
-    ending.sent = true;
-    this.append(this.mark, { op: ending.op, bytes: ending.bytes, acked: () => this.endReached() });
+  appendEnd(ask: AppendAsk): void {
+    this.append(this.mark, ask);
   }
 
-  private endReached(): void {
-    if (this.ending?.sent) this.over(this.ending.outcome());
-  }
-
-  private abortAll(reason: CellaflowError): void {
-    for (const request of this.requests.values()) request.abort(reason);
-    this.activity.abortAll(reason);
-  }
-
-  private over(end: RunEnd): void {
+  over(end: RunEnd): void {
     if (this.phase === "over") return;
     this.phase = "over";
+    this.ending.stop();
     this.stall.stop();
     this.order.stop();
     this.requests.clear();
     this.activity.close();
     this.settings.journal.close();
     void this.resources.dispose().then(() => this.settleEnd(end));
+  }
+
+  private abortAll(reason: CellaflowError): void {
+    for (const request of this.requests.values()) request.abort(reason);
+    this.activity.abortAll(reason);
   }
 
   private isOver(): boolean {
@@ -461,13 +420,6 @@ export class Run implements OrderTarget<Event> {
 
 function refusalError({ code, message, retryable }: Refusal): CellaflowError {
   return new CellaflowError(code, message, "see the worker's log", { retryable });
-}
-
-interface Ending {
-  op: AppendOp;
-  bytes: number;
-  outcome: () => RunEnd;
-  sent: boolean;
 }
 
 function releaseWhy(why: "paused" | "shutdown" | "unable"): ReleaseWhy {
