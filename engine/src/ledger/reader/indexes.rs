@@ -1,0 +1,153 @@
+//! What the indexes say: namespaces, lists, live sessions, what is due, tokens.
+
+use std::sync::Arc;
+
+use super::{ReadError, Reader, read_head, read_row};
+use crate::graph::ids::{Digest, SessionId, StepKey, TimeMs};
+use crate::graph::session::{Head, TokenRow};
+use crate::ledger::place::NamespaceInfo;
+use crate::ledger::rows;
+use crate::storage::heads::{NamespaceRow, Row as _};
+use crate::storage::keys::RowKey;
+use crate::storage::{KeyRange, Scan, Table, codec};
+
+/// Where a list goes on: the last session of the page before.
+pub type ListCursor = SessionId;
+
+/// Some sessions of a namespace, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct ListPage {
+    /// Heads.
+    pub heads: Vec<Arc<Head>>,
+    /// For the next page; `None`: no more.
+    pub next: Option<ListCursor>,
+}
+
+/// An open intent whose attempt time and grace are over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueRow {
+    /// When.
+    pub due: TimeMs,
+    /// Session.
+    pub session: SessionId,
+    /// Step.
+    pub step_key: StepKey,
+    /// Attempt.
+    pub attempt: u32,
+}
+
+impl Reader {
+    /// All namespaces, by name.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn namespaces(&self) -> Result<Vec<NamespaceInfo>, ReadError> {
+        let mut found = Vec::new();
+        self.each(Table::Rows, &KeyRange::namespaces(), |row| {
+            let body = codec::open_as(codec::Format::Row, Table::Rows, &row.key, &row.value)?;
+            found.push(rows::namespace_info(&NamespaceRow::from_bytes(&body)?));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Sessions of a namespace, newest first, system session left out.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn list(
+        &self,
+        namespace: &str,
+        before: Option<ListCursor>,
+        max: usize,
+    ) -> Result<ListPage, ReadError> {
+        let Some(info) = self.namespace(namespace)? else { return Ok(ListPage::default()) };
+        let snapshot = self.snapshot()?;
+        let range = KeyRange::list(info.system);
+        let after = before.map(|session| RowKey::List { system: info.system, session }.bytes());
+        let scan = Scan { after: after.as_deref(), rows_max: max, ..Scan::backward(Table::Rows, &range) };
+        let page = snapshot.scan(&scan)?;
+        let mut heads = Vec::with_capacity(page.rows.len());
+        let mut last = None;
+        for row in &page.rows {
+            let session = rows::listed(&row.key)?;
+            last = Some(session);
+            let stored = read_head(snapshot.as_ref(), session)?
+                .ok_or_else(|| ReadError::Corrupt(format!("listed session {session} has no head")))?;
+            if !stored.head.system {
+                heads.push(stored.head);
+            }
+        }
+        Ok(ListPage { heads, next: page.next.and(last) })
+    }
+
+    /// Sessions that have not ended, system sessions left out.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn live(&self) -> Result<Vec<SessionId>, ReadError> {
+        let mut sessions = Vec::new();
+        self.each(Table::Rows, &KeyRange::live(), |row| {
+            sessions.push(rows::live(&row.key)?);
+            Ok(())
+        })?;
+        Ok(sessions)
+    }
+
+    /// Open intents due at `until` or earlier, earliest first, at most `max`.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn due(&self, until: TimeMs, max: usize) -> Result<Vec<DueRow>, ReadError> {
+        let snapshot = self.snapshot()?;
+        let range = KeyRange::due(until);
+        let page = snapshot.scan(&Scan { rows_max: max, ..Scan::forward(Table::Rows, &range) })?;
+        let mut due = Vec::new();
+        for row in &page.rows {
+            let Some((at, session, seq)) = rows::due_intent(&row.key)? else { continue };
+            let head = read_head(snapshot.as_ref(), session)?.map(|stored| stored.head);
+            let intent = head.and_then(|head| head.intents.iter().find(|intent| intent.seq == seq).cloned());
+            let intent = intent.ok_or_else(|| {
+                ReadError::Corrupt(format!("session {session} has no intent {seq} though it is due"))
+            })?;
+            due.push(DueRow { due: at, session, step_key: intent.step_key, attempt: intent.attempt });
+        }
+        Ok(due)
+    }
+
+    /// When the next thing becomes due; `None`: nothing will.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn next_due(&self) -> Result<Option<TimeMs>, ReadError> {
+        let snapshot = self.snapshot()?;
+        let range = KeyRange::due_ever();
+        let page = snapshot.scan(&Scan { rows_max: 1, ..Scan::forward(Table::Rows, &range) })?;
+        page.rows.first().map(|row| rows::due_at(&row.key)).transpose()
+    }
+
+    /// A token by the hash of its secret.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn token(&self, hash: &[u8; 32]) -> Result<Option<TokenRow>, ReadError> {
+        let snapshot = self.snapshot()?;
+        let key = RowKey::Token(Digest(*hash)).bytes();
+        let row = read_row(snapshot.as_ref(), Table::Rows, &key)?;
+        Ok(row.map(|row| TokenRow::from_bytes(&row)).transpose()?)
+    }
+
+    /// All tokens, with the hashes of their secrets.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn tokens(&self) -> Result<Vec<([u8; 32], TokenRow)>, ReadError> {
+        let mut found = Vec::new();
+        self.each(Table::Rows, &KeyRange::tokens(), |row| {
+            let body = codec::open_as(codec::Format::Row, Table::Rows, &row.key, &row.value)?;
+            found.push((rows::token_hash(&row.key)?, TokenRow::from_bytes(&body)?));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+}

@@ -1,0 +1,176 @@
+//! A session's journal: events in order, payloads, evidence.
+//!
+//! 1. A page is contiguous with what was asked for; a gap is `Corrupt`, an end is an empty page.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{ReadError, Reader, read_head};
+use crate::graph::event::PayloadRef;
+use crate::graph::ids::{Hash, Seq, SessionId};
+use crate::graph::session::OpenZone;
+use crate::ledger::{StoredEvent, rows};
+use crate::storage::keys::{Item, LedgerKey};
+use crate::storage::{KeyRange, Row, Scan, Snapshot, Table, codec};
+
+/// Some events of a session.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// In order; empty at the end.
+    pub events: Vec<Arc<StoredEvent>>,
+    /// Where the next page starts.
+    pub next: Seq,
+}
+
+/// A stored event as verification reads it: header bytes as the chain covers them.
+#[derive(Clone, Debug)]
+pub struct RawEvent {
+    /// The event with the hash that is stored beside it.
+    pub stored: StoredEvent,
+    /// What the hash chain covers.
+    pub header: Bytes,
+}
+
+impl Reader {
+    /// Events from `from` on, at least one if there is one, then up to `max_bytes`.
+    ///
+    /// # Errors
+    /// `Corrupt` for a gap (2), a bad record or an unknown version.
+    pub fn events(&self, session: SessionId, from: Seq, max_bytes: usize) -> Result<Page, ReadError> {
+        let from = from.max(Seq(1));
+        let raw = self.raw_events(session, from, max_bytes)?;
+        let mut next = from;
+        let mut events = Vec::with_capacity(raw.len());
+        for event in raw {
+            next = event.stored.event.seq.next();
+            events.push(Arc::new(event.stored));
+        }
+        Ok(Page { events, next })
+    }
+
+    /// Events with their header bytes, for verification.
+    ///
+    /// # Errors
+    /// As `events`.
+    pub fn raw_events(
+        &self,
+        session: SessionId,
+        from: Seq,
+        max_bytes: usize,
+    ) -> Result<Vec<RawEvent>, ReadError> {
+        let Some(place) = self.place(session)? else { return Ok(Vec::new()) };
+        let snapshot = self.snapshot()?;
+        let range = KeyRange::events(place.segment, place.lineage, session, from);
+        let scan = Scan { bytes_max: max_bytes, ..Scan::forward(Table::Ledger, &range) };
+        let page = snapshot.scan(&scan)?;
+        let mut expected = from;
+        let mut raw = Vec::with_capacity(page.rows.len());
+        for row in &page.rows {
+            let event = decode_event(session, row)?;
+            if event.stored.event.seq != expected {
+                let found = event.stored.event.seq;
+                return Err(ReadError::Corrupt(format!(
+                    "session {session} has event {found} where {expected} belongs"
+                )));
+            }
+            expected = expected.next();
+            raw.push(event);
+        }
+        if raw.is_empty() {
+            self.check_end(snapshot.as_ref(), session, from)?;
+        }
+        Ok(raw)
+    }
+
+    // 2: an empty page must be the end of the session, not a hole.
+    fn check_end(&self, snapshot: &dyn Snapshot, session: SessionId, from: Seq) -> Result<(), ReadError> {
+        let last = read_head(snapshot, session)?.map_or(Seq(0), |stored| stored.head.seq);
+        if from <= last {
+            return Err(ReadError::Corrupt(format!(
+                "session {session} lacks event {from}, its head says {last}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// One event.
+    ///
+    /// # Errors
+    /// As `events`.
+    pub fn event(&self, session: SessionId, seq: Seq) -> Result<Option<Arc<StoredEvent>>, ReadError> {
+        let Some(place) = self.place(session)? else { return Ok(None) };
+        let key = LedgerKey::new(place.segment, place.lineage, Item::Event { session, seq }).bytes();
+        let snapshot = self.snapshot()?;
+        let Some(value) = snapshot.get(Table::Ledger, &key)? else { return Ok(None) };
+        Ok(Some(Arc::new(decode_event(session, &Row { key, value })?.stored)))
+    }
+
+    /// The bytes of a payload stored as chunks.
+    ///
+    /// # Errors
+    /// `Corrupt` if a chunk is missing or the size differs.
+    pub fn payload(&self, session: SessionId, payload: &PayloadRef) -> Result<Bytes, ReadError> {
+        let missing =
+            || ReadError::Corrupt(format!("payload {} of session {session} is incomplete", payload.digest));
+        let place = self.place(session)?.ok_or_else(missing)?;
+        let size = usize::try_from(payload.size).map_err(|_| missing())?;
+        let snapshot = self.snapshot()?;
+        let mut joined = BytesMut::new();
+        let mut n = 0u32;
+        while joined.len() < size {
+            let item = Item::Chunk { digest: payload.digest, n };
+            let key = LedgerKey::new(place.segment, place.lineage, item).bytes();
+            let value = snapshot.get(Table::Ledger, &key)?.ok_or_else(missing)?;
+            joined.extend_from_slice(&codec::open_chunk(&key, &value)?);
+            n += 1;
+        }
+        if joined.len() == size { Ok(joined.freeze()) } else { Err(missing()) }
+    }
+
+    /// The bytes of a payload of an event, wherever they are.
+    ///
+    /// # Errors
+    /// As `payload`.
+    pub fn bytes_of(&self, event: &StoredEvent, payload: &PayloadRef) -> Result<Bytes, ReadError> {
+        match event.inline_bytes(payload) {
+            Some(bytes) => Ok(bytes.clone()),
+            None => self.payload(event.session, payload),
+        }
+    }
+
+    /// Bytes of evidence of a zone's open attempt, and the output tokens they are worth (4 bytes each).
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn evidence_total(&self, session: SessionId, zone: &OpenZone) -> Result<(u64, u64), ReadError> {
+        let Some(place) = self.place(session)? else { return Ok((0, 0)) };
+        let range = KeyRange::evidence(place.segment, place.lineage, session, zone.seq, zone.attempt);
+        let mut bytes = 0u64;
+        self.each(Table::Ledger, &range, |row| {
+            bytes += codec::open_chunk(&row.key, &row.value)?.len() as u64;
+            Ok(())
+        })?;
+        Ok((bytes, bytes.div_ceil(EVIDENCE_BYTES_PER_TOKEN)))
+    }
+}
+
+/// What a token of streamed text is worth in bytes when nothing better is known.
+const EVIDENCE_BYTES_PER_TOKEN: u64 = 4;
+
+fn decode_event(session: SessionId, row: &Row) -> Result<RawEvent, ReadError> {
+    let body = codec::open_as(codec::Format::Event, Table::Ledger, &row.key, &row.value)?;
+    let record = rows::open_event(&body)?;
+    Ok(RawEvent {
+        stored: StoredEvent {
+            session,
+            event: record.decoded.event,
+            hash: record.hash,
+            inline: record.decoded.inline,
+        },
+        header: record.decoded.header,
+    })
+}
+
+/// The hash that a session's chain starts from.
+pub const CHAIN_START: Hash = Hash([0; 32]);
