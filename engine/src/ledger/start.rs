@@ -38,15 +38,22 @@ pub struct Parts {
 }
 
 /// The write path's threads.
-pub struct Threads(Vec<JoinHandle<()>>);
+pub struct Threads {
+    threads: Vec<JoinHandle<()>>,
+    store: Arc<dyn Store>,
+}
 
 impl Threads {
-    /// Waits until everything queued is decided and answered; close the handle before.
+    /// Waits until everything queued is decided and answered, and puts the store to rest; close the handle before.
     pub fn join(self) {
-        for thread in self.0 {
+        for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the write path panicked");
             }
+        }
+        // What is not at rest is in the log, and durable there: the next start reads it.
+        if let Err(fault) = self.store.rest() {
+            tracing::warn!(%fault, "the store was not put to rest");
         }
     }
 }
@@ -94,7 +101,7 @@ pub fn start(parts: Parts) -> Result<(Handle, Threads), ReadError> {
     };
     let flag = Arc::clone(&poisoned);
     let committer = Committer {
-        store,
+        store: Arc::clone(&store),
         watermark: Arc::clone(&watermark),
         wakeups,
         observers: Arc::clone(&observers),
@@ -106,10 +113,9 @@ pub fn start(parts: Parts) -> Result<(Handle, Threads), ReadError> {
             on_poison(fault);
         }),
     };
-    let threads = Threads(vec![
-        spawn("cf-decider", move || decider.run())?,
-        spawn("cf-committer", move || committer.run())?,
-    ]);
+    let threads =
+        vec![spawn("cf-decider", move || decider.run())?, spawn("cf-committer", move || committer.run())?];
+    let threads = Threads { threads, store };
     let shared = Shared {
         queue: Some(queue).into(),
         queued_bytes,

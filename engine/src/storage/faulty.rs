@@ -155,6 +155,11 @@ impl<S: Store> Store for Faulty<S> {
         self.inner.checkpoint(dir)
     }
 
+    fn rest(&self) -> Result<(), Fault> {
+        self.poison.check()?;
+        self.inner.rest()
+    }
+
     fn stats(&self) -> Result<Stats, Fault> {
         self.poison.check()?;
         self.inner.stats()

@@ -140,6 +140,10 @@ impl Store for Memory {
         Err(Fault::Unsupported { action: "a checkpoint", store: "memory" })
     }
 
+    fn rest(&self) -> Result<(), Fault> {
+        self.poison.check()
+    }
+
     fn stats(&self) -> Result<Stats, Fault> {
         self.poison.check()?;
         let tables = self.view().tables;

@@ -69,6 +69,9 @@ pub trait Store: Send + Sync + 'static {
     /// Writes a copy that can be opened like the original into `dir`, which must not exist, and returns its position.
     fn checkpoint(&self, dir: &Path) -> Result<Position, Fault>;
 
+    /// Puts what is still in the log into files, so that a store at rest keeps everything once; before a graceful stop.
+    fn rest(&self) -> Result<(), Fault>;
+
     /// Measures what the store takes on disk and in memory.
     fn stats(&self) -> Result<Stats, Fault>;
 

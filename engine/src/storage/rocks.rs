@@ -17,8 +17,8 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, DBRawIterator, ReadOptions,
-    WriteBatch, WriteOptions, properties,
+    BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, DBRawIterator, FlushOptions,
+    ReadOptions, WriteBatch, WriteOptions, properties,
 };
 
 use super::fault::Poison;
@@ -167,6 +167,12 @@ impl Store for Rocks {
         let position = inspect(&db)?.ok_or_else(|| missing_position("write a checkpoint"))?;
         mark::create(dir, Mark::of(&position))?;
         Ok(position)
+    }
+
+    fn rest(&self) -> Result<(), Fault> {
+        self.poison.check()?;
+        let families = [family(&self.db, Table::Rows)?, family(&self.db, Table::Ledger)?];
+        self.db.flush_cfs_opt(&families, &FlushOptions::default()).map_err(engine("flush the tables"))
     }
 
     fn stats(&self) -> Result<Stats, Fault> {

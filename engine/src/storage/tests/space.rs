@@ -78,3 +78,16 @@ fn stats_follow_the_data() {
     let budget = Settings::default().write_buffers_bytes as u64;
     assert!(after.memtable_bytes < 2 * budget, "{} bytes buffered", after.memtable_bytes);
 }
+
+// At rest everything is kept once: in files, not in the log as well.
+#[test]
+fn a_store_at_rest_keeps_nothing_in_its_log() {
+    let kind = OnDisk::fresh();
+    write_lineage(kind.store(), 1);
+    let before = kind.store().stats().unwrap().ledger;
+    kind.store().rest().unwrap();
+    let after = kind.store().stats().unwrap().ledger;
+    assert!(before.buffered_bytes > 0, "something was in the log");
+    assert!(after.buffered_bytes < before.buffered_bytes && after.disk_bytes > before.disk_bytes);
+    assert!(after.disk_bytes >= EVENTS * EVENT_BYTES as u64);
+}
