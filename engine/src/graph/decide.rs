@@ -9,11 +9,12 @@
 
 use std::sync::Arc;
 
-use super::command::{Append, Code, Command, Evidence, Finding, Op, Rejection, Reply};
+pub use super::claim::Lookups;
+use super::command::{Append, Code, Command, Evidence, Op, Rejection, Reply};
 use super::event::Event;
 use super::ids::{Digest, Epoch, Seq, SessionId, TimeMs};
 use super::session::{
-    END_KEY, GuardRow, Head, KeyRow, NAME_BYTES_MAX, STEP_KEY_BYTES_MAX, Status, StepRow, StepState,
+    GuardRow, Head, KeyRow, NAME_BYTES_MAX, STEP_KEY_BYTES_MAX, Status, StepRow, StepState,
 };
 use super::{draft::Draft, end, guard, lease, start, step, token, zone};
 
@@ -49,17 +50,6 @@ pub struct EvidencePlace {
     pub attempt: u32,
     /// First byte within the attempt.
     pub offset: u64,
-}
-
-/// What a command looks up by itself; for a start by key the head of the session that the key names comes on top.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Lookups<'a> {
-    /// Its head.
-    pub session: Option<SessionId>,
-    /// A step row of that session.
-    pub step: Option<&'a str>,
-    pub guard: Option<Digest>,
-    pub session_key: Option<Digest>,
 }
 
 /// Decides what `command` comes to at `now` (wall clock).
@@ -236,138 +226,6 @@ impl Run<'_> {
         Err(conflict(format!(
             "step {key} is to be attempted with number {next}, not {attempt}; count the attempts in its events"
         )))
-    }
-}
-
-/// What an append would have left in its step's row.
-struct Claim {
-    attempt: u32,
-    state: StepState,
-    digest: Option<Digest>,
-}
-
-impl Op {
-    /// Key of the step row that the append is judged by.
-    fn row_key(&self) -> Option<&str> {
-        match self {
-            Op::StepCompleted(step) => Some(&step.step_key),
-            Op::StepFailed(step) => Some(&step.step_key),
-            Op::GuardIntent { intent, .. } => Some(&intent.step_key),
-            Op::GuardUnknown { step_key, .. } | Op::GuardFinding { step_key, .. } => Some(step_key),
-            Op::ZoneEntered { zone_key, .. } | Op::ZoneAborted { zone_key, .. } => Some(zone_key),
-            Op::ZoneCommitted(zone) => Some(&zone.zone_key),
-            Op::ZoneFailed(zone) => Some(&zone.zone_key),
-            Op::Complete { .. } | Op::Fail { .. } => Some(END_KEY),
-            Op::Pause { .. } => None,
-        }
-    }
-
-    /// `None`: a re-sent one is not told by its row (intents and unknowns by the head, in `guard`).
-    fn claim(&self) -> Option<Claim> {
-        let claim = |attempt, state, digest| Some(Claim { attempt, state, digest });
-        let attempt_state = |is_final| match is_final {
-            true => StepState::Failed,
-            false => StepState::Retryable,
-        };
-        match self {
-            Op::StepCompleted(step) => claim(step.attempt, StepState::Completed, Some(step.output.digest)),
-            Op::StepFailed(step) => {
-                let digest = Some(step.failure.digest);
-                claim(step.attempt, attempt_state(step.is_final), digest)
-            }
-            Op::GuardFinding { attempt, finding, .. } => match finding {
-                Finding::Applied(output) => claim(*attempt, StepState::Completed, Some(output.digest)),
-                Finding::NotApplied(payload) => {
-                    let digest = payload.as_ref().map(|payload| payload.digest);
-                    claim(*attempt, StepState::Retryable, digest)
-                }
-                Finding::Unknown => None,
-            },
-            Op::ZoneEntered { attempt, .. } => claim(*attempt, StepState::Open, None),
-            Op::ZoneCommitted(zone) => claim(zone.attempt, StepState::Completed, Some(zone.record.digest)),
-            Op::ZoneFailed(zone) => {
-                let digest = Some(zone.failure.digest);
-                claim(zone.attempt, attempt_state(zone.is_final), digest)
-            }
-            Op::ZoneAborted { attempt, .. } => claim(*attempt, StepState::Retryable, None),
-            Op::Complete { output } => claim(0, StepState::Completed, Some(output.digest)),
-            Op::Fail { failure } => claim(0, StepState::Failed, Some(failure.digest)),
-            Op::GuardIntent { .. } | Op::GuardUnknown { .. } | Op::Pause { .. } => None,
-        }
-    }
-
-    /// The name that the append carries, if it carries one.
-    fn name(&self) -> Option<&str> {
-        match self {
-            Op::StepCompleted(step) => Some(&step.name),
-            Op::StepFailed(step) => Some(&step.name),
-            Op::GuardIntent { intent, .. } => Some(&intent.name),
-            Op::ZoneEntered { name, .. } => Some(name),
-            Op::GuardUnknown { .. }
-            | Op::GuardFinding { .. }
-            | Op::ZoneCommitted(_)
-            | Op::ZoneFailed(_)
-            | Op::ZoneAborted { .. }
-            | Op::Complete { .. }
-            | Op::Fail { .. }
-            | Op::Pause { .. } => None,
-        }
-    }
-
-    /// The step key that the append carries, if it carries one.
-    fn step_key(&self) -> Option<&str> {
-        match self {
-            Op::Complete { .. } | Op::Fail { .. } => None,
-            Op::Pause { step_key, .. } => step_key.as_deref(),
-            Op::StepCompleted(_)
-            | Op::StepFailed(_)
-            | Op::GuardIntent { .. }
-            | Op::GuardUnknown { .. }
-            | Op::GuardFinding { .. }
-            | Op::ZoneEntered { .. }
-            | Op::ZoneCommitted(_)
-            | Op::ZoneFailed(_)
-            | Op::ZoneAborted { .. } => self.row_key(),
-        }
-    }
-}
-
-impl Command {
-    /// What the command looks up, to be fetched before it is queued.
-    #[must_use]
-    pub fn lookups(&self) -> Lookups<'_> {
-        let of = |session| Lookups { session: Some(session), ..Lookups::default() };
-        match self {
-            Self::Start(start) => {
-                Lookups { session_key: start.key.as_ref().map(|key| key.digest), ..of(start.session) }
-            }
-            Self::Append(append) => Lookups {
-                step: append.op.row_key(),
-                guard: match &append.op {
-                    Op::GuardIntent { guard, .. } => Some(guard.digest),
-                    Op::StepCompleted(_)
-                    | Op::StepFailed(_)
-                    | Op::GuardUnknown { .. }
-                    | Op::GuardFinding { .. }
-                    | Op::ZoneEntered { .. }
-                    | Op::ZoneCommitted(_)
-                    | Op::ZoneFailed(_)
-                    | Op::ZoneAborted { .. }
-                    | Op::Complete { .. }
-                    | Op::Fail { .. }
-                    | Op::Pause { .. } => None,
-                },
-                ..of(append.session)
-            },
-            Self::Acquire(acquire) => of(acquire.session),
-            Self::Evidence(evidence) => of(evidence.session),
-            Self::Resolve(resolve) => of(resolve.session),
-            Self::Release { session, .. }
-            | Self::IntentDue { session, .. }
-            | Self::Resume { session, .. }
-            | Self::CreateToken { session, .. }
-            | Self::RevokeToken { session, .. } => of(*session),
-        }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod index;
 pub mod session;
 
 mod account;
+mod claim;
 mod draft;
 mod end;
 mod guard;

@@ -1,1 +1,16 @@
+//! The laws of the core on random commands, and one file of given/when/then tests per promise.
 
+mod model;
+mod story;
+
+mod account;
+mod end;
+mod evolve;
+mod guard;
+mod index;
+mod laws;
+mod lease;
+mod start;
+mod step;
+mod token;
+mod zone;

@@ -1,0 +1,531 @@
+//! The laws of the core, on random sequences of commands. Each law is checked on the events alone, by a reader that
+//! shares no code with `decide` or `evolve`.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::model::Model;
+use super::story::*;
+use crate::graph::command::{Command, Finding, LeaseRequest, Op, Reply, Resolve, Start};
+use crate::graph::event::{Author, Body, Event, GuardPolicy, PauseReason, Resolution};
+use crate::graph::ids::{Epoch, InstanceId, Seq, SessionId, StepKey, TimeMs};
+use crate::graph::session::OPEN_MAX;
+
+/// One random request, to be made concrete by what the ledger says then.
+#[derive(Clone, Debug)]
+struct Act {
+    kind: Kind,
+    /// Which of the sessions, steps, instances and policies.
+    session: u8,
+    key: StepKey,
+    instance: u8,
+    policy: GuardPolicy,
+    /// Epochs behind the one in force, attempts off the next one: mostly 0.
+    stale: u64,
+    off: u32,
+    wait_ms: u64,
+    value: u8,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Start,
+    StartKeyed,
+    Acquire,
+    Reattach,
+    Release,
+    Completed,
+    Failed,
+    Intent,
+    Guarded,
+    GuardedFailed,
+    Unknown,
+    NotApplied,
+    Reconciled,
+    Due,
+    Resolve,
+    Entered,
+    Committed,
+    ZoneFailed,
+    Aborted,
+    Complete,
+    Fail,
+    Pause,
+    Resume,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    use Kind::*;
+    let kind = prop_oneof![
+        1 => select(vec![Start, StartKeyed]),
+        4 => select(vec![Acquire, Acquire, Reattach, Release]),
+        24 => select(vec![Completed, Failed, Intent, Guarded, Unknown, NotApplied, Entered, Committed]),
+        24 => select(vec![Intent, Due, Due, Resolve, Reconciled, Reconciled, GuardedFailed, ZoneFailed, Aborted]),
+        6 => select(vec![Resume, Resume, Resume, Pause]),
+        1 => select(vec![Complete, Fail]),
+    ];
+    let mostly_zero = |max: u64| prop_oneof![12 => Just(0), 1 => 1..=max];
+    let policies = [GuardPolicy::Pause, GuardPolicy::Fail, GuardPolicy::Retry, GuardPolicy::Reconcile];
+    (
+        (kind, 1..=3u8, (0..24u8).prop_map(|n| StepKey::from(format!("{}", char::from(b'a' + n)))), 1..=3u8),
+        (select(policies.to_vec()), mostly_zero(2), mostly_zero(1)),
+        (prop_oneof![1 => Just(1u64), 1 => 0..=1500u64], 1..=2u8),
+    )
+        .prop_map(|((kind, session, key, instance), (policy, stale, off), (wait_ms, value))| Act {
+            kind,
+            session,
+            key,
+            instance,
+            policy,
+            stale,
+            off: u32::try_from(off).unwrap(),
+            wait_ms,
+            value,
+        })
+}
+
+/// What a client, worker or driver with a plausible idea of the ledger would send.
+struct World {
+    model: Model,
+    now: TimeMs,
+    minted: u8,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { model: Model::default(), now: TimeMs(1000), minted: 0 }
+    }
+
+    /// The `n`th session of those that exist.
+    fn pick(&self, n: u8) -> SessionId {
+        let known: Vec<SessionId> = self.model.heads.keys().copied().collect();
+        match known.len() {
+            0 => session(1),
+            count => known[known.len() - 1 - usize::from(n) % count.min(3)],
+        }
+    }
+
+    /// The act, aimed at something that is open if it is about such a thing.
+    fn aimed(&self, act: &Act, picked: SessionId) -> Act {
+        let mut aimed = act.clone();
+        let Some(head) = self.model.heads.get(&picked).filter(|_| act.off == 0) else {
+            return aimed;
+        };
+        let open: Vec<&StepKey> = match act.kind {
+            Kind::Guarded | Kind::GuardedFailed | Kind::Unknown | Kind::NotApplied => {
+                head.intents.iter().map(|intent| &intent.step_key).collect()
+            }
+            Kind::Reconciled | Kind::Due | Kind::Resolve => {
+                head.intents.iter().map(|intent| &intent.step_key).collect()
+            }
+            Kind::Committed | Kind::ZoneFailed | Kind::Aborted => {
+                head.zones.iter().map(|zone| &zone.zone_key).collect()
+            }
+            _ => Vec::new(),
+        };
+        if let Some(key) = open.get(usize::from(act.instance) % open.len().max(1)) {
+            aimed.key = (*key).clone();
+        }
+        aimed
+    }
+
+    fn lease(&self, act: &Act, session: SessionId) -> LeaseRequest {
+        let holder = self.model.heads.get(&session).and_then(|head| head.holder);
+        let dead = holder.filter(|_| act.value == 1);
+        lease(InstanceId([act.instance; 16]), dead)
+    }
+
+    fn command(&mut self, act: &Act) -> Command {
+        let picked = self.pick(act.session);
+        let act = &self.aimed(act, picked);
+        let op = match act.kind {
+            Kind::Start | Kind::StartKeyed => return self.start(act).into(),
+            Kind::Acquire | Kind::Reattach => return self.acquire(act, picked),
+            Kind::Release => return release(picked, self.epoch(act, picked)),
+            Kind::Due => return due(picked, &act.key, self.last(act, picked)),
+            Kind::Resolve => return self.resolve(act, picked).into(),
+            Kind::Resume => return resume(picked, dedupe(act.value)),
+            Kind::Completed => completed(&act.key, self.next(act, picked), act.value),
+            Kind::Failed => failed(&act.key, self.next(act, picked), act.value == 2),
+            Kind::Intent => self.intent(act, picked),
+            Kind::Guarded => guarded(&act.key, self.last(act, picked), act.value),
+            Kind::GuardedFailed => guarded_failed(&act.key, self.last(act, picked), true),
+            Kind::Unknown => unknown(&act.key, self.last(act, picked)),
+            Kind::NotApplied => not_applied(&act.key, self.last(act, picked)),
+            Kind::Reconciled => self.reconciled(act, picked),
+            Kind::Entered => entered(&act.key, self.next(act, picked)),
+            Kind::Committed => committed(&act.key, self.last(act, picked)),
+            Kind::ZoneFailed => zone_failed(&act.key, self.last(act, picked), act.value == 2),
+            Kind::Aborted => aborted(&act.key, self.last(act, picked)),
+            Kind::Complete => complete(act.value),
+            Kind::Fail => Op::Fail { failure: payload(act.value) },
+            Kind::Pause => Op::Pause { reason: PauseReason::Nondeterminism, step_key: None, details: None },
+        };
+        append(picked, self.epoch(act, picked), op)
+    }
+
+    fn start(&mut self, act: &Act) -> Start {
+        self.minted += 1;
+        let lease = (act.session != 3).then(|| {
+            let named = self.model.rows.keys.get(&digest(act.instance));
+            let session = named.map_or(session(self.minted), |row| row.session);
+            self.lease(act, session)
+        });
+        match act.kind {
+            Kind::StartKeyed => Start {
+                if_ended_restart: act.value == 2,
+                ..keyed(self.minted, act.instance, 60 + u8::from(act.off > 0), lease)
+            },
+            _ => start(self.minted, lease),
+        }
+    }
+
+    fn acquire(&self, act: &Act, picked: SessionId) -> Command {
+        let mut lease = self.lease(act, picked);
+        let mut held = None;
+        if matches!(act.kind, Kind::Reattach) {
+            held = Some(Epoch(self.epoch(act, picked)));
+            let holder = self.model.heads.get(&picked).and_then(|head| head.holder);
+            lease.instance = holder.unwrap_or(lease.instance);
+        }
+        let mut command = acquire(0, lease, None);
+        command.session = picked;
+        command.held = held;
+        command.into()
+    }
+
+    fn resolve(&self, act: &Act, picked: SessionId) -> Resolve {
+        let resolution = match (act.value, act.stale) {
+            (1, 0) => Resolution::Output(payload(5)),
+            (1, _) => Resolution::Failure(Some(payload(6))),
+            (_, 0) => Resolution::NotApplied(None),
+            (_, _) => Resolution::Retry,
+        };
+        Resolve {
+            resume: true,
+            dedupe: dedupe(100 + self.minted.wrapping_mul(3) + act.value),
+            ..resolve(picked, &act.key, resolution)
+        }
+    }
+
+    /// A key and an input of this session's own, mostly.
+    fn intent(&self, act: &Act, picked: SessionId) -> Op {
+        let [.., n] = picked.0;
+        let own = (act.key.bytes().next().unwrap() - b'a') * 8 + n % 8 + 2;
+        let guard = if act.stale > 0 { 2 } else { own };
+        intent_with(&act.key, self.next(act, picked), act.policy, guard, 77)
+    }
+
+    fn reconciled(&self, act: &Act, picked: SessionId) -> Op {
+        let found = match act.value {
+            1 => Finding::Applied(payload(5)),
+            _ if act.instance == 1 => Finding::Unknown,
+            _ => Finding::NotApplied(None),
+        };
+        finding(&act.key, self.last(act, picked), found, "reconcile")
+    }
+
+    fn epoch(&self, act: &Act, picked: SessionId) -> u64 {
+        let epoch = self.model.heads.get(&picked).map_or(1, |head| head.epoch.0);
+        epoch.saturating_sub(act.stale)
+    }
+
+    fn last(&self, act: &Act, picked: SessionId) -> u32 {
+        let row = self.model.rows.steps.get(&(picked, act.key.to_string()));
+        row.map_or(1, |row| row.attempt) + act.off
+    }
+
+    fn next(&self, act: &Act, picked: SessionId) -> u32 {
+        let row = self.model.rows.steps.get(&(picked, act.key.to_string()));
+        row.map_or(0, |row| row.attempt) + 1 - act.off.min(1)
+    }
+}
+
+/// Sends the acts, checks each answer, and returns the ledger with every append that was accepted.
+fn play(acts: &[Act]) -> (Model, Vec<Command>) {
+    let mut world = World::new();
+    let mut accepted = Vec::new();
+    for act in acts {
+        world.now = world.now.plus(act.wait_ms);
+        let command = world.command(act);
+        let before = world.model.heads.clone();
+        let Ok(decision) = world.model.submit(&command, world.now) else {
+            assert_eq!(world.model.heads, before, "a refusal appends nothing"); // D2
+            continue;
+        };
+        check_takeover(&command, &decision.events, before.get(&decision.session));
+        check_answer(&command, &decision.reply, &decision.events);
+        if decision.events.is_empty() {
+            continue;
+        }
+        check_resent(&mut world, &command);
+        if matches!(command, Command::Append(_)) {
+            accepted.push(command);
+        }
+    }
+    (world.model, accepted)
+}
+
+/// L4: a lease is taken only from whom the request names as dead, or by the same instance.
+fn check_takeover(
+    command: &Command,
+    events: &[Event],
+    before: Option<&std::sync::Arc<crate::graph::session::Head>>,
+) {
+    let holder = before.and_then(|head| head.holder);
+    for event in events {
+        let Body::LeaseGranted(granted) = &event.body else {
+            continue;
+        };
+        let asked = match command {
+            Command::Start(start) => start.lease.as_ref(),
+            Command::Acquire(acquire) => Some(&acquire.lease),
+            other => panic!("{other:?} took a lease"),
+        };
+        let asked = asked.expect("a lease is granted only if asked for");
+        assert_eq!(granted.instance, asked.instance);
+        assert!(holder.is_none() || holder == asked.dead || holder == Some(asked.instance));
+    }
+}
+
+/// An answer that says "appended" names an event of its decision; a duplicate appended none.
+fn check_answer(command: &Command, reply: &Reply, events: &[Event]) {
+    match reply {
+        Reply::Appended { seq, duplicate, .. } => {
+            let named = events.iter().any(|event| event.seq == *seq);
+            assert_eq!(named, !duplicate, "{command:?} → {reply:?}");
+        }
+        Reply::Recorded { .. } | Reply::Done { .. } => assert!(events.is_empty()),
+        Reply::Bound { created, epoch } => {
+            let started = events.iter().any(|event| matches!(event.body, Body::SessionStarted(_)));
+            assert_eq!(started, *created);
+            if let Some(event) = events.last() {
+                assert!(*created || epoch.is_some(), "{event:?} without a lease");
+            }
+        }
+    }
+}
+
+/// D2: what was just carried out is not carried out again when it is sent again.
+fn check_resent(world: &mut World, command: &Command) {
+    let leases = match command {
+        Command::Start(start) => start.key.is_none() || start.lease.is_some(),
+        Command::Acquire(_) => true,
+        _ => false,
+    };
+    if leases {
+        return; // a lease asked for again without an epoch is a new one (L1)
+    }
+    let again = world.model.submit(command, world.now).expect("what was accepted is not refused");
+    assert_eq!(again.events, [], "{command:?}");
+}
+
+/// Everything sent before, sent once more after a reconnect, leaves no event. (A pause is the exception: it carries no
+/// key, so one that was resumed since cannot be told from a new one.)
+fn check_all_resent(model: &mut Model, accepted: &[Command]) {
+    for command in accepted {
+        if matches!(command, Command::Append(append) if matches!(append.op, Op::Pause { .. } | Op::GuardFinding { finding: Finding::Unknown, .. }))
+        {
+            continue;
+        }
+        let later = TimeMs(u64::MAX / 2);
+        if let Ok(decision) = crate::graph::decide::decide(model, command, later) {
+            assert_eq!(decision.events, [], "{command:?}");
+        }
+    }
+}
+
+/// What is known of one step or zone, from its events alone.
+#[derive(Default)]
+struct Track {
+    /// A guarded attempt was started and nothing has settled it.
+    unsettled: bool,
+    /// An attempt of a zone was entered and not left.
+    entered: bool,
+    outcome: bool,
+    attempt: u32,
+}
+
+impl Track {
+    /// Z2: an attempt is left once, and only while it is open.
+    fn leave(&mut self, attempt: u32, outcome: bool) {
+        assert!(self.entered && self.attempt == attempt && !self.outcome);
+        (self.entered, self.outcome) = (false, outcome);
+    }
+}
+
+/// Reads a session's events as a careful person would.
+fn check_log(events: &[Event]) {
+    let mut tracks: BTreeMap<String, Track> = BTreeMap::new();
+    let (mut epoch, mut held, mut ended, mut paused) = (0, false, false, false);
+    let mut time = TimeMs(0);
+    for (n, event) in events.iter().enumerate() {
+        assert_eq!(event.seq, Seq(n as u64 + 1), "seqs are contiguous"); // V2
+        assert!(event.time >= time, "ledger time never goes back");
+        assert!(!ended, "terminal accepts nothing: {event:?}"); // E1
+        time = event.time;
+        if let Author::Worker(of) = event.author {
+            assert!(held && of.0 == epoch, "no append of another epoch: {event:?}"); // L2
+        }
+        let mut track = |key: &str| tracks.remove(key).unwrap_or_default();
+        let changed = match &event.body {
+            Body::GuardIntent(intent) => {
+                let mut track = track(&intent.step_key);
+                assert!(!paused && !track.unsettled, "one accepted intent per unknown outcome"); // G1
+                assert!(!track.outcome && !track.entered && intent.attempt == track.attempt + 1);
+                (track.unsettled, track.attempt) = (true, intent.attempt);
+                Some((&intent.step_key, track))
+            }
+            Body::GuardResolved(resolved) => {
+                let mut track = track(&resolved.step_key);
+                assert!(track.unsettled && track.attempt == resolved.attempt);
+                track.unsettled = false;
+                track.outcome = matches!(resolved.resolution, Resolution::Output(_) | Resolution::Failure(_));
+                Some((&resolved.step_key, track))
+            }
+            Body::StepCompleted(step) => {
+                let mut track = track(&step.step_key);
+                assert!(!track.outcome && !track.entered, "one outcome per step: {event:?}"); // P1
+                assert_eq!(track.unsettled, step.guarded);
+                (track.unsettled, track.outcome) = (false, true);
+                Some((&step.step_key, track))
+            }
+            Body::StepFailed(step) => {
+                let mut track = track(&step.step_key);
+                assert!(!track.outcome && !track.entered && !track.unsettled);
+                (track.outcome, track.attempt) = (step.is_final, step.attempt);
+                Some((&step.step_key, track))
+            }
+            Body::ZoneEntered { zone_key, attempt, .. } => {
+                let mut track = track(zone_key);
+                assert!(!paused && !track.outcome && !track.entered && !track.unsettled);
+                assert_eq!(*attempt, track.attempt + 1); // Z1
+                (track.entered, track.attempt) = (true, *attempt);
+                Some((zone_key, track))
+            }
+            Body::ZoneCommitted(zone) => {
+                let mut track = track(&zone.zone_key);
+                track.leave(zone.attempt, true);
+                Some((&zone.zone_key, track))
+            }
+            Body::ZoneFailed(zone) => {
+                let mut track = track(&zone.zone_key);
+                track.leave(zone.attempt, zone.is_final);
+                Some((&zone.zone_key, track))
+            }
+            Body::ZoneRolledBack(zone) => {
+                let mut track = track(&zone.zone_key);
+                track.leave(zone.attempt, false);
+                Some((&zone.zone_key, track))
+            }
+            Body::LeaseGranted(granted) => {
+                assert_eq!((granted.epoch.0, granted.takeover), (epoch + 1, held)); // L1
+                (epoch, held) = (granted.epoch.0, true);
+                None
+            }
+            Body::LeaseReleased { .. } => {
+                assert!(tracks.values().all(|track| !track.entered)); // L5
+                held = false;
+                None
+            }
+            Body::SessionCompleted { .. } | Body::SessionFailed { .. } => {
+                assert!(tracks.values().all(|track| !track.unsettled)); // E2
+                assert!(tracks.values().all(|track| !track.entered)); // Z3
+                ended = true;
+                None
+            }
+            Body::SessionPaused { .. } => {
+                assert!(!paused); // E3
+                paused = true;
+                None
+            }
+            Body::SessionResumed { .. } => {
+                paused = false;
+                None
+            }
+            Body::SessionStarted(_) => {
+                assert_eq!(n, 0);
+                None
+            }
+            Body::GuardUnknown { .. } => None,
+            Body::SessionCancelled { .. } | Body::TokenCreated(_) | Body::TokenRevoked { .. } => {
+                panic!("nobody asked for {event:?}")
+            }
+        };
+        tracks.extend(changed.map(|(key, track)| (key.to_string(), track)));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 1000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// What `decide` emits `evolve` accepts (in `Model::submit`); folding all events gives the stored heads; indexes
+    /// rebuilt from events equal the accumulated ones; and every session's events keep the promises.
+    #[test]
+    fn the_laws_hold(acts in prop::collection::vec(act(), 1..200)) {
+        let (mut model, accepted) = play(&acts);
+        let (heads, rows) = model.rebuilt();
+        prop_assert_eq!(&heads, &model.heads);
+        prop_assert_eq!(&rows, &model.rows); // I1
+        for events in model.events.values() {
+            let events: Vec<Event> = events.iter().map(|(event, _)| event.clone()).collect();
+            check_log(&events);
+        }
+        for head in heads.values() {
+            prop_assert!(head.intents.len() + head.zones.len() <= OPEN_MAX);
+        }
+        check_all_resent(&mut model, &accepted);
+    }
+}
+
+/// The random commands reach what the laws are about; otherwise they would hold for want of anything to break them.
+#[test]
+fn the_random_commands_reach_every_kind_of_event() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for _ in 0..200 {
+        let acts = prop::collection::vec(act(), 200).new_tree(&mut runner).unwrap().current();
+        let (model, _) = play(&acts);
+        for (event, _) in model.events.values().flatten() {
+            let name = format!("{:?}", event.body);
+            let word = name.split(['(', ' ', '{']).next().unwrap_or_default();
+            *seen.entry(word.to_owned()).or_default() += 1;
+            if let Body::GuardResolved(resolved) = &event.body {
+                let by = format!("resolved by {}", resolved.by);
+                *seen.entry(by).or_default() += 1;
+            }
+        }
+    }
+    for word in [
+        "SessionStarted",
+        "LeaseGranted",
+        "LeaseReleased",
+        "SessionPaused",
+        "SessionResumed",
+        "SessionCompleted",
+        "SessionFailed",
+        "StepCompleted",
+        "StepFailed",
+        "GuardIntent",
+        "GuardUnknown",
+        "GuardResolved",
+        "ZoneEntered",
+        "ZoneCommitted",
+        "ZoneFailed",
+        "ZoneRolledBack",
+        "resolved by policy",
+        "resolved by tool",
+        "resolved by reconcile",
+        "resolved by ada",
+    ] {
+        assert!(seen.get(word).copied().unwrap_or_default() >= 10, "{word}: {seen:?}");
+    }
+}

@@ -1,0 +1,129 @@
+//! A ledger in memory: what the real one does with a decision, without storage.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::graph::command::{Command, Rejection};
+use crate::graph::decide::{Decision, View, decide};
+use crate::graph::event::Event;
+use crate::graph::evolve::evolve;
+use crate::graph::ids::{Digest, Hash, Seq, SessionId, TimeMs, TokenId};
+use crate::graph::index::{Digests, DueIntent, IndexChange, changes};
+use crate::graph::session::{GuardRow, Head, KeyRow, StepRow, TokenRow};
+
+/// Everything but heads and events.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Rows {
+    pub steps: BTreeMap<(SessionId, String), StepRow>,
+    pub guards: BTreeMap<Digest, GuardRow>,
+    pub keys: BTreeMap<Digest, KeyRow>,
+    pub live: BTreeSet<SessionId>,
+    pub listed: BTreeSet<SessionId>,
+    pub due: BTreeMap<(TimeMs, SessionId, Seq), DueIntent>,
+    pub evidence_deleted: BTreeSet<(SessionId, Seq, u32)>,
+    pub tokens: BTreeMap<Digest, TokenRow>,
+}
+
+#[derive(Default)]
+pub struct Model {
+    pub heads: BTreeMap<SessionId, Arc<Head>>,
+    pub events: BTreeMap<SessionId, Vec<(Event, Digests)>>,
+    pub rows: Rows,
+}
+
+impl View for Model {
+    fn head(&self, session: SessionId) -> Option<Arc<Head>> {
+        self.heads.get(&session).cloned()
+    }
+    fn step(&self, session: SessionId, key: &str) -> Option<StepRow> {
+        self.rows.steps.get(&(session, key.to_owned())).cloned()
+    }
+    fn guard(&self, digest: &Digest) -> Option<GuardRow> {
+        self.rows.guards.get(digest).cloned()
+    }
+    fn session_key(&self, digest: &Digest) -> Option<KeyRow> {
+        self.rows.keys.get(digest).cloned()
+    }
+}
+
+impl Model {
+    /// Decides and appends; panics if `evolve` does not accept what `decide` emitted.
+    pub fn submit(&mut self, command: &Command, now: TimeMs) -> Result<Decision, Rejection> {
+        let decision = decide(self, command, now)?;
+        let digests = Digests::of(command);
+        for event in &decision.events {
+            let before = self.heads.get(&decision.session).cloned();
+            let after =
+                evolve(before.as_deref(), event, Hash::default()).expect("evolve accepts what decide emits");
+            for change in changes(before.as_deref(), event, &after, &digests) {
+                self.rows.apply(decision.session, change);
+            }
+            let log = self.events.entry(decision.session).or_default();
+            log.push((event.clone(), digests.clone()));
+            self.heads.insert(decision.session, Arc::new(after));
+        }
+        Ok(decision)
+    }
+
+    pub fn log(&self, session: SessionId) -> Vec<Event> {
+        let events = self.events.get(&session).into_iter().flatten();
+        events.map(|(event, _)| event.clone()).collect()
+    }
+
+    /// Heads and rows as a rebuild makes them: every session's events, oldest session first.
+    pub fn rebuilt(&self) -> (BTreeMap<SessionId, Arc<Head>>, Rows) {
+        let mut rows = Rows::default();
+        let mut heads = BTreeMap::new();
+        for (session, events) in &self.events {
+            let mut head: Option<Head> = None;
+            for (event, digests) in events {
+                let after = evolve(head.as_ref(), event, Hash::default()).unwrap();
+                for change in changes(head.as_ref(), event, &after, digests) {
+                    rows.apply(*session, change);
+                }
+                head = Some(after);
+            }
+            heads.extend(head.map(|head| (*session, Arc::new(head))));
+        }
+        (heads, rows)
+    }
+}
+
+impl Rows {
+    fn apply(&mut self, session: SessionId, change: IndexChange) {
+        match change {
+            IndexChange::Step { key, row } => {
+                self.steps.insert((session, key.to_string()), row);
+            }
+            IndexChange::Guard { digest, row } => {
+                self.guards.insert(digest, row);
+            }
+            IndexChange::Key { digest, row } => {
+                self.keys.insert(digest, row);
+            }
+            IndexChange::LivePut => assert!(self.live.insert(session)),
+            IndexChange::LiveDelete => assert!(self.live.remove(&session)),
+            IndexChange::ListPut => assert!(self.listed.insert(session)),
+            IndexChange::DuePut(due) => {
+                let key = (due.due, session, due.seq);
+                assert_eq!(self.due.insert(key, due), None);
+            }
+            IndexChange::DueDelete(due) => {
+                assert!(self.due.remove(&(due.due, session, due.seq)).is_some());
+            }
+            IndexChange::EvidenceDelete { entry, attempt } => {
+                self.evidence_deleted.insert((session, entry, attempt));
+            }
+            IndexChange::TokenPut { secret_hash, row } => {
+                self.tokens.insert(secret_hash, row);
+            }
+            IndexChange::TokenRevoked { token, at } => self.revoke(token, at),
+        }
+    }
+
+    fn revoke(&mut self, token: TokenId, at: TimeMs) {
+        for row in self.tokens.values_mut().filter(|row| row.token == token) {
+            row.revoked = Some(at);
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Given/when/then in few words: a model, a clock that the test drives, and commands with everything filled in.
+
+use std::sync::Arc;
+
+use super::model::Model;
+use crate::graph::command::{
+    Acquire, Append, Code, Command, Finding, GuardKey, LeaseRequest, Op, Rejection, Reply, Resolve, Start,
+    StartKey,
+};
+use crate::graph::decide::Decision;
+use crate::graph::event::{
+    Body, Format, GuardIntent, GuardPolicy, PayloadRef, ReleaseReason, Resolution, StepCompleted, StepFailed,
+    UnknownReason, Usage, ZoneCommitted, ZoneFailed,
+};
+use crate::graph::ids::{
+    DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs,
+};
+use crate::graph::session::Head;
+
+/// Attempt time and grace of the stories' guarded steps.
+pub const ATTEMPT_MS: u64 = 1000;
+pub const GRACE_MS: u64 = 100;
+
+pub const A: InstanceId = InstanceId([0xa; 16]);
+pub const B: InstanceId = InstanceId([0xb; 16]);
+
+pub struct Story {
+    pub model: Model,
+    pub now: TimeMs,
+    /// The session the story is about.
+    pub session: SessionId,
+}
+
+impl Story {
+    /// Nothing has happened.
+    pub fn new() -> Self {
+        Self { model: Model::default(), now: TimeMs(10_000), session: session(1) }
+    }
+
+    /// A session that instance A runs at epoch 1.
+    pub fn running() -> Self {
+        let mut story = Self::new();
+        story.ok(start(1, Some(lease(A, None))));
+        story
+    }
+
+    pub fn head(&self) -> Arc<Head> {
+        self.model.heads.get(&self.session).unwrap().clone()
+    }
+
+    pub fn submit(&mut self, command: impl Into<Command>) -> Result<Decision, Rejection> {
+        self.model.submit(&command.into(), self.now)
+    }
+
+    /// When: it must be accepted.
+    #[track_caller]
+    pub fn ok(&mut self, command: impl Into<Command>) -> Decision {
+        match self.submit(command) {
+            Ok(decision) => decision,
+            Err(rejection) => panic!("refused: {rejection}"),
+        }
+    }
+
+    /// When: it must be refused, and nothing appended.
+    #[track_caller]
+    pub fn refused(&mut self, command: impl Into<Command>) -> Rejection {
+        let before = self.model.events.clone();
+        match self.submit(command) {
+            Ok(decision) => panic!("accepted: {decision:?}"),
+            Err(rejection) => {
+                assert_eq!(self.model.events, before);
+                rejection
+            }
+        }
+    }
+
+    #[track_caller]
+    pub fn code(&mut self, command: impl Into<Command>) -> Code {
+        self.refused(command).code
+    }
+
+    /// An append of the run at `epoch`.
+    pub fn append(&self, epoch: u64, op: Op) -> Command {
+        append(self.session, epoch, op)
+    }
+
+    /// The run at epoch 1 appends: it must be accepted.
+    #[track_caller]
+    pub fn run(&mut self, op: Op) -> Decision {
+        self.ok(self.append(1, op))
+    }
+
+    /// The run at epoch 1 appends what was recorded before: zero events, and the seq of the first time.
+    #[track_caller]
+    pub fn duplicate(&mut self, op: Op) -> Seq {
+        let decision = self.run(op);
+        assert_eq!(decision.events, []);
+        match decision.reply {
+            Reply::Appended { seq, duplicate: true, .. } => seq,
+            other => panic!("not a duplicate: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn recorded(&mut self, op: Op) -> Seq {
+        let decision = self.run(op);
+        assert_eq!(decision.events, []);
+        match decision.reply {
+            Reply::Recorded { seq } => seq,
+            other => panic!("not the recorded outcome: {other:?}"),
+        }
+    }
+
+    /// The run at epoch 1 appends: it must be refused.
+    #[track_caller]
+    pub fn run_refused(&mut self, op: Op) -> Code {
+        self.code(self.append(1, op))
+    }
+
+    /// Lets time pass until the open intent of `key` is due.
+    pub fn until_due(&mut self, key: &str) {
+        self.now = self.head().intent(key).unwrap().due;
+    }
+
+    #[track_caller]
+    pub fn intent_due(&mut self, key: &str, attempt: u32) -> Decision {
+        self.ok(due(self.session, key, attempt))
+    }
+}
+
+pub fn bodies(decision: &Decision) -> Vec<Body> {
+    let events = decision.events.iter();
+    events.map(|event| event.body.clone()).collect()
+}
+
+pub fn session(n: u8) -> SessionId {
+    let mut id = [0; 16];
+    id[15] = n;
+    SessionId(id)
+}
+
+pub fn digest(n: u8) -> Digest {
+    Digest([n; 32])
+}
+
+pub fn payload(n: u8) -> PayloadRef {
+    PayloadRef { format: Format::Value, codec: "".into(), size: 3, digest: digest(n), inline: true }
+}
+
+pub fn dedupe(n: u8) -> Option<DedupeId> {
+    Some(DedupeId([n; 16]))
+}
+
+pub fn lease(instance: InstanceId, dead: Option<InstanceId>) -> LeaseRequest {
+    LeaseRequest { instance, incarnation: Incarnation([9; 16]), dead, evidence: Vec::new() }
+}
+
+/// A start without a key of session `n`.
+pub fn start(n: u8, lease: Option<LeaseRequest>) -> Start {
+    Start {
+        session: session(n),
+        lineage: LineageId([n; 16]),
+        namespace: "default".into(),
+        workflow: "audit".into(),
+        version: "1".into(),
+        input: payload(1),
+        key: None,
+        if_ended_restart: false,
+        system: false,
+        lease,
+        dedupe: None,
+    }
+}
+
+/// The same with key `key` and input `input`.
+pub fn keyed(n: u8, key: u8, input: u8, lease: Option<LeaseRequest>) -> Start {
+    Start {
+        key: Some(StartKey { digest: digest(key), input_digest: digest(input), payload: payload(key) }),
+        ..start(n, lease)
+    }
+}
+
+pub fn system(n: u8) -> Start {
+    Start { system: true, ..start(n, None) }
+}
+
+pub fn acquire(n: u8, lease: LeaseRequest, held: Option<u64>) -> Acquire {
+    Acquire { session: session(n), lease, held: held.map(Epoch), version: Some("1".into()) }
+}
+
+pub fn release(session: SessionId, epoch: u64) -> Command {
+    Command::Release { session, epoch: Epoch(epoch), reason: ReleaseReason::Suspended }
+}
+
+pub fn append(session: SessionId, epoch: u64, op: Op) -> Command {
+    Command::Append(Append {
+        session,
+        epoch: Epoch(epoch),
+        after: None,
+        state_delta: None,
+        conversation_delta: None,
+        op,
+    })
+}
+
+pub fn due(session: SessionId, key: &str, attempt: u32) -> Command {
+    Command::IntentDue { session, step_key: key.into(), attempt }
+}
+
+pub fn resolve(session: SessionId, key: &str, resolution: Resolution) -> Resolve {
+    Resolve { session, step_key: key.into(), resolution, by: "ada".into(), dedupe: None, resume: false }
+}
+
+pub fn resume(session: SessionId, dedupe: Option<DedupeId>) -> Command {
+    Command::Resume { session, by: "ada".into(), dedupe }
+}
+
+pub fn completed(key: &str, attempt: u32, output: u8) -> Op {
+    Op::StepCompleted(step(key, attempt, output))
+}
+
+pub fn step(key: &str, attempt: u32, output: u8) -> StepCompleted {
+    StepCompleted {
+        step_key: key.into(),
+        name: "step".into(),
+        attempt,
+        input_digest: Some(digest(77)),
+        input: None,
+        output: payload(output),
+        llm: None,
+        resources: Vec::new(),
+        cost: NanoDollars(0),
+        duration_us: 5,
+        deduplicated_from: None,
+        guarded: false,
+    }
+}
+
+pub fn guarded(key: &str, attempt: u32, output: u8) -> Op {
+    Op::StepCompleted(StepCompleted { guarded: true, ..step(key, attempt, output) })
+}
+
+pub fn failed(key: &str, attempt: u32, is_final: bool) -> Op {
+    Op::StepFailed(failure(key, attempt, is_final))
+}
+
+pub fn failure(key: &str, attempt: u32, is_final: bool) -> StepFailed {
+    StepFailed {
+        step_key: key.into(),
+        name: "step".into(),
+        attempt,
+        input_digest: Some(digest(77)),
+        failure: payload(13),
+        is_final,
+        retry_at: None,
+        usage: None,
+        duration_us: 5,
+        guarded: false,
+    }
+}
+
+pub fn guarded_failed(key: &str, attempt: u32, is_final: bool) -> Op {
+    Op::StepFailed(StepFailed { guarded: true, ..failure(key, attempt, is_final) })
+}
+
+/// An intent whose idempotency key and input are the step's own.
+pub fn intent(key: &str, attempt: u32, policy: GuardPolicy) -> Op {
+    let own = u8::try_from(key.bytes().map(u32::from).sum::<u32>() % 251).unwrap();
+    intent_with(key, attempt, policy, own, 77)
+}
+
+pub fn intent_with(key: &str, attempt: u32, policy: GuardPolicy, guard: u8, input: u8) -> Op {
+    let mut step_key_hash = [0; 32];
+    for (byte, of_key) in step_key_hash.iter_mut().zip(key.bytes()) {
+        *byte = of_key;
+    }
+    Op::GuardIntent {
+        intent: GuardIntent {
+            step_key: key.into(),
+            name: "mail".into(),
+            attempt,
+            input_digest: digest(input),
+            attempt_ms: ATTEMPT_MS,
+            grace_ms: GRACE_MS,
+            policy,
+            idempotency_key: payload(guard),
+        },
+        guard: GuardKey { digest: digest(guard), input_digest: digest(input), step_key_hash },
+    }
+}
+
+pub fn unknown(key: &str, attempt: u32) -> Op {
+    Op::GuardUnknown { step_key: key.into(), attempt, reason: UnknownReason::Threw, failure: None }
+}
+
+pub fn finding(key: &str, attempt: u32, finding: Finding, by: &str) -> Op {
+    Op::GuardFinding { step_key: key.into(), attempt, finding, by: by.into() }
+}
+
+pub fn not_applied(key: &str, attempt: u32) -> Op {
+    finding(key, attempt, Finding::NotApplied(None), "tool")
+}
+
+pub fn entered(key: &str, attempt: u32) -> Op {
+    Op::ZoneEntered { zone_key: key.into(), name: "zone".into(), attempt, input_digest: None }
+}
+
+pub fn committed(key: &str, attempt: u32) -> Op {
+    Op::ZoneCommitted(ZoneCommitted {
+        zone_key: key.into(),
+        attempt,
+        output: None,
+        record: payload(21),
+        llm_calls: Vec::new(),
+        duration_us: 5,
+        cost: NanoDollars(0),
+    })
+}
+
+pub fn zone_failed(key: &str, attempt: u32, is_final: bool) -> Op {
+    Op::ZoneFailed(ZoneFailed {
+        zone_key: key.into(),
+        attempt,
+        failure: payload(22),
+        is_final,
+        usage: Vec::new(),
+        retry_at: None,
+    })
+}
+
+pub fn aborted(key: &str, attempt: u32) -> Op {
+    Op::ZoneAborted { zone_key: key.into(), attempt, evidence_bytes: 40, wasted_tokens: 10 }
+}
+
+pub fn complete(output: u8) -> Op {
+    Op::Complete { output: payload(output) }
+}
+
+pub fn usage(output_tokens: u64, cost: Option<i64>) -> Usage {
+    Usage { input_tokens: 100, output_tokens, cost: cost.map(NanoDollars), ..Usage::default() }
+}
+
+impl From<Start> for Command {
+    fn from(start: Start) -> Self {
+        Self::Start(start)
+    }
+}
+
+impl From<Acquire> for Command {
+    fn from(acquire: Acquire) -> Self {
+        Self::Acquire(acquire)
+    }
+}
+
+impl From<Resolve> for Command {
+    fn from(resolve: Resolve) -> Self {
+        Self::Resolve(resolve)
+    }
+}
