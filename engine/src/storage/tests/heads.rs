@@ -1,68 +1,167 @@
-//! Rows of heads (H2).
+//! The stored form of heads and rows (`storage::heads`), and of random events.
 
-use crate::graph::event::{GuardPolicy, PauseReason};
-use crate::graph::ids::{
-    DedupeId, Epoch, Hash, InstanceId, LineageId, NanoDollars, Seq, SessionId, StepKey, TimeMs,
-};
-use crate::graph::session::{
-    Counters, DEDUPE_IDS_MAX, HEAD_BYTES_MAX, Head, IntentState, NAME_BYTES_MAX, OPEN_KEY_BYTES_MAX,
-    OPEN_MAX, OpenIntent, STEP_KEY_BYTES_MAX, Status,
-};
-use crate::storage::heads::{Row as _, StoredHead};
+use bytes::Bytes;
+use cellaflow_proto::disk;
+use proptest::prelude::*;
+use prost::Message;
+
+use super::samples;
+use crate::graph::event::{Author, Event, Role};
+use crate::graph::ids::{Digest, Epoch, Incarnation, LineageId, Seq, SessionId, TimeMs, TokenId};
+use crate::graph::session::{GuardRow, HEAD_BYTES_MAX, Head, KeyRow, Status, StepRow, StepState, TokenRow};
+use crate::storage::events::{decode, encode};
+use crate::storage::heads::{LedgerRow, LineageRow, NamespaceRow, Row, StoredHead};
 use crate::storage::keys::Segment;
 
-/// The largest head that the limits allow, every number at its largest encoding.
-fn largest() -> Head {
-    let name: StepKey = "n".repeat(NAME_BYTES_MAX).into();
-    let key: StepKey = "k".repeat(OPEN_KEY_BYTES_MAX / OPEN_MAX).into();
-    let intent = OpenIntent {
-        step_key: key,
-        attempt: u32::MAX,
-        seq: Seq(u64::MAX),
-        due: TimeMs(u64::MAX),
-        policy: GuardPolicy::Reconcile,
-        state: IntentState::MayRetry,
-    };
-    Head {
-        session: SessionId([255; 16]),
-        namespace: name.clone(),
-        workflow: name.clone(),
-        version: name,
-        generation: u32::MAX,
-        lineage: LineageId([255; 16]),
-        root: SessionId([255; 16]),
-        system: true,
-        status: Status::Paused {
-            reason: PauseReason::Budget,
-            step_key: Some("k".repeat(STEP_KEY_BYTES_MAX).into()),
-        },
-        seq: Seq(u64::MAX),
-        hash: Hash([255; 32]),
-        time: TimeMs(u64::MAX),
-        started: TimeMs(u64::MAX),
-        epoch: Epoch(u64::MAX),
-        holder: Some(InstanceId([255; 16])),
-        intents: vec![intent; OPEN_MAX],
-        zones: Vec::new(),
-        counters: Counters {
-            steps: u64::MAX,
-            llm_calls: u64::MAX,
-            input_tokens: u64::MAX,
-            cached_read_tokens: u64::MAX,
-            cache_write_tokens: u64::MAX,
-            output_tokens: u64::MAX,
-            cost: NanoDollars(i64::MIN),
-            wasted_tokens: u64::MAX,
-            wasted_cost: NanoDollars(i64::MIN),
-        },
-        dedupe: vec![(DedupeId([255; 16]), Seq(u64::MAX)); DEDUPE_IDS_MAX],
+const GOLDEN_HEAD: &str = include_str!("golden_head.in");
+
+fn stored(head: Head) -> StoredHead {
+    StoredHead { head: head.into(), segment: Segment(20_000) }
+}
+
+#[track_caller]
+fn round_trip<R: Row + PartialEq + std::fmt::Debug>(row: R) -> String {
+    let bytes = row.to_bytes();
+    assert_eq!(R::from_bytes(&bytes).unwrap(), row); // H1
+    hex::encode(bytes)
+}
+
+#[test]
+fn the_bytes_of_a_full_head_are_pinned() {
+    assert_eq!(round_trip(stored(samples::head())), GOLDEN_HEAD.trim()); // H1
+}
+
+#[test]
+fn the_largest_head_fits_its_row() {
+    let largest = StoredHead { segment: Segment(u32::MAX), ..stored(samples::largest_head()) };
+    let bytes = largest.to_bytes();
+    assert!(bytes.len() <= HEAD_BYTES_MAX, "{} bytes", bytes.len()); // H2
+    round_trip(largest);
+}
+
+#[test]
+fn every_status_reads_back() {
+    let plain = [
+        Status::Pending,
+        Status::Running,
+        Status::Waiting,
+        Status::Completed,
+        Status::Failed,
+        Status::Cancelled,
+    ];
+    for status in plain {
+        round_trip(stored(Head { status, holder: None, ..samples::head() }));
     }
 }
 
 #[test]
-fn h2_the_largest_head_that_the_limits_allow_fits_its_row() {
-    let stored = StoredHead { head: largest(), segment: Segment(u32::MAX) };
-    let bytes = stored.to_bytes();
-    assert!(bytes.len() <= HEAD_BYTES_MAX, "{} bytes", bytes.len());
-    assert_eq!(StoredHead::from_bytes(&bytes).unwrap(), stored); // H1
+fn what_this_version_does_not_know_is_refused_by_name() {
+    let refused = |change: fn(&mut disk::Head)| {
+        let bytes = stored(samples::head()).to_bytes();
+        let mut head = disk::Head::decode(bytes).unwrap();
+        change(&mut head);
+        StoredHead::from_bytes(&head.encode_to_vec().into()).unwrap_err().field
+    };
+    assert_eq!(refused(|head| head.status = 9), "head.status");
+    assert_eq!(refused(|head| head.status = 2), "head.pause_reason");
+    assert_eq!(refused(|head| head.counters = None), "head.counters");
+    assert_eq!(refused(|head| head.hash = Bytes::new()), "head.hash");
+    assert_eq!(refused(|head| head.intents[0].state = 0), "intent state");
+    let later = [&stored(samples::head()).to_bytes()[..], &[0xfa, 0x06, 0x00]].concat();
+    assert_eq!(StoredHead::from_bytes(&later.into()).unwrap_err().field, "head");
+}
+
+#[test]
+fn the_bytes_of_rows_are_pinned() {
+    let row = StepRow {
+        seq: Seq(9),
+        attempt: 2,
+        epoch: Epoch(3),
+        state: StepState::Completed,
+        input_digest: None,
+        outcome_digest: Some(Digest([1; 32])),
+    };
+    let ones = "01".repeat(32);
+    assert_eq!(round_trip(row), format!("08091002180320033220{ones}"));
+    let row = GuardRow { session: SessionId([2; 16]), step_key_hash: [1; 32], input_digest: Digest([1; 32]) };
+    let twos = "02".repeat(16);
+    assert_eq!(round_trip(row), format!("0a10{twos}1220{ones}1a20{ones}"));
+    let row = KeyRow { session: SessionId([2; 16]), generation: 3, input_digest: Digest([1; 32]) };
+    assert_eq!(round_trip(row), format!("0a10{twos}10031a20{ones}"));
+    let row = LineageRow { salt: Some([1; 32]), root: SessionId([2; 16]), namespace: "d".into() };
+    assert_eq!(round_trip(row), format!("0a20{ones}1210{twos}1a0164"));
+    let row = LineageRow { salt: None, root: SessionId([2; 16]), namespace: "d".into() };
+    assert_eq!(round_trip(row), format!("1210{twos}1a0164"));
+    let row =
+        NamespaceRow { name: "d".into(), salt: [1; 32], system: SessionId([2; 16]), created: TimeMs(5) };
+    assert_eq!(round_trip(row), format!("0a01641220{ones}1a10{twos}2005"));
+    let row = LedgerRow { ledger_id: [2; 16], incarnation: Incarnation([2; 16]), created: TimeMs(5) };
+    assert_eq!(round_trip(row), format!("0a10{twos}1210{twos}1805"));
+    let row = TokenRow {
+        token: TokenId([2; 16]),
+        name: "ci".into(),
+        role: Role::Worker,
+        namespace: "d".into(),
+        created: TimeMs(5),
+        expires: Some(TimeMs(6)),
+        revoked: None,
+    };
+    assert_eq!(round_trip(row), format!("0a10{twos}120263691801220164280530 06").replace(' ', ""));
+}
+
+/// A payload's size says how many inline bytes follow: the two change together.
+fn resized(mut event: Event, size: u64) -> Event {
+    event.state_delta = event.state_delta.map(|payload| crate::graph::event::PayloadRef { size, ..payload });
+    event
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What was written reads back, with whatever its numbers and sizes are.
+    #[test]
+    fn events_round_trip(
+        n in 0usize..samples::KINDS + 9,
+        seq in 1u64..,
+        time in any::<u64>(),
+        epoch in 1u64..,
+        size in 0u64..9000,
+    ) {
+        let mut samples = samples::events();
+        samples.extend(samples::sparse_events());
+        let mut event = resized(samples.swap_remove(n), size);
+        (event.seq, event.time) = (Seq(seq), TimeMs(time));
+        if let Author::Worker(_) = event.author {
+            event.author = Author::Worker(Epoch(epoch));
+        }
+        let inline: Vec<Bytes> = event.payloads().iter().filter(|payload| payload.inline)
+            .enumerate()
+            .map(|(n, payload)| vec![u8::try_from(n).unwrap(); usize::try_from(payload.size).unwrap()].into())
+            .collect();
+        let encoded = encode(&event, &inline).unwrap();
+        let decoded = decode(&encoded.bytes).unwrap();
+        prop_assert_eq!(decoded.header, encoded.header_bytes());
+        prop_assert_eq!(decoded.event, event);
+        prop_assert_eq!(decoded.inline, inline);
+    }
+
+    /// Damage is an error or another event, never a panic.
+    #[test]
+    fn damaged_records_never_panic(at in 0usize..2000, bit in 0u8..8, n in 0usize..samples::KINDS) {
+        let event = &samples::events()[n];
+        let inline: Vec<Bytes> = event.payloads().iter().filter(|payload| payload.inline)
+            .map(|payload| vec![0; usize::try_from(payload.size).unwrap()].into())
+            .collect();
+        let mut record = encode(event, &inline).unwrap().bytes.to_vec();
+        let at = at % record.len();
+        record[at] ^= 1 << bit;
+        let _ = decode(&record.into());
+    }
+
+    #[test]
+    fn lineages_and_heads_round_trip(salt in any::<[u8; 32]>(), generation in any::<u32>(), epoch in any::<u64>()) {
+        round_trip(LineageRow { salt: Some(salt), root: SessionId([1; 16]), namespace: "n".into() });
+        let head = Head { generation, epoch: Epoch(epoch), lineage: LineageId([7; 16]), ..samples::head() };
+        round_trip(stored(head));
+    }
 }

@@ -1,6 +1,7 @@
 //! Tests of the storage promises; the numbers in them are the invariants of the modules' headers.
 
 mod codec;
+mod events;
 mod faults;
 mod frame;
 mod heads;
@@ -8,5 +9,6 @@ mod keys;
 mod mark;
 mod recovery;
 mod rig;
+mod samples;
 mod space;
 mod suite;

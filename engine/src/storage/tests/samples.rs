@@ -1,0 +1,366 @@
+//! One event of every kind with every field set, and a head with the most that fits.
+
+use std::sync::Arc;
+
+use crate::graph::event::{
+    After, Author, Body, Event, Format, GuardIntent, GuardPolicy, GuardResolved, LeaseGranted, LlmCall,
+    PauseReason, PayloadRef, ReleaseReason, Resolution, Resource, ResourceMode, Role, RollbackReason,
+    SessionStarted, StepCompleted, StepFailed, TokenCreated, UnknownReason, Usage, ZoneCommitted, ZoneFailed,
+    ZoneRolledBack,
+};
+use crate::graph::ids::{
+    DedupeId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs,
+    TokenId,
+};
+use crate::graph::session::{
+    Counters, DEDUPE_IDS_MAX, Head, IntentState, NAME_BYTES_MAX, OPEN_KEY_BYTES_MAX, OPEN_MAX, OpenIntent,
+    OpenZone, STEP_KEY_BYTES_MAX, Status,
+};
+
+/// How many kinds of event there are.
+pub const KINDS: usize = 19;
+
+pub fn kind(body: &Body) -> &'static str {
+    match body {
+        Body::SessionStarted(_) => "session_started",
+        Body::LeaseGranted(_) => "lease_granted",
+        Body::LeaseReleased { .. } => "lease_released",
+        Body::SessionPaused { .. } => "session_paused",
+        Body::SessionResumed { .. } => "session_resumed",
+        Body::SessionCompleted { .. } => "session_completed",
+        Body::SessionFailed { .. } => "session_failed",
+        Body::SessionCancelled { .. } => "session_cancelled",
+        Body::StepCompleted(_) => "step_completed",
+        Body::StepFailed(_) => "step_failed",
+        Body::GuardIntent(_) => "guard_intent",
+        Body::GuardUnknown { .. } => "guard_unknown",
+        Body::GuardResolved(_) => "guard_resolved",
+        Body::ZoneEntered { .. } => "zone_entered",
+        Body::ZoneCommitted(_) => "zone_committed",
+        Body::ZoneFailed(_) => "zone_failed",
+        Body::ZoneRolledBack(_) => "zone_rolled_back",
+        Body::TokenCreated(_) => "token_created",
+        Body::TokenRevoked { .. } => "token_revoked",
+    }
+}
+
+pub fn payload(format: Format, n: u8) -> PayloadRef {
+    PayloadRef { format, codec: "aes".into(), size: u64::from(n), digest: Digest([n; 32]), inline: n < 100 }
+}
+
+/// The event around a body, with everything an author can say.
+pub fn around(author: Author, body: Body) -> Event {
+    let worker = matches!(author, Author::Worker(_));
+    Event {
+        seq: Seq(300),
+        time: TimeMs(1_750_000_000_123),
+        author,
+        after: worker.then_some(After { seq: Seq(7), requests: 9 }),
+        state_delta: worker.then(|| payload(Format::StateDelta, 1)),
+        conversation_delta: worker.then(|| payload(Format::ConversationDelta, 2)),
+        body,
+    }
+}
+
+/// One event of every kind.
+pub fn events() -> Vec<Event> {
+    let worker = Author::Worker(Epoch(4));
+    let operator = Author::Operator(Some(DedupeId([0xdd; 16])));
+    vec![
+        around(Author::Client(Some(DedupeId([0xcc; 16]))), session_started()),
+        around(Author::Driver, lease_granted()),
+        around(worker, Body::LeaseReleased { epoch: Epoch(4), reason: ReleaseReason::Suspended }),
+        around(worker, session_paused()),
+        around(operator, Body::SessionResumed { by: "ada".into() }),
+        around(worker, Body::SessionCompleted { output: payload(Format::Value, 3) }),
+        around(worker, Body::SessionFailed { failure: payload(Format::Failure, 3) }),
+        around(Author::Client(None), Body::SessionCancelled { reason: "no longer needed".into() }),
+        around(worker, step_completed()),
+        around(worker, step_failed()),
+        around(worker, guard_intent()),
+        around(worker, guard_unknown()),
+        around(operator, guard_resolved(Resolution::Output(payload(Format::Json, 8)))),
+        around(worker, zone_entered()),
+        around(worker, zone_committed()),
+        around(worker, zone_failed()),
+        around(Author::Driver, zone_rolled_back()),
+        around(Author::Operator(None), token_created()),
+        around(Author::Operator(None), Body::TokenRevoked { token: TokenId([0x55; 16]) }),
+    ]
+}
+
+/// Further shapes of the same kinds: what is optional is absent.
+pub fn sparse_events() -> Vec<Event> {
+    let by_policy = [
+        Resolution::Failure(None),
+        Resolution::Failure(Some(payload(Format::Failure, 8))),
+        Resolution::NotApplied(None),
+        Resolution::NotApplied(Some(payload(Format::Failure, 8))),
+        Resolution::Retry,
+    ];
+    let mut events: Vec<Event> =
+        by_policy.into_iter().map(|resolution| around(Author::Driver, guard_resolved(resolution))).collect();
+    let paused = Body::SessionPaused { reason: PauseReason::Requested, step_key: None, details: None };
+    events.push(around(Author::Operator(None), paused));
+    for reason in [ReleaseReason::Unsaid, ReleaseReason::Shutdown, ReleaseReason::Unable] {
+        events.push(around(Author::Driver, Body::LeaseReleased { epoch: Epoch(1), reason }));
+    }
+    events
+}
+
+fn session_started() -> Body {
+    Body::SessionStarted(SessionStarted {
+        session: SessionId([0x11; 16]),
+        namespace: "default".into(),
+        workflow: "audit".into(),
+        version: "1.2".into(),
+        generation: 2,
+        key: Some(payload(Format::Bytes, 5)),
+        input: payload(Format::Value, 200),
+        lineage: LineageId([0x22; 16]),
+        root: SessionId([0x33; 16]),
+        forked_from: Some((SessionId([0x44; 16]), Seq(12))),
+        system: true,
+    })
+}
+
+fn lease_granted() -> Body {
+    Body::LeaseGranted(LeaseGranted {
+        epoch: Epoch(4),
+        instance: InstanceId([0x66; 16]),
+        takeover: true,
+        incarnation: Incarnation([0x77; 16]),
+    })
+}
+
+fn session_paused() -> Body {
+    Body::SessionPaused {
+        reason: PauseReason::Nondeterminism,
+        step_key: Some("scan#2".into()),
+        details: Some(payload(Format::Failure, 6)),
+    }
+}
+
+fn usage() -> Usage {
+    Usage {
+        provider: "openai".into(),
+        model: "gpt".into(),
+        input_tokens: 1000,
+        cached_read_tokens: 200,
+        cache_write_tokens: 30,
+        output_tokens: 400,
+        estimated: true,
+        cost: Some(NanoDollars(12_345)),
+        price_date: "2026-01-01".into(),
+    }
+}
+
+fn llm_call() -> LlmCall {
+    LlmCall {
+        request: Some(payload(Format::LlmRequest, 150)),
+        response: Some(payload(Format::LlmResponse, 4)),
+        usage: usage(),
+    }
+}
+
+fn step_completed() -> Body {
+    Body::StepCompleted(StepCompleted {
+        step_key: "scan#2".into(),
+        name: "scan".into(),
+        attempt: 3,
+        input_digest: Some(Digest([0x88; 32])),
+        input: Some(payload(Format::Value, 6)),
+        output: payload(Format::Value, 7),
+        llm: Some(llm_call()),
+        resources: vec![Resource {
+            kind: "file".into(),
+            id: "src/main.rs".into(),
+            mode: ResourceMode::Write,
+            range: "1-20".into(),
+        }],
+        cost: NanoDollars(-5),
+        duration_us: 1234,
+        deduplicated_from: Some((SessionId([0x99; 16]), Seq(5))),
+        guarded: true,
+    })
+}
+
+pub fn step_failed() -> Body {
+    Body::StepFailed(StepFailed {
+        step_key: "scan#2".into(),
+        name: "scan".into(),
+        attempt: 3,
+        input_digest: Some(Digest([0x88; 32])),
+        failure: payload(Format::Failure, 7),
+        is_final: true,
+        retry_at: Some(TimeMs(1_750_000_001_000)),
+        usage: Some(usage()),
+        duration_us: 1234,
+        guarded: true,
+    })
+}
+
+fn guard_intent() -> Body {
+    Body::GuardIntent(GuardIntent {
+        step_key: "mail".into(),
+        name: "mail".into(),
+        attempt: 1,
+        input_digest: Digest([0x88; 32]),
+        attempt_ms: 30_000,
+        grace_ms: 5_000,
+        policy: GuardPolicy::Reconcile,
+        idempotency_key: payload(Format::Bytes, 9),
+    })
+}
+
+fn guard_unknown() -> Body {
+    Body::GuardUnknown {
+        step_key: "mail".into(),
+        attempt: 1,
+        reason: UnknownReason::TimedOut,
+        failure: Some(payload(Format::Failure, 9)),
+    }
+}
+
+fn guard_resolved(resolution: Resolution) -> Body {
+    Body::GuardResolved(GuardResolved { step_key: "mail".into(), attempt: 1, resolution, by: "ada".into() })
+}
+
+fn zone_entered() -> Body {
+    Body::ZoneEntered {
+        zone_key: "llm#1".into(),
+        name: "llm".into(),
+        attempt: 2,
+        input_digest: Some(Digest([0x88; 32])),
+    }
+}
+
+fn zone_committed() -> Body {
+    Body::ZoneCommitted(ZoneCommitted {
+        zone_key: "llm#1".into(),
+        attempt: 2,
+        output: Some(payload(Format::Value, 5)),
+        record: payload(Format::ZoneRecord, 160),
+        llm_calls: vec![llm_call(), LlmCall { request: None, response: None, usage: Usage::default() }],
+        duration_us: 99,
+        cost: NanoDollars(77),
+    })
+}
+
+fn zone_failed() -> Body {
+    Body::ZoneFailed(ZoneFailed {
+        zone_key: "llm#1".into(),
+        attempt: 2,
+        failure: payload(Format::Failure, 5),
+        is_final: true,
+        usage: vec![usage()],
+        retry_at: Some(TimeMs(1_750_000_001_000)),
+    })
+}
+
+fn zone_rolled_back() -> Body {
+    Body::ZoneRolledBack(ZoneRolledBack {
+        zone_key: "llm#1".into(),
+        attempt: 2,
+        reason: RollbackReason::Takeover,
+        evidence_bytes: 4096,
+        wasted_tokens: 1024,
+    })
+}
+
+fn token_created() -> Body {
+    Body::TokenCreated(TokenCreated {
+        token: TokenId([0x55; 16]),
+        name: "ci".into(),
+        role: Role::Compactor,
+        namespace: "*".into(),
+        expires: Some(TimeMs(1_760_000_000_000)),
+        secret_hash: Digest([0xab; 32]),
+    })
+}
+
+/// A small head with every field set.
+pub fn head() -> Head {
+    Head {
+        session: SessionId([0x11; 16]),
+        namespace: "default".into(),
+        workflow: "audit".into(),
+        version: "1.2".into(),
+        generation: 2,
+        lineage: LineageId([0x22; 16]),
+        root: SessionId([0x33; 16]),
+        system: true,
+        status: Status::Paused { reason: PauseReason::EffectUnknown, step_key: Some("mail".into()) },
+        seq: Seq(300),
+        hash: Hash([0x44; 32]),
+        time: TimeMs(1_750_000_000_123),
+        started: TimeMs(1_750_000_000_000),
+        epoch: Epoch(4),
+        holder: Some(InstanceId([0x66; 16])),
+        intents: vec![OpenIntent {
+            step_key: "mail".into(),
+            attempt: 1,
+            seq: Seq(12),
+            due: TimeMs(1_750_000_035_000),
+            policy: GuardPolicy::Pause,
+            state: IntentState::Due,
+        }],
+        zones: vec![OpenZone { zone_key: "llm#1".into(), attempt: 2, seq: Seq(14) }],
+        counters: Counters {
+            steps: 1,
+            llm_calls: 2,
+            input_tokens: 3,
+            cached_read_tokens: 4,
+            cache_write_tokens: 5,
+            output_tokens: 6,
+            cost: NanoDollars(7),
+            wasted_tokens: 8,
+            wasted_cost: NanoDollars(9),
+        },
+        dedupe: vec![(DedupeId([0xdd; 16]), Seq(9))],
+    }
+}
+
+/// The largest head that `decide` lets come to be: every number at its longest, every text at its limit.
+pub fn largest_head() -> Head {
+    let name: Arc<str> = "n".repeat(NAME_BYTES_MAX).into();
+    let key_bytes = OPEN_KEY_BYTES_MAX / OPEN_MAX;
+    let intent = |n: usize| OpenIntent {
+        step_key: format!("{n:0>key_bytes$}").into(),
+        attempt: u32::MAX,
+        seq: Seq(u64::MAX),
+        due: TimeMs(u64::MAX),
+        policy: GuardPolicy::Reconcile,
+        state: IntentState::MayRetry,
+    };
+    let most = NanoDollars(-1); // a negative number takes ten bytes
+    Head {
+        namespace: name.clone(),
+        workflow: name.clone(),
+        version: name,
+        generation: u32::MAX,
+        status: Status::Paused {
+            reason: PauseReason::Budget,
+            step_key: Some("k".repeat(STEP_KEY_BYTES_MAX).into()),
+        },
+        seq: Seq(u64::MAX),
+        time: TimeMs(u64::MAX),
+        started: TimeMs(u64::MAX),
+        epoch: Epoch(u64::MAX),
+        intents: (0..OPEN_MAX).map(intent).collect(),
+        zones: Vec::new(),
+        counters: Counters {
+            steps: u64::MAX,
+            llm_calls: u64::MAX,
+            input_tokens: u64::MAX,
+            cached_read_tokens: u64::MAX,
+            cache_write_tokens: u64::MAX,
+            output_tokens: u64::MAX,
+            cost: most,
+            wasted_tokens: u64::MAX,
+            wasted_cost: most,
+        },
+        dedupe: vec![(DedupeId([1; 16]), Seq(u64::MAX)); DEDUPE_IDS_MAX],
+        ..head()
+    }
+}
