@@ -113,11 +113,17 @@ async fn connect(found: &Found) -> Result<Engine, Failure> {
     Ok(Engine { channel: InterceptedService::new(channel, Bearer(bearer)) })
 }
 
+/// What to do about a connection that did not come about, for whoever reads `problem`.
+fn advice(problem: &str) -> &'static str {
+    if problem.contains("CaUsedAsEndEntity") {
+        return "the server's certificate is marked as a certificate authority: give the engine one that is not (openssl: \
+                -addext basicConstraints=critical,CA:FALSE)";
+    }
+    "is it running, and is this its address? `cellaflow dev` starts one; `cellaflow connect` shows what is found"
+}
+
 fn unreachable_engine(found: &Found, problem: &str) -> Failure {
-    let advice = found.stale.clone().unwrap_or_else(|| {
-        "is it running, and is this its address? `cellaflow dev` starts one; `cellaflow connect` shows what is found"
-            .to_owned()
-    });
+    let advice = found.stale.clone().unwrap_or_else(|| advice(problem).to_owned());
     Failure::unavailable(format!(
         "cannot reach {} (found in {}): {problem}; {advice}",
         found.connection.url, found.source
@@ -153,6 +159,28 @@ mod tests {
     use super::*;
     use crate::cli::output::Exit;
     use crate::dev::Connection;
+    use rustls::client::danger::ServerCertVerifier as _;
+
+    #[test]
+    fn e2_a_certificate_that_is_an_authority_gets_advice_of_its_own() {
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let made = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.der().clone()).unwrap();
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = rustls::client::WebPkiServerVerifier::builder_with_provider(roots.into(), provider);
+        let name = "localhost".try_into().unwrap();
+        let now = rustls::pki_types::UnixTime::now();
+        let refused = verifier
+            .build()
+            .unwrap()
+            .verify_server_cert(made.der(), &[], &name, &[], now)
+            .unwrap_err()
+            .to_string();
+        assert!(advice(&refused).contains("CA:FALSE"), "{refused}");
+        assert!(advice("connection refused").contains("cellaflow dev"));
+    }
 
     #[tokio::test]
     async fn e2_an_engine_that_is_not_there_is_named_with_its_source_and_advice() {

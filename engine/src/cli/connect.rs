@@ -8,9 +8,9 @@ use crate::dev::Connection;
 
 pub(super) const EXAMPLES: &str = "Examples:
   cellaflow connect                                       shows which engine is found, and where
-  eval \"$(cellaflow connect --env)\"                       sets CELLAFLOW_URL, _TOKEN and _CA in this shell
-  cellaflow connect --json --host host.docker.internal    for a container of this machine
-                                                          (start the engine with --listen 0.0.0.0:50051)";
+  eval \"$(cellaflow connect --env)\"                       sets CELLAFLOW_URL, _TOKEN and _CA here
+  cellaflow connect --json --host host.docker.internal    for a container of this machine (the
+                                                          engine must --listen 0.0.0.0:50051)";
 
 #[derive(Args)]
 pub(super) struct Connect {

@@ -204,6 +204,10 @@ mod tests {
             if inner.is_empty() {
                 let help = command.render_long_help().to_string();
                 assert!(help.contains("Examples:"), "{} shows no examples", command.get_name());
+                // Longer lines would be broken again in the middle of a sentence that was broken by hand.
+                let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                let long = after.lines().find(|line| line.chars().count() > 100);
+                assert_eq!(long, None, "a line of {}'s examples is too long", command.get_name());
             }
             open.extend(inner);
         }

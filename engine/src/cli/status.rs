@@ -12,8 +12,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   cellaflow status
   cellaflow status --url https://engine.example.com --json | jq .disk_free_bytes
 
-With --json: the field names of cellaflow.v1.GetStatusResponse. Exit code 1 while new sessions are refused because the
-disk is nearly full.";
+With --json: the field names of cellaflow.v1.GetStatusResponse. Exit code 1 while new sessions are
+refused because the disk is nearly full.";
 
 #[derive(Args)]
 pub(super) struct ShowStatus {

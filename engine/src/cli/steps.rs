@@ -17,11 +17,12 @@ use crate::clock::{self, Clock as _};
 const EXAMPLES: &str = "Examples:
   cellaflow steps resolve 334455 mail#1 --output '{\"messageId\": \"a@b\"}'   it happened
   cellaflow steps resolve 334455 mail#1 --output @result.json
-  cellaflow steps resolve 334455 mail#1 --not-applied                     it did not happen: attempted again
+  cellaflow steps resolve 334455 mail#1 --not-applied                     it did not: try again
   cellaflow steps resolve 334455 mail#1 --error 'refused by the bank'     the step fails
 
-`cellaflow sessions show` names the steps that can be resolved, and from when on. A session that is paused because of
-this step goes on, unless --no-resume is given. With --json: the session, with the field names of cellaflow.v1.Session.";
+`cellaflow sessions show` names the steps that can be resolved, and from when on. A session that
+is paused because of this step goes on, unless --no-resume is given. With --json: the session,
+with the field names of cellaflow.v1.Session.";
 
 /// Code of a failure that a person decided on; workflow code can tell it from the tool's own.
 const FAILURE_CODE: &str = "resolved_by_operator";

@@ -118,6 +118,6 @@ pub(super) fn seen_before(head: &Head, seq: Seq) -> Decision {
 
 /// E1.
 pub(super) fn over(head: &Head) -> Rejection {
-    let message = format!("session {} has ended ({:?}); read its result instead", head.session, head.status);
+    let message = format!("session {} has ended; read its result instead", head.session);
     Rejection::new(Code::SessionEnded, message)
 }

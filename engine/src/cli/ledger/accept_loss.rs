@@ -15,10 +15,11 @@ pub(super) const EXAMPLES: &str = "Examples:
   cellaflow ledger accept-loss --data .cellaflow                  asks before it changes anything
   cellaflow ledger accept-loss --data /var/lib/cellaflow --yes
 
-Prints the frame that the engine had marked as durable and the last one that is still there. What lies between them was
-acknowledged to somebody and is given up: steps in it may run, and be paid for, a second time. Restore a backup instead
-if there is one. With --json: {\"ledger_id\", \"marked_frame\", \"recovered_frame\", \"accepted\"}; marked_frame is null if
-the mark cannot be read or belongs to another ledger.";
+Prints the frame that the engine had marked as durable and the last one that is still there. What
+lies between them was acknowledged to somebody and is given up: steps in it may run, and be paid
+for, a second time. Restore a backup instead if there is one. With --json: {\"ledger_id\",
+\"marked_frame\", \"recovered_frame\", \"accepted\"}; marked_frame is null if the mark cannot be read or
+belongs to another ledger.";
 
 /// Folder of the ledger inside the data folder.
 const LEDGER: &str = "ledger";

@@ -19,8 +19,9 @@ pub(super) const EXAMPLES: &str = "Examples:
   cellaflow ledger verify --session 334455
   cellaflow ledger verify --json | jq .faults
 
-Exit code 0: nothing is wrong; 1: something is. With --json: {\"summary\", \"faults\"}, with the field names of
-cellaflow.v1.VerifySummary and VerifyFault. Progress goes to stderr: a bar in a terminal, else a line now and then.";
+Exit code 0: nothing is wrong; 1: something is. With --json: {\"summary\", \"faults\"}, with the field
+names of cellaflow.v1.VerifySummary and VerifyFault. Progress goes to stderr: a bar in a terminal,
+else a line now and then.";
 
 /// Faults kept for the report; the summary counts them all.
 const FAULTS_SHOWN_MAX: usize = 1_000;

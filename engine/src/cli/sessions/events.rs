@@ -11,11 +11,11 @@ use crate::cli::{event_line, json, lookup, refusal, table};
 pub(super) const EXAMPLES: &str = "Examples:
   cellaflow sessions events 334455
   cellaflow sessions events audit/report-7 --from 40 --limit 20
-  cellaflow sessions events 334455 --json | jq 'select(.type == \"step_completed\") | .step_completed.output.value'
+  cellaflow sessions events 334455 --json | jq '.step_completed.output.value | values'
 
-With --json: one event per line, with the field names of cellaflow.v1.Event; \"type\" says which body it has. A payload
-is {\"format\", \"codec\", \"size_bytes\", \"digest\"} and \"value\" if its bytes can be read as JSON; what JSON lacks is
-shown in its nearest form (a Date as text, a Map as pairs).";
+With --json: one event per line, with the field names of cellaflow.v1.Event; \"type\" says which
+body it has. A payload is {\"format\", \"codec\", \"size_bytes\", \"digest\"} and \"value\" if its bytes can
+be read as JSON; what JSON lacks is shown in its nearest form (a Date as text, a Map as pairs).";
 
 #[derive(Args)]
 pub(in crate::cli) struct Events {

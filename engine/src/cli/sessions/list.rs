@@ -16,8 +16,9 @@ pub(super) const EXAMPLES: &str = "Examples:
   cellaflow sessions list --workflow audit --limit 500
   cellaflow sessions list --json | jq '.sessions[] | .session_id'
 
-With --json: {\"sessions\": [Session], \"next_page_token\"}, with the field names of cellaflow.v1.Session.
-In a narrow terminal only the end of an id is shown; every command takes it for the whole.";
+With --json: {\"sessions\": [Session], \"next_page_token\"}, with the field names of
+cellaflow.v1.Session. In a narrow terminal only the end of an id is shown; every command takes it
+for the whole.";
 
 /// Most sessions the engine returns at a time.
 const PAGE_MAX: u32 = 1_000;

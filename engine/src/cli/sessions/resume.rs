@@ -14,8 +14,9 @@ pub(super) const EXAMPLES: &str = "Examples:
   cellaflow sessions resume 334455
   cellaflow sessions resume audit/report-7 --json | jq .status
 
-With --json: the session as it is now, with the field names of cellaflow.v1.Session. A session that is paused because
-a guarded step's outcome is unknown is better served by `cellaflow steps resolve`, which resumes it, too.";
+With --json: the session as it is now, with the field names of cellaflow.v1.Session. A session
+that is paused because a guarded step's outcome is unknown is better served by `cellaflow steps
+resolve`, which resumes it, too.";
 
 #[derive(Args)]
 pub(in crate::cli) struct Resume {

@@ -22,8 +22,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   cellaflow sessions tail audit/report-7 --from 1 --json
   cellaflow sessions tail 334455 && echo it completed
 
-Ends with the session: exit code 0 if it completed, 1 if it failed or was cancelled. A paused or waiting session is
-followed until it goes on. With --json: as `sessions events --json`.";
+Ends with the session: exit code 0 if it completed, 1 if it failed or was cancelled. A paused or
+waiting session is followed until it goes on. With --json: as `sessions events --json`.";
 
 /// Waits between attempts to reach the engine, in ms: the first and the longest.
 const BACKOFF_MS: (u64, u64) = (200, 5_000);

@@ -13,8 +13,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   cellaflow tokens create dashboard --role viewer --namespace team-a
   TOKEN=$(cellaflow tokens create ci --role client --ttl 1h --json | jq -r .secret)
 
-The secret goes to stdout and is shown once; the engine stores only its hash. Needs an admin's token.
-With --json: {\"token\": Token, \"secret\"}, with the field names of cellaflow.v1.Token.";
+The secret goes to stdout and is shown once; the engine stores only its hash. Needs an admin's
+token. With --json: {\"token\": Token, \"secret\"}, with the field names of cellaflow.v1.Token.";
 
 #[derive(Args)]
 pub(in crate::cli) struct Create {
@@ -23,7 +23,7 @@ pub(in crate::cli) struct Create {
     /// What it may do
     #[arg(long, value_enum)]
     role: Role,
-    /// Namespace it sees; \"*\": all of them (admins only) [default: that of the token used]
+    /// Namespace it sees; "*": all of them (admins only) [default: that of the token used]
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     namespace: String,
     /// How long it is valid, for example 12h or 90d [default: until it is revoked]

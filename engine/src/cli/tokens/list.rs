@@ -14,7 +14,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   cellaflow tokens list
   cellaflow tokens list --all --json | jq '.tokens[] | select(.role == \"admin\")'
 
-With --json: {\"tokens\": [Token]}, with the field names of cellaflow.v1.Token. Needs an admin's token.";
+With --json: {\"tokens\": [Token]}, with the field names of cellaflow.v1.Token. Needs an admin's
+token.";
 
 #[derive(Args)]
 pub(in crate::cli) struct List {
