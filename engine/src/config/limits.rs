@@ -70,12 +70,12 @@ limits! {
     /// Bytes of one stored payload chunk.
     chunk_bytes = 256 * KIB, 4 * KIB => 4 * MIB;
     /// Bytes of one payload: a step's input or output, a message, a result.
-    payload_bytes_max = 64 * MIB, 64 * KIB => GIB;
+    payload_bytes_max = 64 * MIB, 64 * KIB => 128 * MIB;
     /// Bytes of evidence (streamed text of an attempt that was rolled back) kept per zone attempt.
     evidence_bytes_max = MIB, 0 => 64 * MIB;
 
     /// Bytes of commands the decider gathers into one synced frame; a single larger command still fits.
-    frame_bytes_max = 8 * MIB, 64 * KIB => 256 * MIB;
+    frame_bytes_max = 8 * MIB, 64 * KIB => 64 * MIB;
     /// Commands the decider gathers into one synced frame.
     frame_commands_max = 1_024, 1 => 65_536;
     /// Bytes of commands waiting for the decider; when full, callers are told to back off.

@@ -2,6 +2,8 @@
 //!
 //! 1. A command leaves all its changes in the frame or none.
 //! 2. The head of a session is written once per frame, as its last event left it.
+//! 3. What was decided is sealed: a command that would make the frame too large is refused before it changes anything,
+//!    because heads and overlay could not forget it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,15 +21,15 @@ use super::{
     Committed, CommittedEvents, HeadCache, Refused, Settings, StoredEvent, StoredHead, Submission, Watermark,
 };
 use crate::clock::Clock;
-use crate::graph::command::{Command, Reply};
+use crate::graph::command::{Code, Command, Rejection, Reply};
 use crate::graph::decide::{self, Decision};
 use crate::graph::event::Event;
 use crate::graph::evolve::evolve;
 use crate::graph::ids::{FrameNumber, Hash, SessionId, TimeMs};
 use crate::graph::index::{self, Digests};
-use crate::graph::session::Head;
+use crate::graph::session::{HEAD_BYTES_MAX, Head};
 use crate::storage::keys::{Item, LedgerKey, Segment};
-use crate::storage::{Frame, Op, Position, Table, events};
+use crate::storage::{FRAME_BYTES_MAX, Frame, Op, Position, Table, events};
 
 /// What the decider knows between frames.
 pub(super) struct Deciding {
@@ -58,6 +60,29 @@ impl Batch {
         self.releases.len() < commands_max && self.bytes < bytes_max
     }
 }
+
+impl Batch {
+    /// Refuses what would make the frame larger than the storage takes (3).
+    fn check_room(&self, draft: &Draft) -> Result<(), Refused> {
+        let bytes: usize = draft.ops.iter().map(Op::bytes).sum();
+        let heads = (self.heads.len() + 1) * (HEAD_BYTES_MAX + HEAD_KEY_BYTES);
+        if self.bytes + bytes + heads <= FRAME_BYTES_MAX {
+            return Ok(());
+        }
+        if self.ops.is_empty() {
+            let message = format!(
+                "the request and its payloads have {bytes} bytes and one request may have {FRAME_BYTES_MAX}: send less at once"
+            );
+            return Err(Refused::Rejected(Rejection::new(Code::InvalidArgument, message)));
+        }
+        Err(Refused::Overloaded { retry_after_ms: RETRY_AFTER_MS })
+    }
+}
+
+/// Room for the key of a head's row in bytes, its envelope included.
+const HEAD_KEY_BYTES: usize = 64;
+/// When to send again what did not fit into the frame, in milliseconds: about when the next one is gathered.
+const RETRY_AFTER_MS: u64 = 50;
 
 /// What one command changes, before it is known that all of it can be.
 struct Draft {
@@ -127,6 +152,7 @@ impl Deciding {
         }
         let (reply, session) = (decision.reply, decision.session);
         let draft = self.draft(submission, decision, before, now).map_err(Refused::Failed)?;
+        batch.check_room(&draft)?;
         Ok(self.accept(batch, session, reply, draft))
     }
 
@@ -217,30 +243,16 @@ impl Deciding {
         let Batch { mut ops, heads, releases, .. } = batch;
         ops.extend(heads.into_iter().map(|(session, head)| rows::put_head(session, &head)));
         if ops.is_empty() {
-            return Job { frame: None, releases, queued: (0, 0) };
+            return Job { frame: Ok(None), releases, queued: (0, 0) };
         }
         let epoch = self.position.shard_epoch;
-        match Frame::follow(&self.position, epoch, ops)
-            .and_then(|frame| Ok((self.position.advance(&frame)?, frame)))
-        {
-            Ok((position, frame)) => {
-                self.position = position;
-                Job { frame: Some(frame), releases, queued: (0, 0) }
-            }
-            Err(fault) => refuse_all(releases, &fault.to_string()),
-        }
+        let sealed = Frame::follow(&self.position, epoch, ops);
+        let frame = sealed.and_then(|frame| {
+            self.position = self.position.advance(&frame)?;
+            Ok(Some(frame))
+        });
+        Job { frame, releases, queued: (0, 0) }
     }
-}
-
-// Only a frame beyond the storage's own backstop gets here, and frame_bytes_max is far below it.
-fn refuse_all(releases: Vec<Release>, problem: &str) -> Job {
-    tracing::error!(problem, "a frame could not be sealed");
-    let refuse = |release: Release| Release {
-        events: None,
-        result: Err(Refused::Failed(ReadError::Fault(problem.to_owned()))),
-        responder: release.responder,
-    };
-    Job { frame: None, releases: releases.into_iter().map(refuse).collect(), queued: (0, 0) }
 }
 
 fn encode(

@@ -8,12 +8,12 @@ use crossbeam_channel::{Receiver, Sender};
 use super::wakeups::Wakeups;
 use super::{Committed, CommittedEvents, FrameFigures, Observer, Refused, Responder, Watermark};
 use crate::clock::Clock;
-use crate::graph::ids::FrameNumber;
-use crate::storage::{Frame, Store};
+use crate::storage::{Fault, Frame, Store};
 
 /// What the decider hands over: a frame, if anything changed, and the answers that wait for it.
 pub(super) struct Job {
-    pub(super) frame: Option<Frame>,
+    /// A frame that could not be sealed is as bad as one that could not be committed: later decisions build on it.
+    pub(super) frame: Result<Option<Frame>, Fault>,
     pub(super) releases: Vec<Release>,
     /// Commands and bytes left in the queue when it was handed over.
     pub(super) queued: (usize, usize),
@@ -27,7 +27,7 @@ pub(super) struct Release {
 }
 
 /// Called once when a commit has failed; ends the process.
-pub(super) type OnPoison = Box<dyn FnOnce(&crate::storage::Fault) + Send>;
+pub(super) type OnPoison = Box<dyn FnOnce(&Fault) + Send>;
 
 pub(super) struct Committer {
     pub(super) store: Arc<dyn Store>,
@@ -50,27 +50,27 @@ impl Committer {
                 return;
             }
             let Ok(job) = self.jobs.recv() else { return };
-            if let Some(frame) = &job.frame {
+            let Job { frame, releases, queued } = job;
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(fault) => return self.poisoned(releases, &fault),
+            };
+            if let Some(frame) = &frame {
                 let begun_us = self.clock.mono_us();
                 if let Err(fault) = self.store.commit(frame) {
-                    return self.poisoned(job, &fault);
+                    return self.poisoned(releases, &fault);
                 }
                 self.watermark.publish(frame.number());
-                self.measured(&job, frame, self.clock.mono_us().saturating_sub(begun_us));
+                self.measured((releases.len(), queued), frame, self.clock.mono_us().saturating_sub(begun_us));
             }
-            job.releases.into_iter().for_each(|release| self.release(release));
+            releases.into_iter().for_each(|release| self.release(release));
         }
     }
 
-    fn measured(&self, job: &Job, frame: &Frame, commit_us: u64) {
-        let (queued_commands, queued_bytes) = job.queued;
-        let figures = FrameFigures {
-            commands: job.releases.len(),
-            bytes: frame.bytes(),
-            commit_us,
-            queued_commands,
-            queued_bytes,
-        };
+    fn measured(&self, counts: (usize, (usize, usize)), frame: &Frame, commit_us: u64) {
+        let (commands, (queued_commands, queued_bytes)) = counts;
+        let figures =
+            FrameFigures { commands, bytes: frame.bytes(), commit_us, queued_commands, queued_bytes };
         self.observers.load().iter().for_each(|observer| observer.frame(&figures));
     }
 
@@ -88,11 +88,11 @@ impl Committer {
     }
 
     // L4: the outcome of this frame is unknown, so nobody is told anything about it.
-    fn poisoned(self, job: Job, fault: &crate::storage::Fault) {
-        let frame = job.frame.as_ref().map_or(FrameNumber(0), Frame::number);
-        tracing::error!(%fault, %frame, "commit failed: the process ends and recovery decides at the next start");
+    fn poisoned(self, releases: Vec<Release>, fault: &Fault) {
+        let durable = self.watermark.get();
+        tracing::error!(%fault, %durable, "commit failed: the process ends and recovery decides at the next start");
         (self.on_poison)(fault);
-        for release in job.releases {
+        for release in releases {
             (release.responder)(Err(Refused::Closed));
         }
     }

@@ -256,6 +256,31 @@ async fn commands_queued_behind_a_held_frame_see_what_it_decided() {
     assert_eq!(world.events(session).len(), 2 + 1 + 25);
 }
 
+/// Once a payload near the limit made a frame too large to seal: its commands were refused, but heads and overlay kept
+/// what they had decided, and the next event of the session left a gap.
+#[tokio::test]
+async fn the_largest_payload_is_committed_with_what_was_queued_beside_it() {
+    let world = world();
+    let session = world.session().await;
+    world.gate.hold(Point::Sync);
+    let blocker = submit(&world, world.step(session, 1, "first", b"0"));
+    assert!(world.gate.wait_until_held());
+    let beside = submit(&world, world.step(session, 1, "beside", &incompressible(3 << 20)));
+    let largest = incompressible(payload::Limits::default().payload_bytes_max);
+    let largest = world.step(session, 1, "largest", &largest);
+    // The decider takes what is queued into the frame it gathers; only then has the queue room for all of it.
+    while world.ledger.shared.queued_bytes.load(Ordering::Acquire) > 0 {
+        tokio::task::yield_now().await;
+    }
+    let largest = submit(&world, largest);
+    world.gate.release();
+    for answer in [blocker, beside, largest] {
+        answer.await.unwrap().unwrap();
+    }
+    world.ledger.submit(world.step(session, 1, "after", b"1")).await.unwrap();
+    assert_eq!(world.events(session).len(), 2 + 4); // L1
+}
+
 #[tokio::test]
 async fn a_full_queue_is_refused_and_the_rest_is_answered() {
     let world = world();

@@ -14,8 +14,9 @@ use super::keys::LedgerKey;
 use super::{Fault, KeyRange, Position, Table};
 use crate::graph::ids::{FrameNumber, Hash};
 
-/// The most bytes of keys and values in one frame, a backstop above the decider's own limit: 64 MiB.
-pub const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The most bytes of keys and values in one frame: 256 MiB, so that a payload of the largest usual size fits beside a
+/// full frame. The decider refuses what would pass it.
+pub const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// One change of a row or of a range of rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
