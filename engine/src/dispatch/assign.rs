@@ -61,7 +61,7 @@ impl Dispatch {
     /// The command that takes the lease; `None`: there is nothing to take (any more).
     fn acquire(&self, session: SessionId, instance: InstanceId) -> Result<Option<Acquire>, ReadError> {
         let Some(head) = self.handle.reader().head(session)? else { return Ok(None) };
-        let held = head.holder.is_some_and(|holder| self.holder_alive(holder));
+        let held = head.holder.is_some_and(|holder| self.holds(session, holder));
         if held || !head.status.is_runnable() {
             return Ok(None);
         }
@@ -79,7 +79,7 @@ impl Dispatch {
         head: Option<&Head>,
     ) -> Result<LeaseRequest, ReadError> {
         let holder = head.and_then(|head| head.holder);
-        let dead = holder.filter(|holder| !self.holder_alive(*holder));
+        let dead = head.and_then(|head| head.holder.filter(|holder| !self.holds(head.session, *holder)));
         let total = |session, zone: &OpenZone| -> Result<EvidenceTotal, ReadError> {
             let (bytes, tokens) = self.handle.reader().evidence_total(session, zone)?;
             Ok(EvidenceTotal { zone_key: zone.zone_key.clone(), bytes, tokens })
@@ -92,6 +92,11 @@ impl Dispatch {
             Some(_) | None => Vec::new(),
         };
         Ok(LeaseRequest { instance, incarnation: self.handle.identity().incarnation, dead, evidence })
+    }
+
+    /// True if `holder` is alive and may know that it holds the session's lease.
+    fn holds(&self, session: SessionId, holder: InstanceId) -> bool {
+        self.holder_alive(holder) && !self.state.lock().sessions.is_abandoned(session, holder)
     }
 
     fn settle(&self, session: SessionId, conn: ConnId, result: Result<Committed, Refused>) {

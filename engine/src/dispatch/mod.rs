@@ -99,6 +99,8 @@ struct Connected {
     namespace: Namespace,
     client: Arc<str>,
     peer: Arc<dyn Peer>,
+    /// When the sessions of its instance that it has not attached to are given anew; `None`: they were.
+    claims_until_ms: Option<u64>,
 }
 
 /// A connected worker, for `status`.
@@ -181,11 +183,13 @@ impl Dispatch {
         let Joining { instance, namespace, kinds, capacity, client, peer } = joining;
         let conn = ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed));
         let mut state = self.state.lock();
-        let (pulse, replaced) = self.leases.connected(instance, &namespace, conn, self.clock.mono_ms())?;
+        let now_ms = self.clock.mono_ms();
+        let (pulse, replaced) = self.leases.connected(instance, &namespace, conn, now_ms)?;
         if let Some(old) = replaced {
             state.leave(instance, old).inspect(|peer| peer.replaced());
         }
-        state.peers.insert(conn, Connected { instance, namespace, client, peer });
+        let claims_until_ms = Some(now_ms.saturating_add(self.leases.ttl_ms()));
+        state.peers.insert(conn, Connected { instance, namespace, client, peer, claims_until_ms });
         state.sessions.queue.join(conn, kinds, capacity);
         drop(state);
         self.wake.notify_one();
@@ -268,6 +272,7 @@ impl Dispatch {
         state.set_silent(&sweep.died, true);
         state.set_silent(&sweep.revived, false);
         state.sessions.swept(&sweep, now_ms, |instance| self.leases.alive(instance, now_ms));
+        state.abandon_unclaimed(now_ms, |instance| self.leases.alive(instance, now_ms));
         let offer = !state.sessions.queue.is_empty();
         drop(state);
         for instance in &sweep.died {
@@ -280,6 +285,15 @@ impl Dispatch {
 }
 
 impl State {
+    /// S4: once per connection, a TTL after it was opened.
+    fn abandon_unclaimed(&mut self, now_ms: u64, alive: impl Fn(InstanceId) -> bool) {
+        for connected in self.peers.values_mut() {
+            if connected.claims_until_ms.take_if(|at_ms| *at_ms <= now_ms).is_some() {
+                self.sessions.abandon_unbound(connected.instance, &alive);
+            }
+        }
+    }
+
     fn set_silent(&mut self, instances: &[InstanceId], silent: bool) {
         for (conn, connected) in &self.peers {
             if instances.contains(&connected.instance) {

@@ -9,6 +9,8 @@
 //! - S2 A connection is bound to a session only while its instance holds the lease in that epoch; a grant to anybody
 //!   else unbinds it and says so.
 //! - S3 Events reach the bound connection in ledger order, those of its own instance excepted.
+//! - S4 A lease whose holder is connected and has not attached to the session within a TTL is *abandoned*: the worker
+//!   does not know that it holds it, because the connection or the engine was lost before it was told. It is given anew.
 
 use std::collections::{HashMap, HashSet};
 
@@ -60,6 +62,8 @@ struct Entry {
     may_run: bool,
     /// Taken from the queue and offered to a worker.
     offered: bool,
+    /// Its holder does not know of the lease (S4).
+    abandoned: bool,
 }
 
 /// The sessions.
@@ -84,6 +88,7 @@ impl Sessions {
         let before = std::mem::replace(&mut entry.holder, head.holder);
         if before != head.holder || entry.epoch != head.epoch {
             entry.conn = None; // S2
+            entry.abandoned = false;
         }
         entry.epoch = head.epoch;
         entry.may_run = head.status.is_runnable();
@@ -137,6 +142,7 @@ impl Sessions {
         let holds = entry.holder == Some(instance) && entry.epoch == epoch;
         if holds {
             entry.conn = Some(conn);
+            entry.abandoned = false;
         }
         holds
     }
@@ -175,6 +181,25 @@ impl Sessions {
                 entry.conn = None;
             }
         }
+    }
+
+    /// Gives anew what an instance holds and no connection is bound to (S4).
+    pub fn abandon_unbound(&mut self, instance: InstanceId, alive: &impl Fn(InstanceId) -> bool) {
+        let held: Vec<SessionId> = self.held.get(&instance).into_iter().flatten().copied().collect();
+        for session in held {
+            if let Some(entry) = self.entries.get_mut(&session)
+                && entry.conn.is_none()
+            {
+                entry.abandoned = true;
+                self.requeue(session, alive);
+            }
+        }
+    }
+
+    /// True if the session's holder, which is `instance`, does not know of its lease (S4).
+    #[must_use]
+    pub fn is_abandoned(&self, session: SessionId, instance: InstanceId) -> bool {
+        self.entries.get(&session).is_some_and(|entry| entry.abandoned && entry.holder == Some(instance))
     }
 
     /// How many leases an instance holds.
@@ -218,7 +243,8 @@ impl Sessions {
         if entry.offered || self.delayed.iter().any(|(_, delayed)| *delayed == session) {
             return;
         }
-        if entry.may_run && !entry.holder.is_some_and(alive) {
+        let held = entry.holder.is_some_and(alive) && !entry.abandoned;
+        if entry.may_run && !held {
             self.queue.enqueue(session, entry.kind.clone());
         } else {
             self.queue.remove(session);
@@ -269,6 +295,7 @@ impl Entry {
             conn: None,
             may_run: head.status.is_runnable(),
             offered: false,
+            abandoned: false,
         }
     }
 }

@@ -101,6 +101,34 @@ async fn w5_a_lost_connection_is_no_death_the_ttl_is_and_the_loser_is_fenced() {
     other.ack().await;
 }
 
+/// Once a worker whose connection broke before it heard of an assignment kept the lease for ever: it renewed what it did
+/// not know of, so nobody else got the session and nobody ran it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_its_holder_was_never_told_of_is_given_anew() {
+    let engine = rig::engine().await;
+    let told = engine.start_unleased("told").await;
+    let mut deaf = engine.worker(1, 2).await;
+    deaf.assigned().await;
+    deaf.replayed(2).await;
+    engine.start_unleased("untold").await;
+    // The assignment is on its way, and is not read.
+    engine.pass(0).await;
+    deaf.drop_connection();
+    let mut back = engine.worker(1, 2).await;
+    back.attach(&told, 1, 3).await;
+    assert_eq!(back.assigned().await.epoch, 1);
+    engine.pass(TTL_MS - 100).await;
+    back.say(Say::Capacity(v1::Capacity { free: 1 })).await;
+    back.hears_nothing().await;
+    engine.pass(100).await;
+    let assigned = back.assigned().await; // S4
+    assert_eq!((assigned.session.unwrap().key.as_str(), assigned.epoch), ("untold", 2));
+    back.replayed(assigned.replay_to_seq).await;
+    // What it has attached to stays as it is.
+    back.append(&told, 1, step("a", value(b"1"))).await;
+    assert_eq!(back.ack().await.seq, 3);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_takeover_tells_a_loser_that_is_still_connected() {
     let engine = rig::engine().await;
