@@ -9,7 +9,7 @@ use super::{Bound, ConnId, Dispatch};
 use crate::graph::command::{Acquire, Code, Command, EvidenceTotal, LeaseRequest, Reply};
 use crate::graph::ids::{Epoch, InstanceId, Seq, SessionId};
 use crate::graph::session::{Head, OpenZone};
-use crate::ledger::{Committed, Origin, ReadError, Refused, Submission};
+use crate::ledger::{Committed, Handle, Origin, ReadError, Refused, Submission};
 
 impl Dispatch {
     /// Offers sessions to workers until the process ends.
@@ -69,7 +69,7 @@ impl Dispatch {
         Ok(Some(Acquire { session, lease, held: None, version: Some(head.version.clone()) }))
     }
 
-    /// What `instance` says when it asks for the lease of a session: which holder is dead, and what its zones streamed.
+    /// What `instance` says when it asks for the lease of a session.
     ///
     /// # Errors
     /// As every read.
@@ -78,20 +78,8 @@ impl Dispatch {
         instance: InstanceId,
         head: Option<&Head>,
     ) -> Result<LeaseRequest, ReadError> {
-        let holder = head.and_then(|head| head.holder);
-        let dead = head.and_then(|head| head.holder.filter(|holder| !self.holds(head.session, *holder)));
-        let total = |session, zone: &OpenZone| -> Result<EvidenceTotal, ReadError> {
-            let (bytes, tokens) = self.handle.reader().evidence_total(session, zone)?;
-            Ok(EvidenceTotal { zone_key: zone.zone_key.clone(), bytes, tokens })
-        };
-        let evidence = match head {
-            // Only a takeover rolls zones back.
-            Some(head) if dead.is_some() || holder == Some(instance) => {
-                head.zones.iter().map(|zone| total(head.session, zone)).collect::<Result<_, _>>()?
-            }
-            Some(_) | None => Vec::new(),
-        };
-        Ok(LeaseRequest { instance, incarnation: self.handle.identity().incarnation, dead, evidence })
+        let alive = |holder| head.is_some_and(|head| self.holds(head.session, holder));
+        lease_request(&self.handle, instance, head, alive)
     }
 
     /// True if `holder` is alive and may know that it holds the session's lease.
@@ -139,4 +127,30 @@ impl Dispatch {
             .sessions
             .refused(session, later.then_some(now_ms), |instance| self.leases.alive(instance, now_ms));
     }
+}
+
+/// What `instance` says when it asks for the lease of a session: which holder is dead, and what its zones streamed.
+///
+/// # Errors
+/// As every read.
+pub fn lease_request(
+    handle: &Handle,
+    instance: InstanceId,
+    head: Option<&Head>,
+    alive: impl Fn(InstanceId) -> bool,
+) -> Result<LeaseRequest, ReadError> {
+    let holder = head.and_then(|head| head.holder);
+    let dead = holder.filter(|holder| !alive(*holder));
+    let total = |session, zone: &OpenZone| -> Result<EvidenceTotal, ReadError> {
+        let (bytes, tokens) = handle.reader().evidence_total(session, zone)?;
+        Ok(EvidenceTotal { zone_key: zone.zone_key.clone(), bytes, tokens })
+    };
+    let evidence = match head {
+        // Only a takeover rolls zones back.
+        Some(head) if dead.is_some() || holder == Some(instance) => {
+            head.zones.iter().map(|zone| total(head.session, zone)).collect::<Result<_, _>>()?
+        }
+        Some(_) | None => Vec::new(),
+    };
+    Ok(LeaseRequest { instance, incarnation: handle.identity().incarnation, dead, evidence })
 }

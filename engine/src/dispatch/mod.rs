@@ -27,6 +27,7 @@ use crate::graph::ids::{Epoch, InstanceId, Namespace, Seq, SessionId};
 use crate::graph::session::Head;
 use crate::ledger::{Handle, ReadError, StoredEvent};
 
+pub use assign::lease_request;
 pub use leases::{ConnId, Foreign, Pulse, Renewal};
 pub use queue::{Kind, Waiting};
 pub use sessions::{Revocation, Why};

@@ -45,10 +45,13 @@ async fn look(intents: Arc<Intents>, dispatch: Arc<Dispatch>, clock: Arc<dyn Clo
     loop {
         let (wall_ms, mono_ms) = (clock.wall_ms(), clock.mono_ms());
         dispatch.sweep();
-        if !is_held(jump.look(wall_ms, mono_ms)) {
+        let held = is_held(jump.look(wall_ms, mono_ms));
+        if !held {
             intents.look(wall_ms, mono_ms); // V2
         }
-        let wait_ms = intents.due_in_ms(clock.wall_ms()).clamp(1, TICK_MS);
+        // What is held stays due: it must not be looked at every millisecond.
+        let due_in_ms = if held { TICK_MS } else { intents.due_in_ms(clock.wall_ms()) };
+        let wait_ms = due_in_ms.clamp(1, TICK_MS);
         tokio::time::sleep(Duration::from_millis(wait_ms)).await;
     }
 }

@@ -11,12 +11,11 @@ use super::auth::Principal;
 use super::context::Context;
 use super::convert;
 use super::status;
-use crate::graph::command::{
-    Acquire, Code, Command, EvidenceTotal, LeaseRequest, Rejection, Start, StartKey,
-};
+use crate::dispatch::lease_request;
+use crate::graph::command::{Acquire, Code, Command, LeaseRequest, Rejection, Start, StartKey};
 use crate::graph::event::Format;
 use crate::graph::ids::{Epoch, InstanceId, SessionId};
-use crate::graph::session::{Head, OpenZone};
+use crate::graph::session::Head;
 use crate::ledger::digest::{Purpose, keyed};
 use crate::ledger::{Blobs, NamespaceInfo, Origin, PayloadIn, ReadError, Refused, Submission};
 
@@ -136,21 +135,6 @@ pub fn acquire(context: &Context, head: &Head, ask: Ask, origin: Origin) -> Resu
 }
 
 fn lease(context: &Context, head: Option<&Head>, instance: InstanceId) -> Result<LeaseRequest, ReadError> {
-    let holder = head.and_then(|head| head.holder);
-    Ok(LeaseRequest {
-        instance,
-        incarnation: context.ledger.identity().incarnation,
-        dead: holder.filter(|holder| !context.fleet.holder_alive(*holder)), // 1
-        evidence: head.map(|head| evidence(context, head)).transpose()?.unwrap_or_default(),
-    })
-}
-
-/// What the open zones of a session streamed: a takeover counts it as wasted.
-fn evidence(context: &Context, head: &Head) -> Result<Vec<EvidenceTotal>, ReadError> {
-    let reader = context.ledger.reader();
-    let total = |zone: &OpenZone| {
-        let (bytes, tokens) = reader.evidence_total(head.session, zone)?;
-        Ok(EvidenceTotal { zone_key: Arc::clone(&zone.zone_key), bytes, tokens })
-    };
-    head.zones.iter().map(total).collect()
+    let alive = |holder| context.fleet.holder_alive(holder); // 1
+    lease_request(&context.ledger, instance, head, alive)
 }

@@ -16,7 +16,7 @@ use crate::storage::keys::Segment;
 const GOLDEN_HEAD: &str = include_str!("golden_head.in");
 
 fn stored(head: Head) -> StoredHead {
-    StoredHead { head: head.into(), segment: Segment(20_000) }
+    StoredHead { head, segment: Segment(20_000) }
 }
 
 #[track_caller]
