@@ -199,6 +199,7 @@ class EngineClient implements Client {
     const request = await this.startRequest(workflow, input, options);
     const until = performance.now() + (options.waitMs ?? RUN_WAIT_MS_DEFAULT);
     const bind = (): Promise<Binding> => this.shared.channel.start(request, signal);
+    let told = false;
     for (;;) {
       const binding = await leased(() => retried(bind, signal));
       if (binding !== undefined) {
@@ -214,6 +215,11 @@ class EngineClient implements Client {
         }
       }
       const sessionId = binding?.assigned.session?.sessionId ?? (await this.keySession(workflow, options));
+      if (!told && performance.now() < until) {
+        // After a kill -9 this lasts as long as a lease: without a word it would look like a hang.
+        this.log("warn", "another run holds this session: waiting for its end, or its lease's", { sessionId });
+        told = true;
+      }
       const followed = await this.await<O>(sessionId, until - performance.now(), true, signal);
       if (followed.result.status !== "runningElsewhere" || performance.now() >= until) return followed.result;
     }

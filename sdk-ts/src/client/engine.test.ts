@@ -237,3 +237,25 @@ test("a nondeterministic run pauses its session and shows both sides", async () 
   assert.match(second.reason, /"old".*"new"/s);
   assert.ok(NonDeterminismError.prototype instanceof CellaflowError);
 });
+
+test("a client that waits for another's run says so, once, and returns that run's result", async () => {
+  const said: string[] = [];
+  const key = "held";
+  let running = false;
+  const held = workflow({ name: "held", version: "1", input: z.number() }, async (ctx) => {
+    return await ctx.step("slow", async () => {
+      running = true;
+      await sleep(300);
+      return 7;
+    });
+  });
+  const first = connect().run(held, 1, { key });
+  while (!running) await sleep(10);
+  // Another address: with the same one both would share a channel and be one worker to the engine.
+  const connection = { ...engine.connection, url: engine.connection.url.replace("127.0.0.1", "localhost") };
+  const other = createClient({ connection, log: (_level, message) => said.push(message) });
+  const second = await other.run(held, 1, { key });
+  assert.ok(second.status === "completed" && second.output === 7, JSON.stringify(second));
+  assert.equal((await first).status, "completed");
+  assert.equal(said.filter((message) => message.includes("another run holds this session")).length, 1);
+});
