@@ -12,5 +12,5 @@ const summarise = workflow({ name: "summarise", version: "1", input: Input }, as
 });
 
 const [url = "https://example.com", model = "gpt-5.4-mini"] = process.argv.slice(2);
-const result = await createClient().run(summarise, { url, model }, { key: `summary of ${url}` });
+const result = await createClient().run(summarise, { url, model }, { key: `${model} on ${url}` });
 console.log(result.status === "completed" ? result.output : result);
