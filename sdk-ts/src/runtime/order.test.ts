@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as z from "zod";
+import type { Event } from "../gen/cellaflow/v1/event_pb.js";
 import type { Context } from "./api.js";
 import { MemorySession } from "./test-kit.js";
 import { workflow } from "./workflow.js";
@@ -134,9 +135,27 @@ test("other source text with the same requests replays: keys and digests know no
       return { first, both };
     }),
   );
-  const minified = define([], async (c) => {
-    const d = await c.step("double", () => assert.fail("ran again") as number, { input: 21 });
-    return { first: d, both: await Promise.all([..."xy"].map((n) => c.scope(n, async (i) => i.step("s", () => "")))) };
-  });
-  assert.deepEqual(await new MemorySession(whole.events.slice(0, -1)).execute(minified), end);
+  // Killed at every event, then resumed by a build whose closures, names and layout are others.
+  for (let count = 2; count < whole.events.length; count++) {
+    const ran: string[] = [];
+    const minified = define([], async (c) => {
+      const r = (n: string) => {
+        ran.push(n);
+        return n;
+      };
+      const d = await c.step("double", (q: number) => 2 * q * r("d").length, { input: 21 });
+      const m = async (n: string) => c.scope(n, async (i) => i.step("s", () => r(n)));
+      return { first: d, both: await Promise.all([..."xy"].map(m)) };
+    });
+    assert.deepEqual(
+      await new MemorySession(whole.events.slice(0, count)).execute(minified),
+      end,
+      `cut after ${count}`,
+    );
+    assert.equal(ran.length, 3 - recordedSteps(whole.events.slice(0, count)), "what was recorded did not run again");
+  }
 });
+
+function recordedSteps(events: readonly Event[]): number {
+  return events.filter((event) => event.body.case === "stepCompleted").length;
+}
