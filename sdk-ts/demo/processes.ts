@@ -6,7 +6,7 @@
  * - P2 Only processes started here are ever killed.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { createWriteStream, readFileSync } from "node:fs";
+import { createWriteStream, openSync, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 
 /** How a process ended. */
@@ -88,7 +88,8 @@ export class Processes {
 
   launch(how: Launch): Child {
     if (this.ending) throw new Error("the demo ends: nothing is started any more");
-    const log = createWriteStream(how.logFile, { flags: "a" });
+    // Opened at once: a folder that is removed right after a program was found missing must not be looked up later.
+    const log = createWriteStream(how.logFile, { fd: openSync(how.logFile, "a") });
     const started = spawn(how.command, how.args, {
       env: how.env,
       cwd: how.cwd,

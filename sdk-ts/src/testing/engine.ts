@@ -4,7 +4,7 @@
  * Owns: its process, and its folder unless one was given. Never: finds or builds the program.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { createWriteStream, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createWriteStream, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sleep } from "./http.js";
@@ -97,7 +97,8 @@ class Engine implements TestEngine {
     const args = ["dev", "--data", this.folder, "--listen", listen, ...this.flags];
     const child = spawn(this.program, args, { stdio: ["ignore", "pipe", "pipe"] });
     this.child = child;
-    const log = createWriteStream(this.logFile, { flags: "a" });
+    // Opened at once: its folder may be gone by the time that a stream would open it.
+    const log = createWriteStream(this.logFile, { fd: openSync(this.logFile, "a") });
     child.stdout?.pipe(log, { end: false });
     child.stderr?.pipe(log, { end: false });
     this.exited = new Promise((resolve) => {
