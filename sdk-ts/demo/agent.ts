@@ -1,11 +1,11 @@
 /**
  * What the demo knows of the agent it kills: where it is, what it reads from its environment, what it writes.
  */
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Acknowledgement } from "./account.js";
-import type { Connection } from "./wire.js";
+import type { Acknowledgement } from "#sdk/harness/account.js";
+import { linesOf } from "#sdk/harness/jsonl.js";
+import type { Connection } from "#sdk/harness/wire.js";
 
 /** The compiled agent. */
 export const AGENT_MAIN = fileURLToPath(new URL("../examples/code-audit/main.js", import.meta.url));
@@ -72,25 +72,10 @@ export type Statistic =
 
 /** Reads the acknowledgements of one start; a line that a kill cut off is left out. */
 export function acknowledgements(logs: AgentLogs): Acknowledgement[] {
-  return jsonLines(readOrEmpty(logs.acks)) as Acknowledgement[];
+  return linesOf(logs.acks) as Acknowledgement[];
 }
 
 /** Reads the statistics of one start. */
 export function statistics(logs: AgentLogs): Statistic[] {
-  return jsonLines(readOrEmpty(logs.stats)) as Statistic[];
-}
-
-/** The objects of a JSONL text whose last line may be torn. */
-export function jsonLines(text: string): unknown[] {
-  const whole = text.slice(0, text.lastIndexOf("\n") + 1);
-  return whole.split("\n").flatMap((line) => (line === "" ? [] : [JSON.parse(line) as unknown]));
-}
-
-function readOrEmpty(file: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch {
-    // A process that was killed early has written nothing.
-    return "";
-  }
+  return linesOf(logs.stats) as Statistic[];
 }

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import { Resolution } from "#sdk/gen/cellaflow/v1/event_pb.js";
+import { audit, event } from "#sdk/harness/events.fixture.js";
 import { Book } from "./book.js";
-import { audit, event } from "./events.fixture.js";
 import { bill, draw } from "./table.js";
 
 function bookOf(...runs: ReturnType<typeof audit>[]): Book {

@@ -7,7 +7,12 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { isMidStream, settle, type Target } from "./account.js";
+import { isMidStream, settle, type Target } from "#sdk/harness/account.js";
+import { Engine } from "#sdk/harness/engine.js";
+import { boundary, type PlannedRun, plan, samplePlan } from "#sdk/harness/plan.js";
+import type { Child, Processes } from "#sdk/harness/processes.js";
+import type { Screen } from "#sdk/harness/screen.js";
+import { Wire } from "#sdk/harness/wire.js";
 import {
   AGENT_MAIN,
   type AgentLogs,
@@ -20,16 +25,11 @@ import {
   WORKFLOW,
 } from "./agent.js";
 import { Book } from "./book.js";
-import { Engine } from "./engine.js";
 import { percentile, seconds } from "./figures.js";
 import type { Options } from "./options.js";
-import { boundary, type PlannedRun, plan, samplePlan } from "./plan.js";
-import type { Child, Processes } from "./processes.js";
 import type { Measured } from "./result.js";
 import { perform, type RunOutcome } from "./run.js";
-import type { Screen } from "./screen.js";
 import { draw, type View } from "./table.js";
-import { Wire } from "./wire.js";
 import { mailsOf, World } from "./world.js";
 
 /** How long the first engine is left alone before its idle size is read, in ms. */

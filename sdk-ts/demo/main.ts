@@ -4,14 +4,14 @@
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ENGINE_TIMES_MS } from "#sdk/harness/engine.js";
+import { Processes } from "#sdk/harness/processes.js";
+import { Screen } from "#sdk/harness/screen.js";
 import { AGENT_MAIN } from "./agent.js";
 import { Demo, type Setting } from "./demo.js";
-import { ENGINE_TIMES_MS } from "./engine.js";
 import { seconds } from "./figures.js";
 import { parseOptions } from "./options.js";
-import { Processes } from "./processes.js";
 import { faults, resultOf } from "./result.js";
-import { Screen } from "./screen.js";
 
 /** Exit codes: 0 all held, 1 something did not, 64 wrong arguments. */
 const WRONG_ARGUMENTS = 64;

@@ -1,7 +1,7 @@
 /**
  * The demo's last line: what it measured, and whether that is good enough.
  */
-import type { Bill } from "./account.js";
+import type { Bill } from "#sdk/harness/account.js";
 import { largest, percentile, rounded } from "./figures.js";
 
 /** Everything that was measured. */

@@ -8,10 +8,10 @@ import { create } from "@bufbuild/protobuf";
 import { SessionStatus } from "#sdk/gen/cellaflow/v1/common_pb.js";
 import type { Event } from "#sdk/gen/cellaflow/v1/event_pb.js";
 import { SubscribeSessionResponseSchema } from "#sdk/gen/cellaflow/v1/session_pb.js";
-import type { Target } from "./account.js";
-import { audit, event } from "./events.fixture.js";
-import type { PlannedRun } from "./plan.js";
-import { type Child, Processes } from "./processes.js";
+import type { Target } from "#sdk/harness/account.js";
+import { audit, event } from "#sdk/harness/events.fixture.js";
+import type { PlannedRun } from "#sdk/harness/plan.js";
+import { type Child, Processes } from "#sdk/harness/processes.js";
 import { perform, type RunOutcome } from "./run.js";
 
 /** An engine that shows a ledger as the test fills it, and agents that are real processes which do nothing. */

@@ -6,10 +6,10 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { PauseReason, SessionStatus } from "#sdk/gen/cellaflow/v1/common_pb.js";
 import type { Event } from "#sdk/gen/cellaflow/v1/event_pb.js";
-import type { Engine } from "./engine.js";
-import { isProgress, type PlannedRun, resumedAfterMs } from "./plan.js";
-import type { Child } from "./processes.js";
-import { type Source, Watch } from "./watch.js";
+import type { Engine } from "#sdk/harness/engine.js";
+import { isProgress, type PlannedRun, resumedAfterMs } from "#sdk/harness/plan.js";
+import type { Child } from "#sdk/harness/processes.js";
+import { type Source, Watch } from "#sdk/harness/watch.js";
 
 /** How long a run may take, kills included, in ms. */
 const RUN_MS_MAX = 60_000;

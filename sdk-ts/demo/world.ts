@@ -1,14 +1,15 @@
 /**
  * The world around the agent: a model server and a mail server, each a process of its own with its own record.
  */
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import type { ServerRequest } from "./account.js";
-import { jsonLines, MODEL_SCRIPT, messageId } from "./agent.js";
-import { STREAM_SLOWER } from "./plan.js";
-import type { Processes } from "./processes.js";
+import type { ServerRequest } from "#sdk/harness/account.js";
+import { linesOf } from "#sdk/harness/jsonl.js";
+import { STREAM_SLOWER } from "#sdk/harness/plan.js";
+import type { Processes } from "#sdk/harness/processes.js";
+import { MODEL_SCRIPT, messageId } from "./agent.js";
 
 /** Wait before each frame of a streamed answer, in ms: long enough to be killed in the middle. */
 const MODEL_DELAY_MS = 6;
@@ -92,11 +93,7 @@ export class World {
 
   /** The mail server's record. */
   mails(): Mail[] {
-    try {
-      return jsonLines(readFileSync(join(this.folder, "mail.jsonl"), "utf8")) as Mail[];
-    } catch {
-      return [];
-    }
+    return linesOf(join(this.folder, "mail.jsonl")) as Mail[];
   }
 }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
-import { jsonLines } from "./agent.js";
+import { jsonLines } from "./jsonl.js";
 import { Screen } from "./screen.js";
 
 function screen(isTTY: boolean, quiet: boolean): { screen: Screen; text: () => string } {
