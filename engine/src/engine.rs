@@ -97,6 +97,7 @@ impl Services {
             context: context.clone(),
             dispatch: self.dispatch,
             limits,
+            step_exhausted_pauses: settings.step_exhausted_pauses,
             metrics: self.metrics,
         });
         Ok(router

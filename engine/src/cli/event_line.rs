@@ -65,6 +65,9 @@ fn describe(event: &Event) -> (&'static str, String) {
         Body::SessionCancelled(e) => ("session_cancelled", e.reason.clone()),
         Body::StepCompleted(e) => ("step_completed", step_completed(e)),
         Body::StepFailed(e) => ("step_failed", step_failed(e)),
+        Body::StepHeartbeat(e) => {
+            ("step_heartbeat", join([attempted(&e.step_key, e.attempt), shown(e.details.as_ref())]))
+        }
         Body::GuardIntent(e) => {
             let time = format!(
                 "{} and {} grace",

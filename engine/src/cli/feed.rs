@@ -146,6 +146,7 @@ fn payloads(event: &mut Event) -> Vec<&mut Payload> {
             all.extend(e.llm.iter_mut().flat_map(call));
         }
         Some(Body::StepFailed(e)) => all.push(e.failure.as_mut()),
+        Some(Body::StepHeartbeat(e)) => all.push(e.details.as_mut()),
         Some(Body::GuardIntent(e)) => all.push(e.idempotency_key.as_mut()),
         Some(Body::GuardUnknown(e)) => all.push(e.failure.as_mut()),
         Some(Body::GuardResolved(e)) => all.extend([e.output.as_mut(), e.failure.as_mut()]),

@@ -57,7 +57,7 @@ const fn only(mode: Mode, key: Key) -> Key {
 }
 
 /// The keys that are not limits.
-const GENERAL: [Key; 10] = [
+const GENERAL: [Key; 11] = [
     key("listen", Kind::Address, "Address of the gRPC port [default: 0.0.0.0:50051, dev: 127.0.0.1:50051]"),
     key("data_dir", Kind::Path, "Folder of the ledger [default: /var/lib/cellaflow, dev: .cellaflow]"),
     only(Mode::Serve, key("tls_cert", Kind::Path, "PEM file with the server's certificate chain")),
@@ -78,6 +78,11 @@ const GENERAL: [Key; 10] = [
         "log_format",
         Kind::Choice(&["human", "json"]),
         "Form of log lines on stderr [default: json, dev: human]",
+    ),
+    key(
+        "step_exhausted_pauses",
+        Kind::Flag,
+        "Pause the session of a step that used up its attempts and does not say what then; else it fails",
     ),
     only(Mode::Serve, key("tokens", Kind::Tokens, "Accepted tokens: hash, role, namespace, name, expires")),
 ];

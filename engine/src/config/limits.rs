@@ -62,6 +62,14 @@ limits! {
     guard_attempt_ms = 30 * SECOND, 100 => DAY;
     /// Milliseconds after a guarded attempt's end before its unknown outcome is resolved.
     guard_grace_ms = 5 * SECOND, 0 => HOUR;
+    /// Attempts of a step that names no number, the first included.
+    step_attempts_max = 3, 1 => 1_000_000;
+    /// Milliseconds of the longest wait before a step's second attempt; it doubles from attempt to attempt.
+    step_backoff_initial_ms = 200, 1 => HOUR;
+    /// Milliseconds of the longest wait before any attempt of a step.
+    step_backoff_ms_max = 30 * SECOND, 1 => DAY;
+    /// Milliseconds one attempt of an unguarded step may take, unless the step says otherwise; 0: as long as it takes.
+    step_attempt_ms = 0, 0 => 31 * DAY;
     /// Milliseconds a run may neither request nor receive anything on replay before it is paused.
     replay_stall_ms_max = 60 * SECOND, SECOND => DAY;
 

@@ -67,6 +67,8 @@ pub struct Settings {
     pub log_filter: String,
     /// Form of log lines.
     pub log_format: LogFormat,
+    /// What becomes of a step that used up its attempts and does not say it: true pauses the session, false fails the step.
+    pub step_exhausted_pauses: bool,
     /// Accepted tokens, by hash.
     pub tokens: Vec<tokens::Entry>,
     /// Every numeric limit.
@@ -89,6 +91,7 @@ impl Settings {
             metrics_listen: (!dev).then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 50_052))),
             log_filter: "info".to_owned(),
             log_format: if dev { LogFormat::Human } else { LogFormat::Json },
+            step_exhausted_pauses: false,
             tokens: Vec::new(),
             limits: Limits::default(),
             origins: BTreeMap::new(),
@@ -150,6 +153,7 @@ impl Settings {
             (_, Value::Number(number)) => self.limits.put(key, number),
             (_, Value::Tokens(tokens)) => self.tokens = tokens,
             (_, Value::List(sans)) => self.sans = sans,
+            ("step_exhausted_pauses", Value::Flag(pauses)) => self.step_exhausted_pauses = pauses,
             (_, Value::Flag(allow)) => pending.metrics_allow_remote = allow,
             ("listen", Value::Text(text)) => self.listen = text.parse().unwrap_or(self.listen),
             ("metrics_listen", Value::Text(text)) => self.metrics_listen = text.parse().ok(),

@@ -55,6 +55,7 @@ impl Settings {
                 LogFormat::Human => "human".into(),
                 LogFormat::Json => "json".into(),
             },
+            "step_exhausted_pauses" => self.step_exhausted_pauses.into(),
             limit => self.limits.get(limit).into(),
         }
     }

@@ -61,6 +61,7 @@ fn moves(body: &Body) -> bool {
         | Body::SessionCancelled { .. } => true,
         Body::StepCompleted(_)
         | Body::StepFailed(_)
+        | Body::StepHeartbeat { .. }
         | Body::GuardIntent(_)
         | Body::GuardUnknown { .. }
         | Body::GuardResolved(_)

@@ -43,6 +43,7 @@ impl Counters {
             | Body::SessionCompleted { .. }
             | Body::SessionFailed { .. }
             | Body::SessionCancelled { .. }
+            | Body::StepHeartbeat { .. }
             | Body::GuardIntent(_)
             | Body::GuardUnknown { .. }
             | Body::ZoneEntered { .. }

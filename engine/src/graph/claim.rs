@@ -28,6 +28,7 @@ impl Op {
         match self {
             Op::StepCompleted(step) => Some(&step.step_key),
             Op::StepFailed(step) => Some(&step.step_key),
+            Op::StepHeartbeat { step_key, .. } => Some(step_key),
             Op::GuardIntent { intent, .. } => Some(&intent.step_key),
             Op::GuardUnknown { step_key, .. } | Op::GuardFinding { step_key, .. } => Some(step_key),
             Op::ZoneEntered { zone_key, .. } | Op::ZoneAborted { zone_key, .. } => Some(zone_key),
@@ -68,7 +69,10 @@ impl Op {
             Op::ZoneAborted { attempt, .. } => claim(*attempt, StepState::Retryable, None),
             Op::Complete { output } => claim(0, StepState::Completed, Some(output.digest)),
             Op::Fail { failure } => claim(0, StepState::Failed, Some(failure.digest)),
-            Op::GuardIntent { .. } | Op::GuardUnknown { .. } | Op::Pause { .. } => None,
+            Op::StepHeartbeat { .. }
+            | Op::GuardIntent { .. }
+            | Op::GuardUnknown { .. }
+            | Op::Pause { .. } => None,
         }
     }
 
@@ -79,7 +83,8 @@ impl Op {
             Op::StepFailed(step) => Some(&step.name),
             Op::GuardIntent { intent, .. } => Some(&intent.name),
             Op::ZoneEntered { name, .. } => Some(name),
-            Op::GuardUnknown { .. }
+            Op::StepHeartbeat { .. }
+            | Op::GuardUnknown { .. }
             | Op::GuardFinding { .. }
             | Op::ZoneCommitted(_)
             | Op::ZoneFailed(_)
@@ -97,6 +102,7 @@ impl Op {
             Op::Pause { step_key, .. } => step_key.as_deref(),
             Op::StepCompleted(_)
             | Op::StepFailed(_)
+            | Op::StepHeartbeat { .. }
             | Op::GuardIntent { .. }
             | Op::GuardUnknown { .. }
             | Op::GuardFinding { .. }
@@ -123,6 +129,7 @@ impl Command {
                     Op::GuardIntent { guard, .. } => Some(guard.digest),
                     Op::StepCompleted(_)
                     | Op::StepFailed(_)
+                    | Op::StepHeartbeat { .. }
                     | Op::GuardUnknown { .. }
                     | Op::GuardFinding { .. }
                     | Op::ZoneEntered { .. }

@@ -126,6 +126,11 @@ pub struct Append {
 pub enum Op {
     StepCompleted(StepCompleted),
     StepFailed(StepFailed),
+    StepHeartbeat {
+        step_key: StepKey,
+        attempt: u32,
+        details: PayloadRef,
+    },
     GuardIntent {
         intent: GuardIntent,
         guard: GuardKey,

@@ -99,6 +99,9 @@ fn append(view: &impl View, append: &Append, now: TimeMs) -> Result<Decision, Re
     match &append.op {
         Op::StepCompleted(done) => step::completed(&run, done),
         Op::StepFailed(failed) => step::failed(&run, failed),
+        Op::StepHeartbeat { step_key, attempt, details } => {
+            step::heartbeat(&run, step_key, *attempt, details)
+        }
         Op::GuardIntent { intent, guard } => guard::intent(&run, intent, guard, view.guard(&guard.digest)),
         Op::GuardUnknown { step_key, attempt, reason, failure } => {
             guard::unknown(&run, step_key, *attempt, *reason, failure.clone())

@@ -88,23 +88,56 @@ pub struct After {
 pub enum Body {
     SessionStarted(SessionStarted),
     LeaseGranted(LeaseGranted),
-    LeaseReleased { epoch: Epoch, reason: ReleaseReason },
-    SessionPaused { reason: PauseReason, step_key: Option<StepKey>, details: Option<PayloadRef> },
-    SessionResumed { by: Arc<str> },
-    SessionCompleted { output: PayloadRef },
-    SessionFailed { failure: PayloadRef },
-    SessionCancelled { reason: Arc<str> },
+    LeaseReleased {
+        epoch: Epoch,
+        reason: ReleaseReason,
+    },
+    SessionPaused {
+        reason: PauseReason,
+        step_key: Option<StepKey>,
+        details: Option<PayloadRef>,
+    },
+    SessionResumed {
+        by: Arc<str>,
+    },
+    SessionCompleted {
+        output: PayloadRef,
+    },
+    SessionFailed {
+        failure: PayloadRef,
+    },
+    SessionCancelled {
+        reason: Arc<str>,
+    },
     StepCompleted(StepCompleted),
     StepFailed(StepFailed),
+    /// How far an attempt is; the last one is what the attempt after it starts from.
+    StepHeartbeat {
+        step_key: StepKey,
+        attempt: u32,
+        details: PayloadRef,
+    },
     GuardIntent(GuardIntent),
-    GuardUnknown { step_key: StepKey, attempt: u32, reason: UnknownReason, failure: Option<PayloadRef> },
+    GuardUnknown {
+        step_key: StepKey,
+        attempt: u32,
+        reason: UnknownReason,
+        failure: Option<PayloadRef>,
+    },
     GuardResolved(GuardResolved),
-    ZoneEntered { zone_key: StepKey, name: Arc<str>, attempt: u32, input_digest: Option<Digest> },
+    ZoneEntered {
+        zone_key: StepKey,
+        name: Arc<str>,
+        attempt: u32,
+        input_digest: Option<Digest>,
+    },
     ZoneCommitted(ZoneCommitted),
     ZoneFailed(ZoneFailed),
     ZoneRolledBack(ZoneRolledBack),
     TokenCreated(TokenCreated),
-    TokenRevoked { token: TokenId },
+    TokenRevoked {
+        token: TokenId,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -364,6 +397,7 @@ impl Body {
                 refs.extend(step.llm.iter().flat_map(LlmCall::payloads));
             }
             Self::StepFailed(step) => refs.push(&step.failure),
+            Self::StepHeartbeat { details, .. } => refs.push(details),
             Self::GuardIntent(intent) => refs.push(&intent.idempotency_key),
             Self::GuardUnknown { failure, .. } => refs.extend(failure),
             Self::GuardResolved(resolved) => refs.extend(resolved.resolution.payload()),

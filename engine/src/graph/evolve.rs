@@ -129,6 +129,7 @@ fn apply(head: &mut Head, event: &Event) -> Result<(), String> {
         Body::SessionCancelled { reason: _ } => ended(head, Status::Cancelled),
         Body::StepCompleted(step) => step_completed(head, step),
         Body::StepFailed(step) => step_failed(head, step),
+        Body::StepHeartbeat { .. } => Ok(()),
         Body::GuardIntent(intent) => intended(head, intent, event),
         Body::GuardUnknown { step_key, attempt, reason, failure: _ } => {
             unknown(head, step_key, *attempt, *reason)

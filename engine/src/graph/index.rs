@@ -70,6 +70,7 @@ impl Digests {
                 Op::GuardIntent { guard, .. } => Self { session_key: None, guard: Some(guard.clone()) },
                 Op::StepCompleted(_)
                 | Op::StepFailed(_)
+                | Op::StepHeartbeat { .. }
                 | Op::GuardUnknown { .. }
                 | Op::GuardFinding { .. }
                 | Op::ZoneEntered { .. }
@@ -210,6 +211,7 @@ fn body_changes(
         }
         // An unknown outcome is none: the row stays the intent's.
         Body::GuardUnknown { .. }
+        | Body::StepHeartbeat { .. }
         | Body::LeaseGranted(_)
         | Body::LeaseReleased { .. }
         | Body::SessionPaused { .. }

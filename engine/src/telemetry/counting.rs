@@ -60,6 +60,7 @@ impl Counting {
             | Body::SessionResumed { .. }
             | Body::StepCompleted(_)
             | Body::StepFailed(_)
+            | Body::StepHeartbeat { .. }
             | Body::GuardIntent(_)
             | Body::GuardResolved(_)
             | Body::ZoneEntered { .. }

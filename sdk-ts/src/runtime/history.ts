@@ -49,6 +49,8 @@ export interface KeyRecord {
   /** Earliest start of the next attempt in ms since the Unix epoch. */
   retryAtMs: number;
   guard: GuardRecord | undefined;
+  /** What an attempt last said of how far it was. */
+  progress: Payload | undefined;
   outcome: Event | undefined;
   /** The run has asked for it. */
   requested: boolean;
@@ -141,6 +143,11 @@ export class History {
         const record = this.record("step", stepKey, inputDigest);
         return final ? this.outcome(record, event) : this.failed(record, attempt, retryAtMs);
       }
+      case "stepHeartbeat": {
+        const record = this.record("step", body.value.stepKey);
+        record.progress = body.value.details;
+        return { key: record.key, outcome: false };
+      }
       case "guardIntent": {
         const record = this.record("step", body.value.stepKey, body.value.inputDigest);
         return this.guarded(record, body.value.attempt, "open");
@@ -203,6 +210,7 @@ export class History {
       failures: 0,
       retryAtMs: 0,
       guard: undefined,
+      progress: undefined,
       outcome: undefined,
       // What comes after the replay answers requests of this very run.
       requested: this.sealed,

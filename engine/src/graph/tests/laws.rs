@@ -38,6 +38,7 @@ enum Kind {
     Release,
     Completed,
     Failed,
+    Heartbeat,
     Intent,
     Guarded,
     GuardedFailed,
@@ -61,7 +62,7 @@ fn act() -> impl Strategy<Value = Act> {
     let kind = prop_oneof![
         1 => select(vec![Start, StartKeyed]),
         4 => select(vec![Acquire, Acquire, Reattach, Release]),
-        24 => select(vec![Completed, Failed, Intent, Guarded, Unknown, NotApplied, Entered, Committed]),
+        24 => select(vec![Completed, Failed, Heartbeat, Intent, Guarded, Unknown, NotApplied, Entered, Committed]),
         24 => select(vec![Intent, Due, Due, Resolve, Reconciled, Reconciled, GuardedFailed, ZoneFailed, Aborted]),
         6 => select(vec![Resume, Resume, Resume, Pause]),
         1 => select(vec![Complete, Fail]),
@@ -149,6 +150,7 @@ impl World {
             Kind::Resume => return resume(picked, dedupe(act.value)),
             Kind::Completed => completed(&act.key, self.next(act, picked), act.value),
             Kind::Failed => failed(&act.key, self.next(act, picked), act.value == 2),
+            Kind::Heartbeat => heartbeat(&act.key, self.next(act, picked)),
             Kind::Intent => self.intent(act, picked),
             Kind::Guarded => guarded(&act.key, self.last(act, picked), act.value),
             Kind::GuardedFailed => guarded_failed(&act.key, self.last(act, picked), true),
@@ -313,20 +315,21 @@ fn check_resent(world: &mut World, command: &Command) {
     let leases = match command {
         Command::Start(start) => start.key.is_none() || start.lease.is_some(),
         Command::Acquire(_) => true,
+        Command::Append(append) => matches!(append.op, Op::StepHeartbeat { .. }),
         _ => false,
     };
     if leases {
-        return; // a lease asked for again without an epoch is a new one (L1)
+        return; // a lease asked for again without an epoch is a new one (L1); so is a heartbeat (P5)
     }
     let again = world.model.submit(command, world.now).expect("what was accepted is not refused");
     assert_eq!(again.events, [], "{command:?}");
 }
 
-/// Everything sent before, sent once more after a reconnect, leaves no event. (A pause is the exception: it carries no
-/// key, so one that was resumed since cannot be told from a new one.)
+/// Everything sent before, sent once more after a reconnect, leaves no event. (A pause and a heartbeat are the exceptions: they carry
+/// no key, so one that was resumed or overtaken since cannot be told from a new one.)
 fn check_all_resent(model: &mut Model, accepted: &[Command]) {
     for command in accepted {
-        if matches!(command, Command::Append(append) if matches!(append.op, Op::Pause { .. } | Op::GuardFinding { finding: Finding::Unknown, .. }))
+        if matches!(command, Command::Append(append) if matches!(append.op, Op::Pause { .. } | Op::StepHeartbeat { .. } | Op::GuardFinding { finding: Finding::Unknown, .. }))
         {
             continue;
         }
@@ -449,6 +452,11 @@ fn check_log(events: &[Event]) {
                 assert_eq!(n, 0);
                 None
             }
+            Body::StepHeartbeat { step_key, .. } => {
+                let track = track(step_key);
+                assert!(!track.outcome && !track.entered && !track.unsettled); // P5
+                Some((step_key, track))
+            }
             Body::GuardUnknown { .. } => None,
             Body::SessionCancelled { .. } | Body::TokenCreated(_) | Body::TokenRevoked { .. } => {
                 panic!("nobody asked for {event:?}")
@@ -514,6 +522,7 @@ fn the_random_commands_reach_every_kind_of_event() {
         "SessionFailed",
         "StepCompleted",
         "StepFailed",
+        "StepHeartbeat",
         "GuardIntent",
         "GuardUnknown",
         "GuardResolved",

@@ -2,7 +2,7 @@
 
 use super::story::*;
 use crate::graph::command::{Append, Code, Command, Op};
-use crate::graph::event::{After, PauseReason, StepCompleted};
+use crate::graph::event::{After, GuardPolicy, PauseReason, StepCompleted};
 use crate::graph::ids::{Epoch, Seq, TimeMs};
 
 #[test]
@@ -85,4 +85,19 @@ fn keys_are_bounded_and_not_empty() {
     let long = "k".repeat(1025);
     assert_eq!(story.run_refused(completed(&long, 1, 5)), Code::InvalidArgument);
     story.run(completed(long.strip_prefix("k").unwrap(), 1, 5));
+}
+
+/// P5: what a later attempt starts from; a heartbeat that comes after its attempt was over is dropped without an error,
+/// because the worker that sent it cannot know.
+#[test]
+fn a_heartbeat_belongs_to_the_attempt_under_way() {
+    let mut story = Story::running();
+    assert_eq!(story.run(heartbeat("a", 1)).events.len(), 1);
+    story.run(failed("a", 1, false));
+    assert_eq!(story.run(heartbeat("a", 1)).events.len(), 0, "the attempt is over");
+    assert_eq!(story.run(heartbeat("a", 2)).events.len(), 1);
+    story.run(completed("a", 2, 5));
+    assert_eq!(story.run(heartbeat("a", 2)).events.len(), 0, "the step has its outcome");
+    story.run(intent("m", 1, GuardPolicy::Pause));
+    assert_eq!(story.run_refused(heartbeat("m", 1)), Code::StepConflict, "a guarded step has none");
 }

@@ -289,6 +289,10 @@ pub fn intent_with(key: &str, attempt: u32, policy: GuardPolicy, guard: u8, inpu
     }
 }
 
+pub fn heartbeat(key: &str, attempt: u32) -> Op {
+    Op::StepHeartbeat { step_key: key.into(), attempt, details: payload(23) }
+}
+
 pub fn unknown(key: &str, attempt: u32) -> Op {
     Op::GuardUnknown { step_key: key.into(), attempt, reason: UnknownReason::Threw, failure: None }
 }

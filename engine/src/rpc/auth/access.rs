@@ -58,6 +58,7 @@ const ARMS: &[(&str, &str, &[Role])] = &[
     (WORKER_MESSAGE, "goodbye", RUNS),
     (APPEND, "step_completed", RUNS),
     (APPEND, "step_failed", RUNS),
+    (APPEND, "step_heartbeat", RUNS),
     (APPEND, "guard_intent", RUNS),
     (APPEND, "guard_unknown", RUNS),
     (APPEND, "guard_reconciliation", RUNS),

@@ -100,6 +100,11 @@ pub fn welcome(parts: &Parts) -> v1::Welcome {
         open_max: u32::try_from(OPEN_MAX).unwrap_or(u32::MAX),
         replay_stall_ms_max: limits.replay_stall_ms_max,
         evidence_bytes_max: limits.evidence_bytes_max,
+        step_attempts_max: u32::try_from(limits.step_attempts_max).unwrap_or(u32::MAX),
+        step_backoff_initial_ms: limits.step_backoff_initial_ms,
+        step_backoff_max_ms: limits.step_backoff_ms_max,
+        step_attempt_ms: limits.step_attempt_ms,
+        step_exhausted_pauses: parts.step_exhausted_pauses,
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Parts {
     pub context: Context,
     pub dispatch: Arc<Dispatch>,
     pub limits: Limits,
+    /// What a step does that used up its attempts and does not say it.
+    pub step_exhausted_pauses: bool,
     pub metrics: Metrics,
 }
 

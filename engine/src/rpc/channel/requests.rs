@@ -291,6 +291,7 @@ const fn op_arm(op: &Op) -> &'static str {
     match op {
         Op::StepCompleted(_) => "step_completed",
         Op::StepFailed(_) => "step_failed",
+        Op::StepHeartbeat(_) => "step_heartbeat",
         Op::GuardIntent(_) => "guard_intent",
         Op::GuardUnknown(_) => "guard_unknown",
         Op::GuardReconciliation(_) => "guard_reconciliation",

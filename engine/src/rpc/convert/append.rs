@@ -47,6 +47,7 @@ pub fn to_append(append: v1::Append, intake: &mut Intake<'_>) -> Result<Converte
         v1::append::Op::ZoneEvidence(evidence) => return zone_evidence(session, epoch, evidence),
         v1::append::Op::StepCompleted(step) => Op::StepCompleted(bodies::step_completed(step, intake)?),
         v1::append::Op::StepFailed(step) => Op::StepFailed(bodies::step_failed(step, intake)?),
+        v1::append::Op::StepHeartbeat(beat) => bodies::step_heartbeat(beat, intake)?,
         v1::append::Op::GuardIntent(intent) => bodies::guard_intent(intent, intake)?,
         v1::append::Op::GuardUnknown(unknown) => bodies::guard_unknown(unknown, intake)?,
         v1::append::Op::GuardReconciliation(found) => bodies::guard_finding(found, intake)?,

@@ -54,6 +54,15 @@ pub(super) fn step_failed(step: v1::StepFailed, intake: &mut Intake<'_>) -> Resu
     })
 }
 
+pub(super) fn step_heartbeat(beat: v1::StepHeartbeat, intake: &mut Intake<'_>) -> Result<Op, Rejection> {
+    const AT: &str = "step_heartbeat";
+    Ok(Op::StepHeartbeat {
+        step_key: fields::step_key(Field(AT, "step_key"), beat.step_key)?,
+        attempt: fields::attempt(Field(AT, "attempt"), beat.attempt)?,
+        details: intake.required(Field(AT, "details"), beat.details, Fits::Value)?,
+    })
+}
+
 pub(super) fn guard_intent(intent: v1::GuardIntent, intake: &mut Intake<'_>) -> Result<Op, Rejection> {
     const AT: &str = "guard_intent";
     let policy = enums::guard_policy_from_wire(intent.policy)

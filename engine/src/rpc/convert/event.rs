@@ -213,6 +213,13 @@ fn body(body: &Body, out: &mut Outgoing<'_>) -> Result<v1::event::Body, ReadErro
         }
         Body::StepCompleted(step) => v1::event::Body::StepCompleted(step_completed(step, out)?),
         Body::StepFailed(step) => v1::event::Body::StepFailed(step_failed(step, out)?),
+        Body::StepHeartbeat { step_key, attempt, details } => {
+            v1::event::Body::StepHeartbeat(v1::StepHeartbeat {
+                step_key: step_key.to_string(),
+                attempt: *attempt,
+                details: out.required(details)?,
+            })
+        }
         Body::GuardIntent(intent) => v1::event::Body::GuardIntent(guard_intent(intent, out)?),
         Body::GuardUnknown { step_key, attempt, reason, failure } => {
             v1::event::Body::GuardUnknown(v1::GuardUnknown {

@@ -76,6 +76,11 @@ fn body(body: event_header::Body) -> Result<Body, Malformed> {
         Stored::SessionCancelled(cancelled) => Body::SessionCancelled { reason: cancelled.reason.into() },
         Stored::StepCompleted(step) => Body::StepCompleted(step_completed(step)?),
         Stored::StepFailed(step) => Body::StepFailed(step_failed(step)?),
+        Stored::StepHeartbeat(beat) => Body::StepHeartbeat {
+            details: payload_required(beat.details.as_ref(), "step_heartbeat.details")?,
+            attempt: beat.attempt,
+            step_key: beat.step_key.into(),
+        },
         Stored::GuardIntent(intent) => Body::GuardIntent(guard_intent(intent)?),
         Stored::GuardUnknown(unknown) => Body::GuardUnknown {
             reason: unknown_reason_from(unknown.reason)?,

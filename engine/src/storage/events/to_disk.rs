@@ -60,6 +60,11 @@ fn body(body: &Body) -> event_header::Body {
         }
         Body::StepCompleted(step) => Stored::StepCompleted(step_completed(step)),
         Body::StepFailed(step) => Stored::StepFailed(step_failed(step)),
+        Body::StepHeartbeat { step_key, attempt, details } => Stored::StepHeartbeat(disk::StepHeartbeat {
+            step_key: step_key.to_string(),
+            attempt: *attempt,
+            details: Some(payload_to(details)),
+        }),
         Body::GuardIntent(intent) => Stored::GuardIntent(guard_intent(intent)),
         Body::GuardUnknown { step_key, attempt, reason, failure } => {
             Stored::GuardUnknown(disk::GuardUnknown {

@@ -18,7 +18,7 @@ use crate::graph::session::{
 };
 
 /// How many kinds of event there are.
-pub const KINDS: usize = 19;
+pub const KINDS: usize = 20;
 
 pub fn kind(body: &Body) -> &'static str {
     match body {
@@ -32,6 +32,7 @@ pub fn kind(body: &Body) -> &'static str {
         Body::SessionCancelled { .. } => "session_cancelled",
         Body::StepCompleted(_) => "step_completed",
         Body::StepFailed(_) => "step_failed",
+        Body::StepHeartbeat { .. } => "step_heartbeat",
         Body::GuardIntent(_) => "guard_intent",
         Body::GuardUnknown { .. } => "guard_unknown",
         Body::GuardResolved(_) => "guard_resolved",
@@ -77,6 +78,7 @@ pub fn events() -> Vec<Event> {
         around(Author::Client(None), Body::SessionCancelled { reason: "no longer needed".into() }),
         around(worker, step_completed()),
         around(worker, step_failed()),
+        around(worker, step_heartbeat()),
         around(worker, guard_intent()),
         around(worker, guard_unknown()),
         around(operator, guard_resolved(Resolution::Output(payload(Format::Json, 8)))),
@@ -198,6 +200,10 @@ pub fn step_failed() -> Body {
         duration_us: 1234,
         guarded: true,
     })
+}
+
+fn step_heartbeat() -> Body {
+    Body::StepHeartbeat { step_key: "crawl".into(), attempt: 2, details: payload(Format::Value, 9) }
 }
 
 fn guard_intent() -> Body {

@@ -91,6 +91,7 @@ pub async fn engine() -> Engine {
         context: context.clone(),
         dispatch: Arc::clone(&dispatch),
         limits: Limits::default(),
+        step_exhausted_pauses: false,
         metrics: Metrics::new(),
     };
     let server = Service::new(parts).into_server();

@@ -19,6 +19,7 @@ fn op_name(op: &v1::append::Op) -> &'static str {
     match op {
         Op::StepCompleted(_) => "step_completed",
         Op::StepFailed(_) => "step_failed",
+        Op::StepHeartbeat(_) => "step_heartbeat",
         Op::GuardIntent(_) => "guard_intent",
         Op::GuardUnknown(_) => "guard_unknown",
         Op::GuardReconciliation(_) => "guard_reconciliation",

@@ -12,6 +12,9 @@ fn event_body(op: Op) -> Option<Body> {
     Some(match op {
         Op::StepCompleted(step) => Body::StepCompleted(step),
         Op::StepFailed(step) => Body::StepFailed(step),
+        Op::StepHeartbeat { step_key, attempt, details } => {
+            Body::StepHeartbeat { step_key, attempt, details }
+        }
         Op::GuardIntent { intent, .. } => Body::GuardIntent(intent),
         Op::GuardUnknown { step_key, attempt, reason, failure } => {
             Body::GuardUnknown { step_key, attempt, reason, failure }
@@ -83,6 +86,10 @@ fn as_op(body: v1::event::Body) -> v1::append::Op {
             plain(&mut step.failure);
             Op::StepFailed(step)
         }
+        Body::StepHeartbeat(mut beat) => {
+            plain(&mut beat.details);
+            Op::StepHeartbeat(beat)
+        }
         Body::GuardIntent(mut intent) => {
             plain(&mut intent.idempotency_key);
             assert!(intent.input_hash.is_empty(), "the input's hash is for the engine alone");
@@ -138,7 +145,7 @@ fn v4_every_append_reads_back_as_it_was_sent() {
         );
         assert_eq!(as_op(event.body.unwrap()), op);
     }
-    assert_eq!(back, 11, "all but findings and evidence become an event of their own");
+    assert_eq!(back, 12, "all but findings and evidence become an event of their own");
 }
 
 fn op_of(sent: v1::append::Op) -> Op {

@@ -147,6 +147,11 @@ fn ops() -> Vec<v1::append::Op> {
     vec![
         Op::StepCompleted(step_completed()),
         Op::StepFailed(step_failed()),
+        Op::StepHeartbeat(v1::StepHeartbeat {
+            step_key: "root/crawl#1".into(),
+            attempt: 1,
+            details: value("page 7"),
+        }),
         Op::GuardIntent(guard_intent()),
         Op::GuardUnknown(v1::GuardUnknown {
             step_key: "root/mail#1".into(),

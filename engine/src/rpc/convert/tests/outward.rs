@@ -92,6 +92,7 @@ pub(super) fn bodies() -> Vec<Body> {
             duration_us: 0,
             guarded: false,
         }),
+        Body::StepHeartbeat { step_key: key.clone(), attempt: 1, details: small() },
         Body::GuardIntent(GuardIntent {
             step_key: key.clone(),
             name: key.clone(),
@@ -187,6 +188,7 @@ pub(super) fn wire_name(body: Body) -> &'static str {
         Body::SessionCancelled(_) => "session_cancelled",
         Body::StepCompleted(_) => "step_completed",
         Body::StepFailed(_) => "step_failed",
+        Body::StepHeartbeat(_) => "step_heartbeat",
         Body::GuardIntent(_) => "guard_intent",
         Body::GuardUnknown(_) => "guard_unknown",
         Body::GuardResolved(_) => "guard_resolved",
