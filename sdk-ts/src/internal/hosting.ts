@@ -63,6 +63,7 @@ export async function host(
     log: options.log,
     observer: options.observer ?? {},
     ackLog: ackLogOf(options.ackLog),
+    mayBlock: () => channel.outliveBlocking(),
     grantedMs: link.grantedMs,
   });
   started(run);

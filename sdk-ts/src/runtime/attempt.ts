@@ -24,6 +24,8 @@ export interface AttemptOptions {
   timeoutMs: number | undefined;
   /** Whether `heartbeat` starts the clock again. */
   extendable: boolean;
+  /** Where the details of heartbeats go, and where earlier ones are found. Default: nowhere. */
+  progress?: { readonly value: unknown; note(attempt: number, details: unknown): void };
   /** For messages: `step "send"`. */
   label: string;
 }
@@ -70,10 +72,15 @@ export class Attempt implements StepHandle {
     return this.onTimeout === undefined && this.aborted !== undefined;
   }
 
-  heartbeat(): void {
-    if (!this.options.extendable) return;
+  get progress(): unknown {
+    return this.options.progress?.value;
+  }
+
+  heartbeat(details?: unknown): void {
+    if (!this.options.extendable || this.over) return;
     this.timer?.refresh();
     this.clockMs = performance.now();
+    if (details !== undefined) this.options.progress?.note(this.attempt, details);
   }
 
   cost(nanoDollars: number | bigint): void {

@@ -92,8 +92,8 @@ class RunContext implements Context {
     const call = (step: StepHandle): O | PromiseLike<O> => fn(input, step);
     return this.submit("step", name, options.key, options.input, (spec) => {
       if (guarded) return new GuardedStep<O>(this.run, spec, guardWork(this.rootId, spec, options, call));
-      const { retry, timeoutMs, resources } = options;
-      return new StepRequest<O>(this.run, spec, { retry, timeoutMs, resources }, call);
+      const { retry, timeoutMs, totalTimeoutMs, resources } = options;
+      return new StepRequest<O>(this.run, spec, { retry, timeoutMs, totalTimeoutMs, resources }, call);
     });
   }
 
@@ -257,7 +257,7 @@ function guardWork<I, O>(
   options: StepOptions<I, O>,
   fn: GuardWork<O>["fn"],
 ): GuardWork<O> {
-  const { reconcile, onUnknown, idempotencyKey, retry, timeoutMs, resources } = options;
+  const { reconcile, onUnknown, idempotencyKey, retry, timeoutMs, totalTimeoutMs, resources } = options;
   const policy = onUnknown ?? (reconcile === undefined ? "pause" : "reconcile");
   if (policy === "reconcile" && reconcile === undefined) throw withoutReconcile(spec.name);
   return {
@@ -267,6 +267,7 @@ function guardWork<I, O>(
     idempotencyKey: checkKey(spec.name, idempotencyKey ?? `${rootId}/${spec.key}`),
     retry,
     timeoutMs,
+    totalTimeoutMs,
     resources,
   };
 }

@@ -27,15 +27,17 @@ import {
 import { type GuardReconciliation, GuardReconciliationSchema } from "../gen/cellaflow/v1/worker_pb.js";
 import { canonicalDigest } from "../values/canonical.js";
 import { Attempt, type Tried } from "./attempt.js";
+import { pauseExhausted } from "./exhausted.js";
 import { type KeyRecord, type WhyAgain, whyAgain } from "./history.js";
 import { tooLarge } from "./limits.js";
 import type { Finding, Resource, RetryPolicy, StepHandle } from "./options.js";
 import { EFFECT_UNKNOWN, failurePayload, payload, payloadValue, stepErrorOf, valuePayload } from "./payloads.js";
 import { Request, type RequestSpec } from "./request.js";
-import { attemptsOf, backoffMs } from "./retry.js";
+import { attemptsOf, backoffMs, pausesExhausted } from "./retry.js";
 import type { Run } from "./run.js";
 import type { AppendAsk } from "./run-types.js";
 import { stepLog } from "./step.js";
+import { TotalTime } from "./total-time.js";
 
 /** How a guarded step works. */
 export interface GuardWork<T> {
@@ -45,6 +47,7 @@ export interface GuardWork<T> {
   idempotencyKey: string;
   retry: RetryPolicy | undefined;
   timeoutMs: number | undefined;
+  totalTimeoutMs: number | undefined;
   resources: readonly Resource[] | undefined;
 }
 
@@ -65,6 +68,9 @@ export class GuardedStep<T> extends Request<T> {
   private hasSlot = false;
   private readonly running = new Set<Attempt>();
   private timer: NodeJS.Timeout | undefined;
+  /** Attempts made before the session was resumed that they had paused. */
+  private forgiven = 0;
+  private readonly total: TotalTime;
 
   constructor(
     private readonly run: Run,
@@ -72,6 +78,7 @@ export class GuardedStep<T> extends Request<T> {
     private readonly work: GuardWork<T>,
   ) {
     super(spec);
+    this.total = new TotalTime(run.nowMs, work.totalTimeoutMs);
   }
 
   override get holdsEnd(): boolean {
@@ -80,6 +87,7 @@ export class GuardedStep<T> extends Request<T> {
 
   override begin(record: KeyRecord | undefined): void {
     const guard = record?.guard;
+    this.forgiven = record?.forgiven ?? 0;
     this.run.activity.whenSlot(() => {
       this.hasSlot = true;
       if (guard === undefined) return this.intend(1);
@@ -174,7 +182,10 @@ export class GuardedStep<T> extends Request<T> {
     this.run.activity.began(attempt);
     attempt.start(
       { run: this.run, kind: "step", name: this.spec.name },
-      () => this.work.fn(attempt),
+      () => {
+        this.run.settings.mayBlock?.();
+        return this.work.fn(attempt);
+      },
       (tried) => this.tried(attempt, tried),
       (thrown) => {
         this.run.activity.finished(attempt);
@@ -243,10 +254,19 @@ export class GuardedStep<T> extends Request<T> {
     this.open = false;
     this.run.poke();
     if (!this.run.isRunning) return;
-    if (!why.asked && number >= attemptsOf(this.work.retry)) {
-      return this.fail(number, why.failure ?? failurePayload(EFFECT_UNKNOWN), true);
+    const { retry } = this.work;
+    const { retry: defaults } = this.run.settings.limits;
+    const made = number - this.forgiven;
+    if (!why.asked && made >= attemptsOf(retry, defaults.attemptsMax)) {
+      const failure = why.failure ?? failurePayload(EFFECT_UNKNOWN);
+      if (pausesExhausted(retry, defaults, undefined)) return pauseExhausted(this.run, this.spec.key, failure);
+      return this.fail(number, failure, true);
     }
-    const waitMs = why.asked ? 0 : backoffMs(this.work.retry, number);
+    const waitMs = why.asked || made <= 0 ? 0 : backoffMs(retry, defaults, made);
+    if (this.total.isUpIn(waitMs)) {
+      const thrown = this.total.error(`guarded step "${this.spec.name}"`);
+      return this.fail(number, failurePayload(toFailure(thrown)), true);
+    }
     this.timer = setTimeout(() => this.intend(number + 1), waitMs);
   }
 
@@ -340,9 +360,10 @@ export class GuardedStep<T> extends Request<T> {
       round,
       error: String(thrown),
     });
-    if (round >= attemptsOf(this.work.retry))
+    const { retry: defaults } = this.run.settings.limits;
+    if (round >= attemptsOf(this.work.retry, defaults.attemptsMax))
       return this.find(number, { case: "unknown", value: true }, true, () => {});
-    this.timer = setTimeout(() => this.ask(number, round + 1), backoffMs(this.work.retry, round));
+    this.timer = setTimeout(() => this.ask(number, round + 1), backoffMs(this.work.retry, defaults, round));
   }
 
   private find(number: number, finding: GuardReconciliation["finding"], reconciled: boolean, acked: () => void): void {

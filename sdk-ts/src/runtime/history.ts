@@ -13,7 +13,7 @@
  * - H3 both were true in an earlier run before that delivery, so a deterministic run cannot be stuck by them.
  */
 import { CellaflowError } from "../errors.js";
-import type { Payload } from "../gen/cellaflow/v1/common_pb.js";
+import { PauseReason, type Payload } from "../gen/cellaflow/v1/common_pb.js";
 import { type Event, type GuardResolved, Resolution, UnknownReason } from "../gen/cellaflow/v1/event_pb.js";
 
 /** Why another attempt of a guarded step may start. */
@@ -44,8 +44,10 @@ export interface KeyRecord {
   digest: Uint8Array | undefined;
   /** Last attempt of which an event speaks. */
   attempt: number;
-  /** Failed attempts that were to be retried. */
+  /** Failed attempts that were to be retried, since the session was last resumed after they had been used up. */
   failures: number;
+  /** Attempts before that resume. */
+  forgiven: number;
   /** Earliest start of the next attempt in ms since the Unix epoch. */
   retryAtMs: number;
   guard: GuardRecord | undefined;
@@ -75,6 +77,8 @@ export class History {
   private gate = 0;
   private sealed = false;
   private missing = 0;
+  /** Step that the session is paused for because its attempts were used up. */
+  private exhausted: string | undefined;
 
   /** Takes an event into the index. */
   add(event: Event): Noted {
@@ -176,9 +180,13 @@ export class History {
       }
       case "zoneRolledBack":
         return { key: this.record("zone", body.value.zoneKey).key, outcome: false };
-      case "sessionStarted":
       case "sessionPaused":
+        this.exhausted = body.value.reason === PauseReason.RETRIES_EXHAUSTED ? body.value.stepKey : undefined;
+        return NOTHING;
       case "sessionResumed":
+        this.forgive(this.exhausted);
+        return NOTHING;
+      case "sessionStarted":
       case "sessionCompleted":
       case "sessionFailed":
       case "sessionCancelled":
@@ -196,6 +204,15 @@ export class History {
     }
   }
 
+  /** A step whose attempts were used up has all of them again. */
+  private forgive(key: string | undefined): void {
+    const record = key === undefined ? undefined : this.records.get(key);
+    this.exhausted = undefined;
+    if (record === undefined) return;
+    record.failures = 0;
+    record.forgiven = record.attempt;
+  }
+
   private record(kind: KeyRecord["kind"], key: string, digest?: Uint8Array): KeyRecord {
     const known = this.records.get(key);
     if (known !== undefined) {
@@ -208,6 +225,7 @@ export class History {
       digest,
       attempt: 0,
       failures: 0,
+      forgiven: 0,
       retryAtMs: 0,
       guard: undefined,
       progress: undefined,

@@ -10,6 +10,7 @@
 import type { Payload, Refusal } from "../gen/cellaflow/v1/common_pb.js";
 import type { Event } from "../gen/cellaflow/v1/event_pb.js";
 import type { Append } from "../gen/cellaflow/v1/worker_pb.js";
+import type { RetryDefaults } from "./retry.js";
 
 /** What is appended. */
 export type AppendOp = Append["op"];
@@ -72,4 +73,7 @@ export interface EngineLimits {
   openMax: number;
   replayStallMsMax: number;
   evidenceBytesMax: number;
+  /** Time of one attempt of an unguarded step that names none; undefined: as long as it takes. */
+  stepAttemptMs: number | undefined;
+  retry: RetryDefaults;
 }

@@ -6,13 +6,23 @@
 
 /** How failed attempts are tried again: with exponential backoff and full jitter. */
 export interface RetryPolicy {
-  /** Attempts in all, the first included. Default: 3. */
+  /** Attempts in all, the first included. Default: the engine's `step_attempts_max` (3). */
   maxAttempts?: number;
-  /** The wait before attempt n + 1 is random between 0 and min(maxMs, initialMs * factor^(n - 1)). */
+  /**
+   * What happens when the attempts are used up. "fail": the step fails. "pause": the session pauses
+   * (`retries_exhausted`), and after `cellaflow sessions retry` or `resume` the step has all its attempts again. A
+   * failure that says it is not worth another attempt fails the step either way. Default: the engine's
+   * `step_exhausted_pauses` ("fail").
+   */
+  onExhausted?: "fail" | "pause";
+  /**
+   * The wait before attempt n + 1 is random between 0 and min(maxMs, initialMs * factor^(n - 1)), on top of what the
+   * failure asks for (`data.retryAfterMs`, a provider's retry-after).
+   */
   backoff?: {
-    /** Default: 200 ms. */
+    /** Default: the engine's `step_backoff_initial_ms` (200 ms). */
     initialMs?: number;
-    /** Default: 30,000 ms. */
+    /** Default: the engine's `step_backoff_ms_max` (30,000 ms). */
     maxMs?: number;
     /** Default: 2. */
     factor?: number;
@@ -41,8 +51,14 @@ export interface StepHandle {
   readonly attempt: number;
   /** The idempotency key of a guarded step; else one derived from session and step key, the same for every attempt. */
   readonly idempotencyKey: string;
-  /** Starts the clock of `timeoutMs` again. Does nothing for a guarded step, whose time is fixed beforehand. */
-  heartbeat(): void;
+  /**
+   * Says that the step is alive: starts the clock of `timeoutMs` again. `details` says how far it is, at most 64 KiB; the
+   * next attempt finds the last ones in `progress`, after a crash those of up to 5 s before. Does nothing for a guarded
+   * step, whose time is fixed beforehand; details are not kept inside a zone.
+   */
+  heartbeat(details?: unknown): void;
+  /** The details that the last heartbeat of an earlier attempt gave; undefined: none. */
+  readonly progress: unknown;
   readonly log: StepLog;
   /** Adds to the step's own cost, in nano-dollars (1e-9 USD, an integer). */
   cost(nanoDollars: number | bigint): void;
@@ -66,7 +82,16 @@ export interface StepOptions<I = unknown, O = unknown> {
   /** Asks the outside whether the effect of an unknown attempt happened. */
   reconcile?: (input: I, step: StepHandle) => Finding<O> | Promise<Finding<O>>;
   retry?: RetryPolicy;
-  /** Time for one attempt in ms. Default: none for an unguarded step, the engine's (30 s) for a guarded one. */
+  /**
+   * Time for one attempt in ms. Default: the engine's `step_attempt_ms` (none) for an unguarded step, `guard_attempt_ms`
+   * (30 s) for a guarded one.
+   */
   timeoutMs?: number;
+  /**
+   * Time for all attempts and the waits between them in ms, counted in ledger time from the last outcome delivered before
+   * the step was asked for: crashes do not start it again. When it is over the step fails with code `step_timeout`; a
+   * guarded attempt under way is not cut short by it. Default: none.
+   */
+  totalTimeoutMs?: number;
   resources?: readonly Resource[];
 }

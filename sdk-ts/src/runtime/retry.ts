@@ -6,24 +6,42 @@
 import { isRetryable } from "../failure.js";
 import type { RetryPolicy } from "./options.js";
 
-const ATTEMPTS_DEFAULT = 3;
-const INITIAL_MS_DEFAULT = 200;
-const MAX_MS_DEFAULT = 30_000;
 const FACTOR_DEFAULT = 2;
 /** Longest wait that a failure may ask for with `data.retryAfterMs`, in ms. */
 const ASKED_MS_MAX = 600_000;
 
+/** What a step that says nothing does; the engine's settings. */
+export interface RetryDefaults {
+  /** Attempts in all. */
+  attemptsMax: number;
+  backoffInitialMs: number;
+  backoffMaxMs: number;
+  /** What happens when the attempts are used up. */
+  onExhausted: "fail" | "pause";
+}
+
 /** Returns how many attempts a policy allows, the first included. */
-export function attemptsOf(policy: RetryPolicy | undefined, standard = ATTEMPTS_DEFAULT): number {
+export function attemptsOf(policy: RetryPolicy | undefined, standard: number): number {
   return Math.max(1, policy?.maxAttempts ?? standard);
+}
+
+/** Says whether a step that used up its attempts with `thrown` pauses its session. */
+export function pausesExhausted(policy: RetryPolicy | undefined, defaults: RetryDefaults, thrown: unknown): boolean {
+  return (policy?.onExhausted ?? defaults.onExhausted) === "pause" && isRetryable(thrown);
 }
 
 /**
  * Returns the wait in ms before the attempt after `attempt`: exponential, with full jitter, on top of what the failure
  * asked for (`data.retryAfterMs`, a provider's retry-after).
  */
-export function backoffMs(policy: RetryPolicy | undefined, attempt: number, thrown?: unknown): number {
-  const { initialMs = INITIAL_MS_DEFAULT, maxMs = MAX_MS_DEFAULT, factor = FACTOR_DEFAULT } = policy?.backoff ?? {};
+export function backoffMs(
+  policy: RetryPolicy | undefined,
+  defaults: RetryDefaults,
+  attempt: number,
+  thrown?: unknown,
+): number {
+  const { initialMs = defaults.backoffInitialMs, factor = FACTOR_DEFAULT } = policy?.backoff ?? {};
+  const maxMs = policy?.backoff?.maxMs ?? Math.max(initialMs, defaults.backoffMaxMs);
   return askedMs(thrown) + Math.random() * Math.min(maxMs, initialMs * factor ** (attempt - 1));
 }
 
@@ -37,7 +55,7 @@ export function mayRetry(
   policy: RetryPolicy | undefined,
   failures: number,
   thrown: unknown,
-  standard?: number,
+  standard: number,
 ): boolean {
   return failures < attemptsOf(policy, standard) && isRetryable(thrown);
 }

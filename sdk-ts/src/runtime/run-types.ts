@@ -40,6 +40,8 @@ export interface RunSettings {
   observer: RunObserver;
   /** Takes one line per acknowledged commit of a model call or zone, before its outcome is delivered. */
   ackLog: ((line: AckLine) => void) | undefined;
+  /** Code of the user's is about to run that may block this thread: leases must be renewed from elsewhere. */
+  mayBlock?: () => void;
   /** `performance.now()` when the lease was granted. */
   grantedMs: number;
 }

@@ -7,6 +7,7 @@
  * - T1 a completed step is one event; each failed attempt that is retried is one more.
  * - T2 the number of the attempt and the earliest time of the next one survive a crash.
  * - T3 what workflow code sees was read back from the bytes that were committed.
+ * - T4 when the time for all attempts is over the step fails, whatever it is doing.
  */
 import { create } from "@bufbuild/protobuf";
 import { toFailure } from "../failure.js";
@@ -19,13 +20,16 @@ import {
   StepFailedSchema,
 } from "../gen/cellaflow/v1/event_pb.js";
 import { Attempt, type Tried } from "./attempt.js";
+import { pauseExhausted } from "./exhausted.js";
 import type { KeyRecord } from "./history.js";
 import { tooLarge } from "./limits.js";
 import type { Resource, RetryPolicy, StepHandle, StepLog } from "./options.js";
 import { failurePayload, payloadValue, stepErrorOf, valuePayload } from "./payloads.js";
+import { Progress } from "./progress.js";
 import { Request, type RequestSpec } from "./request.js";
-import { backoffMs, mayRetry } from "./retry.js";
+import { backoffMs, mayRetry, pausesExhausted } from "./retry.js";
 import type { Run } from "./run.js";
+import { TotalTime } from "./total-time.js";
 
 /** Inputs up to this size are kept beside their digest, so that both sides of a nondeterminism can be shown. Bytes. */
 const INPUT_KEPT_BYTES_MAX = 512;
@@ -42,6 +46,7 @@ export interface StoredOutput {
 export interface StepWork {
   retry: RetryPolicy | undefined;
   timeoutMs: number | undefined;
+  totalTimeoutMs?: number | undefined;
   resources: readonly Resource[] | undefined;
 }
 
@@ -51,6 +56,8 @@ export abstract class JournaledStep<T, R> extends Request<T> {
   private failures = 0;
   private attempt: Attempt | undefined;
   private timer: NodeJS.Timeout | undefined;
+  private readonly total: TotalTime;
+  private readonly progress: Progress;
 
   constructor(
     protected readonly run: Run,
@@ -58,6 +65,8 @@ export abstract class JournaledStep<T, R> extends Request<T> {
     protected readonly work: StepWork,
   ) {
     super(spec);
+    this.total = new TotalTime(run.nowMs, work.totalTimeoutMs);
+    this.progress = new Progress(run, spec);
   }
 
   protected abstract perform(step: Attempt): R | PromiseLike<R>;
@@ -75,6 +84,8 @@ export abstract class JournaledStep<T, R> extends Request<T> {
 
   override begin(record: KeyRecord | undefined): void {
     this.failures = record?.failures ?? 0;
+    this.progress.recorded(record?.progress);
+    this.total.start(() => this.timeIsUp());
     const wait = (record?.retryAtMs ?? 0) - Date.now();
     if (wait > 0) this.later(wait, (record?.attempt ?? 0) + 1);
     else this.run.whenStartable(() => this.try((record?.attempt ?? 0) + 1));
@@ -82,6 +93,7 @@ export abstract class JournaledStep<T, R> extends Request<T> {
 
   override abort(reason: unknown): void {
     clearTimeout(this.timer);
+    this.total.stop();
     const { attempt } = this;
     if (attempt === undefined) return;
     // Whatever it still does is not this run's any more: nothing is journaled for it.
@@ -105,17 +117,34 @@ export abstract class JournaledStep<T, R> extends Request<T> {
   }
 
   private later(waitMs: number, attempt: number): void {
+    this.next = attempt;
     this.timer = setTimeout(() => this.run.whenStartable(() => this.try(attempt)), waitMs);
+  }
+  private next = 1;
+
+  /** T4 */
+  private timeIsUp(): void {
+    const { attempt } = this;
+    const thrown = this.total.error(`step "${this.spec.name}"`);
+    if (attempt === undefined) {
+      clearTimeout(this.timer);
+      return this.commitFailure({ attempt: this.next, elapsedMs: 0 }, thrown);
+    }
+    attempt.abort(thrown);
+    this.tried(attempt, { ok: false, thrown });
   }
 
   private try(number: number): void {
     const { key, name } = this.spec;
+    this.next = number;
+    if (this.total.isUp) return this.timeIsUp();
     const attempt = new Attempt({
       attempt: number,
       idempotencyKey: () => `${this.run.settings.session.rootId}/${key}`,
       log: stepLog(this.run, key),
       timeoutMs: this.work.timeoutMs,
       extendable: true,
+      progress: this.progress,
       label: `step "${name}"`,
     });
     this.attempt = attempt;
@@ -133,6 +162,7 @@ export abstract class JournaledStep<T, R> extends Request<T> {
     if (this.attempt !== attempt) return;
     this.attempt = undefined;
     this.ownMs += attempt.elapsedMs;
+    this.progress.stop();
     if (tried.ok) this.complete(attempt, tried.value);
     else this.fail(attempt, tried.thrown);
     this.run.activity.finished(attempt);
@@ -162,6 +192,7 @@ export abstract class JournaledStep<T, R> extends Request<T> {
     if (stored.llm !== undefined) value.llm = stored.llm;
     if (input !== undefined) value.input = input;
     if (this.work.resources !== undefined) value.resources = this.work.resources.map(storedResource);
+    this.total.stop();
     this.own = { output: stored.output };
     this.run.append(this.spec.after, {
       op: { case: "stepCompleted", value },
@@ -181,27 +212,48 @@ export abstract class JournaledStep<T, R> extends Request<T> {
 
   private fail(attempt: Attempt, thrown: unknown): void {
     this.failures += 1;
-    const again = mayRetry(this.work.retry, this.failures, thrown);
-    const waitMs = again ? backoffMs(this.work.retry, this.failures, thrown) : 0;
+    const { retry: defaults } = this.run.settings.limits;
+    const { retry } = this.work;
+    if (mayRetry(retry, this.failures, thrown, defaults.attemptsMax)) {
+      const waitMs = backoffMs(retry, defaults, this.failures, thrown);
+      this.journalFailure(attempt, thrown, waitMs);
+      this.later(waitMs, attempt.attempt + 1);
+    } else if (pausesExhausted(retry, defaults, thrown)) {
+      const failure = this.journalFailure(attempt, thrown, 0);
+      pauseExhausted(this.run, this.spec.key, failure);
+    } else this.commitFailure(attempt, thrown);
+  }
+
+  private commitFailure(attempt: Pick<Attempt, "attempt" | "elapsedMs">, thrown: unknown): void {
+    this.total.stop();
+    this.own = { failure: this.journalFailure(attempt, thrown, undefined) };
+  }
+
+  /** Journals a failed attempt; without a wait it is the step's outcome. */
+  private journalFailure(
+    attempt: Pick<Attempt, "attempt" | "elapsedMs">,
+    thrown: unknown,
+    waitMs: number | undefined,
+  ): Payload {
     const { key: stepKey, name, digest: inputDigest } = this.spec;
     const failure = failurePayload(toFailure(thrown));
+    const final = waitMs === undefined;
     const value = create(StepFailedSchema, {
       stepKey,
       name,
       attempt: attempt.attempt,
       inputDigest,
       failure,
-      final: !again,
-      retryAtMs: again ? BigInt(Math.ceil(Date.now() + waitMs)) : 0n,
+      final,
+      retryAtMs: final ? 0n : BigInt(Math.ceil(Date.now() + waitMs)),
       durationUs: BigInt(Math.round(attempt.elapsedMs * 1_000)),
     });
     const usage = this.usageOf(thrown);
     if (usage !== undefined) value.usage = usage;
     const op = { case: "stepFailed", value } as const;
-    if (!again) this.own = { failure };
     const bytes = Number(failure.sizeBytes);
-    this.run.append(this.spec.after, { op, bytes, outcomeOf: again ? undefined : (this as Request) });
-    if (again) this.later(waitMs, attempt.attempt + 1);
+    this.run.append(this.spec.after, { op, bytes, outcomeOf: final ? (this as Request) : undefined });
+    return failure;
   }
 }
 
@@ -213,10 +265,11 @@ export class StepRequest<T> extends JournaledStep<T, T> {
     work: StepWork,
     private readonly fn: (step: StepHandle) => T | PromiseLike<T>,
   ) {
-    super(run, spec, work);
+    super(run, spec, { ...work, timeoutMs: work.timeoutMs ?? run.settings.limits.stepAttemptMs });
   }
 
   protected override perform(step: Attempt): T | PromiseLike<T> {
+    this.run.settings.mayBlock?.();
     return this.fn(step);
   }
 

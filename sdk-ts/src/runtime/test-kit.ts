@@ -35,6 +35,8 @@ export const TEST_LIMITS: EngineLimits = {
   openMax: 64,
   replayStallMsMax: 300,
   evidenceBytesMax: 65_536,
+  stepAttemptMs: undefined,
+  retry: { attemptsMax: 3, backoffInitialMs: 200, backoffMaxMs: 30_000, onExhausted: "fail" },
 };
 
 const SALT = new Uint8Array(32).fill(7);
@@ -51,15 +53,17 @@ export class MemorySession implements Journal {
   dead = false;
   run: Run | undefined;
   private readonly waiting: (() => void)[] = [];
-  private timeMs = 1_700_000_000_000;
+  private timeMs: number;
 
   constructor(
     readonly events: Event[] = [],
     /** Everything dies right after the event with this seq was stored. */
     readonly killAfterSeq = Number.MAX_SAFE_INTEGER,
     private readonly limits: Partial<EngineLimits> = {},
+    /** Ledger time of the first event, in ms since the Unix epoch. */
+    startMs = 1_700_000_000_000,
   ) {
-    this.timeMs = Math.max(this.timeMs, Number(events.at(-1)?.timeMs ?? 0));
+    this.timeMs = Math.max(startMs, Number(events.at(-1)?.timeMs ?? 0));
   }
 
   /** Runs a workflow until its end for this process, or until the engine died. */

@@ -100,6 +100,7 @@ export class ZoneInner {
       codec.decode(outcome.outcome.case === "output" ? outcome.outcome.value : EMPTY),
     );
     if (this.recorded === undefined) {
+      this.run.settings.mayBlock?.();
       this.attempt(inner, options, 1, undefined, fn, (value, attempt) => ({
         outcome: { case: "output", value: codec.encode(value, { kind: "output", name }) },
         attempt: attempt.attempt,
@@ -201,9 +202,10 @@ export class ZoneInner {
     const failed = (thrown: unknown): void => {
       const usage = usageOf?.(thrown);
       if (usage !== undefined) this.failedUsage.push(usage);
-      if (mayRetry(options.retry, number, thrown, attemptsDefault)) {
+      const { retry: defaults } = this.run.settings.limits;
+      if (mayRetry(options.retry, number, thrown, attemptsDefault ?? defaults.attemptsMax)) {
         const again = (): void => this.attempt(inner, options, number + 1, attemptsDefault, fn, store, usageOf);
-        setTimeout(again, backoffMs(options.retry, number, thrown));
+        setTimeout(again, backoffMs(options.retry, defaults, number, thrown));
         return;
       }
       const outcome = { case: "failure", value: failureDocument(toFailure(thrown)) } as const;

@@ -30,6 +30,7 @@ import {
 import { ZoneEvidenceSchema } from "../gen/cellaflow/v1/worker_pb.js";
 import { misuse } from "../misuse.js";
 import { Evidence } from "./evidence.js";
+import { pauseExhausted } from "./exhausted.js";
 import type { KeyRecord } from "./history.js";
 import { checkInside, runInside } from "./inside.js";
 import { tooLarge } from "./limits.js";
@@ -44,7 +45,7 @@ import {
   valuePayload,
 } from "./payloads.js";
 import { Request, type RequestSpec } from "./request.js";
-import { attemptsOf, backoffMs, mayRetry } from "./retry.js";
+import { backoffMs, mayRetry, pausesExhausted } from "./retry.js";
 import type { Run } from "./run.js";
 import { StateStore } from "./state.js";
 import { textsOfMessage } from "./texts.js";
@@ -306,13 +307,18 @@ export class ZoneRequest<T> extends Request<T> {
 
   private fail(attempt: ZoneAttempt, thrown: unknown): void {
     this.failures += 1;
-    const standard = this.work.callback ? undefined : 1;
-    const again =
-      mayRetry(this.work.retry, this.failures, thrown, standard) && attemptsOf(this.work.retry, standard) > 1;
+    const { retry } = this.work;
+    const { retry: defaults } = this.run.settings.limits;
+    // The code around a handle cannot run again.
+    const again = this.work.callback && mayRetry(retry, this.failures, thrown, defaults.attemptsMax);
+    const pauses = this.work.callback && !again && pausesExhausted(retry, defaults, thrown);
     const usage = [...attempt.inner.llmCalls.flatMap((call) => call.usage ?? []), ...attempt.inner.failedUsage];
     this.leave(attempt);
-    const waitMs = again ? backoffMs(this.work.retry, this.failures, thrown) : undefined;
-    this.finishFailed(attempt.number, failurePayload(toFailure(thrown)), usage, waitMs);
+    const failure = failurePayload(toFailure(thrown));
+    const waitMs = again ? backoffMs(retry, defaults, this.failures, thrown) : undefined;
+    this.finishFailed(attempt.number, failure, usage, pauses ? 0 : waitMs);
+    if (again) this.timer = setTimeout(() => this.enter(attempt.number + 1), waitMs);
+    else if (pauses) pauseExhausted(this.run, this.spec.key, failure);
     this.run.activity.finished(attempt);
   }
 
@@ -333,7 +339,6 @@ export class ZoneRequest<T> extends Request<T> {
       outcomeOf: final ? (this as Request) : undefined,
       acked: () => (final ? this.freeSlot() : undefined),
     });
-    if (!final) this.timer = setTimeout(() => this.enter(number + 1), waitMs);
   }
 
   private leave(attempt: ZoneAttempt): void {

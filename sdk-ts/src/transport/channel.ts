@@ -118,7 +118,7 @@ export class Channel {
     private readonly client: GrpcClient,
     private readonly log: Logger,
   ) {
-    this.heartbeat = new Heartbeat(client, this.instance);
+    this.heartbeat = new Heartbeat(client, this.instance, log);
   }
 
   // ---- for workers and clients ----
@@ -164,6 +164,11 @@ export class Channel {
       this.flush();
     }
     this.shut();
+  }
+
+  /** Keeps the leases even if this thread is blocked from now on (see `heartbeat.ts`). */
+  outliveBlocking(): void {
+    this.heartbeat.outliveBlocking();
   }
 
   // ---- for links ----

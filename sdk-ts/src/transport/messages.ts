@@ -57,5 +57,12 @@ export function limitsOf(welcome: Welcome): EngineLimits {
     openMax: welcome.openMax,
     replayStallMsMax: Number(welcome.replayStallMsMax),
     evidenceBytesMax: Number(welcome.evidenceBytesMax),
+    stepAttemptMs: welcome.stepAttemptMs === 0n ? undefined : Number(welcome.stepAttemptMs),
+    retry: {
+      attemptsMax: welcome.stepAttemptsMax,
+      backoffInitialMs: Number(welcome.stepBackoffInitialMs),
+      backoffMaxMs: Number(welcome.stepBackoffMaxMs),
+      onExhausted: welcome.stepExhaustedPauses ? "pause" : "fail",
+    },
   };
 }
