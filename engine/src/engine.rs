@@ -14,6 +14,7 @@ use crate::ledger::{self, Handle, Reader, Threads};
 use crate::rpc::auth::{self, Principal, TokenLookup};
 use crate::rpc::context::Context;
 use crate::rpc::fleet::SharedFleet;
+use crate::rpc::subscription::Subscribers;
 use crate::rpc::vitals::Vitals;
 use crate::rpc::{channel, engine_service, operator_service, session_service};
 use crate::storage::{self, LedgerId, Store};
@@ -93,6 +94,7 @@ impl Services {
             configured,
             stopping: self.stopping,
         };
+        let subscribers = Subscribers::new(&limits);
         let channel = channel::Service::new(channel::Parts {
             context: context.clone(),
             dispatch: self.dispatch,
@@ -104,7 +106,7 @@ impl Services {
             .add_service(reflection)
             .add_service(reflection_alpha)
             .add_service(engine_service::Service(context.clone()).into_server())
-            .add_service(session_service::Service(context.clone()).into_server())
+            .add_service(session_service::Service { context: context.clone(), subscribers }.into_server())
             .add_service(operator_service::Service(context).into_server())
             .add_service(channel.into_server()))
     }

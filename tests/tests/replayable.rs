@@ -40,6 +40,7 @@ async fn subscribed(client: &Client, session_id: &str) -> Vec<Event> {
             Sent::Piece(piece) => pieces.take(piece),
             Sent::CaughtUp(_) => {}
             Sent::End(_) => ended = true,
+            other @ (Sent::TokenChunk(_) | Sent::StreamReset(_)) => panic!("nobody asked for {other:?}"),
         }
     }
     assert!(ended, "a subscription that was not cut off ends with its end");

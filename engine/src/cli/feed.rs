@@ -61,6 +61,8 @@ impl Feed {
             from_seq: next_seq,
             until_caught_up: wanted.until_caught_up,
             headers_only: wanted.headers_only,
+            tokens: false,
+            from_tokens: Vec::new(),
         };
         let stream = engine.sessions().subscribe_session(request).await?.into_inner();
         Ok(Self { stream, pieces: Pieces::default(), next_seq })
@@ -78,6 +80,7 @@ impl Feed {
                 Some(Message::Piece(piece)) => self.pieces.add(piece),
                 Some(Message::CaughtUp(_)) => return Ok(Item::CaughtUp),
                 Some(Message::End(end)) => return Ok(Item::End(end.status())),
+                Some(Message::TokenChunk(_) | Message::StreamReset(_)) => {}
                 // A later engine may send more; it means nothing to us.
                 None => {}
             }

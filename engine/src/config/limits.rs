@@ -110,6 +110,10 @@ limits! {
     sessions_per_worker_max = 1_000, 1 => 100_000;
     /// Connections open at a time; further ones are closed at once.
     connections_max = 1_024, 8 => 65_536;
+    /// Subscriptions to sessions open at a time; further ones are told to try again.
+    subscribers_max = 4_096, 1 => 1_048_576;
+    /// Milliseconds a subscriber may take nothing of what is there for it before it is cut off; it can go on later.
+    subscriber_stall_ms_max = 60 * SECOND, 100 => DAY;
     /// TLS handshakes under way at a time; further connections are closed at once.
     handshakes_max = 64, 1 => 4_096;
     /// Milliseconds one TLS handshake may take.

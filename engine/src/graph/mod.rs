@@ -2,7 +2,8 @@
 //!
 //! `decide` judges a command against what the ledger says and answers with events; `evolve` folds an event into the
 //! head; `index` says which rows an event changes. Time, ids and digests come in as arguments. Each promise has one
-//! file that states and numbers its invariants: lease (L), guard (G), zone (Z), step (P), start (K), end (E), token (T).
+//! file that states and numbers its invariants: lease (L), guard (G), zone (Z), step (P), start (K), end (E), token (T),
+//! stream (S).
 
 pub mod command;
 pub mod decide;
@@ -11,6 +12,7 @@ pub mod evolve;
 pub mod ids;
 pub mod index;
 pub mod session;
+pub mod stream;
 
 mod account;
 mod claim;

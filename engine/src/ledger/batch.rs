@@ -108,6 +108,10 @@ impl Deciding {
     pub(super) fn decide(&mut self, batch: &mut Batch, queued: Queued) {
         let Queued { submission, lookups, responder, bytes: _ } = queued;
         let origin = submission.origin;
+        let streamed = match &submission.command {
+            Command::Evidence(evidence) => Some(evidence.session),
+            _ => None,
+        };
         let outcome = self.judge(batch, submission, &lookups);
         drop(lookups);
         let release = match outcome {
@@ -120,9 +124,9 @@ impl Deciding {
                         origin,
                     }
                 });
-                Release { events, result: Ok(committed), responder }
+                Release { events, streamed, result: Ok(committed), responder }
             }
-            Err(refused) => Release { events: None, result: Err(refused), responder },
+            Err(refused) => Release { events: None, streamed: None, result: Err(refused), responder },
         };
         batch.releases.push(release);
     }

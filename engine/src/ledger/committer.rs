@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::wakeups::Wakeups;
 use super::{Committed, CommittedEvents, FrameFigures, Observer, Refused, Responder, Watermark};
 use crate::clock::Clock;
+use crate::graph::ids::SessionId;
 use crate::storage::{Fault, Frame, Store};
 
 /// What the decider hands over: a frame, if anything changed, and the answers that wait for it.
@@ -22,6 +23,8 @@ pub(super) struct Job {
 /// An answer that leaves once its frame is durable.
 pub(super) struct Release {
     pub(super) events: Option<CommittedEvents>,
+    /// The session whose open zone streamed something that is in the frame.
+    pub(super) streamed: Option<SessionId>,
     pub(super) result: Result<Committed, Refused>,
     pub(super) responder: Responder,
 }
@@ -83,6 +86,9 @@ impl Committer {
                 observer.committed(&events);
             }
             self.wakeups.changed(events.session, events.head.seq);
+        }
+        if let Some(session) = release.streamed {
+            self.wakeups.streamed(session);
         }
         (release.responder)(release.result);
     }

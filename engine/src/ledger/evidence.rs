@@ -16,6 +16,9 @@ use crate::graph::ids::{Seq, SessionId, StepKey};
 use crate::storage::keys::{Item, LedgerKey};
 use crate::storage::{Op, Table, codec};
 
+/// Bytes of one row: of what a zone streamed in one message.
+pub const EVIDENCE_ROW_BYTES_MAX: u64 = 64 * 1024;
+
 /// Open zone attempts that were entered in this process.
 #[derive(Debug)]
 pub(super) struct EvidenceLog {

@@ -39,11 +39,12 @@ use crate::graph::event::{Event, PayloadRef};
 use crate::graph::ids::{FrameNumber, Hash, Incarnation, InstanceId, LineageId, Namespace, SessionId};
 use crate::graph::session::Head;
 
+pub use evidence::EVIDENCE_ROW_BYTES_MAX;
 pub use handle::Handle;
 pub use payload::{Blobs, PayloadIn};
 pub use place::{NamespaceInfo, NewLineage, Place};
 pub use reader::{CHAIN_START, RawEvent};
-pub use reader::{DueRow, ListCursor, ListPage, Page, ReadError, Reader};
+pub use reader::{Changes, DueRow, ListCursor, ListPage, Page, ReadError, Reader, Streamed};
 pub use start::{Parts, Threads, start};
 pub use watermark::Watermark;
 

@@ -14,7 +14,7 @@ use quick_cache::sync::Cache;
 
 use super::digest::{self, Purpose};
 use super::place::{NamespaceInfo, Place};
-use super::wakeups::Wakeups;
+use super::wakeups::{Wake, Wakeups};
 use super::{StoredHead, Watermark, rows};
 use crate::graph::ids::{Digest, FrameNumber, Incarnation, Namespace, Seq, SessionId};
 use crate::graph::session::{Head, KeyRow, StepRow};
@@ -35,7 +35,7 @@ const SETTLE_PAUSE: std::time::Duration = std::time::Duration::from_micros(50);
 const SCAN_ROWS: usize = 1_024;
 
 pub use indexes::{DueRow, ListCursor, ListPage};
-pub use journal::{CHAIN_START, Page, RawEvent};
+pub use journal::{CHAIN_START, Page, RawEvent, Streamed};
 
 /// Why a read gave nothing.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -60,6 +60,28 @@ impl From<Fault> for ReadError {
             Fault::Corrupt { .. } | Fault::UnknownFormat { .. } => Self::Corrupt(fault.to_string()),
             other => Self::Fault(other.to_string()),
         }
+    }
+}
+
+/// What becomes durable of one session, for somebody who waits for it.
+#[derive(Debug)]
+pub struct Changes(tokio::sync::watch::Receiver<Wake>);
+
+// An error of the receiver means that the ledger is gone; the caller's next read says so.
+impl Changes {
+    /// Forgets what has become durable so far: the caller is about to read it.
+    pub fn seen(&mut self) {
+        self.0.mark_unchanged();
+    }
+
+    /// Resolves when there is an event after `after`, or has been one since `seen`.
+    pub async fn event_after(&mut self, after: Seq) {
+        let _gone = self.0.wait_for(|wake| wake.seq > after).await.is_err();
+    }
+
+    /// Resolves when there is an event, or an open zone has streamed something, since `seen`.
+    pub async fn anything(&mut self) {
+        let _gone = self.0.changed().await.is_err();
     }
 }
 
@@ -191,13 +213,17 @@ impl Reader {
 
     /// Resolves when the session's durable seq is greater than `after`; at once if it is already.
     pub async fn changed(&self, session: SessionId, after: Seq) {
-        let mut receiver = self.wakeups.subscribe(session);
+        let mut changes = self.changes(session);
         let now = self.head(session).ok().flatten().map_or(Seq(0), |head| head.seq);
-        if now > after {
-            return;
+        if now <= after {
+            changes.event_after(after).await;
         }
-        // An error means that the ledger is gone; the caller's next read says so.
-        let _gone = receiver.wait_for(|seq| *seq > after).await.is_err();
+    }
+
+    /// Watches a session; what becomes durable from now on is seen.
+    #[must_use]
+    pub fn changes(&self, session: SessionId) -> Changes {
+        Changes(self.wakeups.subscribe(session))
     }
 
     pub(super) fn incarnation(&self) -> Result<Option<(Incarnation, [u8; 16])>, ReadError> {

@@ -5,6 +5,7 @@
 //! 3. Reading and inflating run off the threads that serve connections.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cellaflow_proto::v1;
 use tokio::sync::mpsc;
@@ -12,6 +13,7 @@ use tonic::Status;
 
 use super::convert::{self, Detail, TransferIds};
 use super::status;
+use crate::graph::event::Body;
 use crate::graph::ids::{Seq, SessionId};
 use crate::ledger::{ReadError, Reader, StoredEvent};
 
@@ -34,6 +36,8 @@ pub enum Content {
 pub enum Ended {
     /// The reader is gone.
     Gone,
+    /// The reader took nothing for so long.
+    Stalled(Duration),
     /// The reader must be told.
     Failed(ReadError),
 }
@@ -47,20 +51,34 @@ impl From<ReadError> for Ended {
 /// The two ends of a stream of messages.
 pub fn stream<M>() -> (Outlet<M>, tokio_stream::wrappers::ReceiverStream<Result<M, Status>>) {
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
-    (Outlet(sender), tokio_stream::wrappers::ReceiverStream::new(receiver))
+    (Outlet { sender, stall: None }, tokio_stream::wrappers::ReceiverStream::new(receiver))
 }
 
 /// The end of a stream that sends.
 #[derive(Debug)]
-pub struct Outlet<M>(mpsc::Sender<Result<M, Status>>);
+pub struct Outlet<M> {
+    sender: mpsc::Sender<Result<M, Status>>,
+    stall: Option<Duration>,
+}
 
 impl<M> Outlet<M> {
+    /// Gives a reader up that takes nothing for this long.
+    #[must_use]
+    pub fn patient_for(self, stall: Duration) -> Self {
+        Self { stall: Some(stall), ..self }
+    }
+
     /// Sends a message once the reader has room for it.
     ///
     /// # Errors
-    /// [`Ended::Gone`].
+    /// [`Ended::Gone`], or [`Ended::Stalled`].
     pub async fn send(&self, message: impl Into<M>) -> Result<(), Ended> {
-        self.0.send(Ok(message.into())).await.map_err(|_| Ended::Gone)
+        let sending = self.sender.send(Ok(message.into()));
+        let sent = match self.stall {
+            None => sending.await,
+            Some(stall) => tokio::time::timeout(stall, sending).await.map_err(|_| Ended::Stalled(stall))?,
+        };
+        sent.map_err(|_| Ended::Gone)
     }
 
     /// Sends a message from a thread that may block.
@@ -68,25 +86,30 @@ impl<M> Outlet<M> {
     /// # Errors
     /// [`Ended::Gone`].
     pub fn send_blocking(&self, message: impl Into<M>) -> Result<(), Ended> {
-        self.0.blocking_send(Ok(message.into())).map_err(|_| Ended::Gone)
+        self.sender.blocking_send(Ok(message.into())).map_err(|_| Ended::Gone)
     }
 
     /// Ends the stream with a status.
     pub async fn fail(self, status: Status) {
         // A reader that is gone needs no status.
-        let _gone = self.0.send(Err(status)).await.is_err();
+        let _gone = self.sender.send(Err(status)).await.is_err();
     }
 
     /// Ends the stream as `ended` says.
     pub async fn end(self, ended: Result<(), Ended>) {
-        if let Err(Ended::Failed(error)) = ended {
-            self.fail(status::unreadable(&error)).await;
+        match ended {
+            Err(Ended::Failed(error)) => self.fail(status::unreadable(&error)).await,
+            // Nothing more fits into its stream: that it ends without its last message says that it was cut off.
+            Err(Ended::Stalled(stall)) => {
+                tracing::info!(stall_ms = stall.as_millis(), "a subscriber that took nothing was cut off");
+            }
+            Ok(()) | Err(Ended::Gone) => {}
         }
     }
 
     /// Resolves when the reader is gone.
     pub async fn gone(&self) {
-        self.0.closed().await;
+        self.sender.closed().await;
     }
 }
 
@@ -122,6 +145,20 @@ impl Journal {
         outlet: &Outlet<M>,
         each_page: impl Fn(),
     ) -> Result<(), Ended> {
+        self.send_with(to, outlet, each_page, |_| None).await
+    }
+
+    /// As `send_to`; what `before` makes of an event is sent before it.
+    ///
+    /// # Errors
+    /// As `send_to`.
+    pub async fn send_with<M: From<Content>>(
+        &mut self,
+        to: Seq,
+        outlet: &Outlet<M>,
+        each_page: impl Fn(),
+        mut before: impl FnMut(&Body) -> Option<M>,
+    ) -> Result<(), Ended> {
         while self.next <= to {
             each_page();
             let events = self.page().await?;
@@ -131,6 +168,9 @@ impl Journal {
                 return Err(ReadError::Corrupt(problem).into());
             };
             for stored in events.into_iter().take_while(|stored| stored.event.seq <= to) {
+                if let Some(message) = before(&stored.event.body) {
+                    outlet.send(message).await?;
+                }
                 self.send_one(stored, outlet).await?;
             }
             self.next = last.min(to).next();

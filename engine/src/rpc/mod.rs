@@ -14,6 +14,7 @@ pub mod operator_service;
 pub mod session_service;
 pub mod signals;
 pub mod status;
+pub mod subscription;
 pub mod tls;
 mod tokens;
 mod verify;

@@ -1,26 +1,25 @@
 //! `SessionService`: the read side. Every answer is a page of events or heads below the watermark.
 //!
-//! 1. A subscription sends every event once, in order, and its end always comes last.
-//! 2. Waiting costs no thread and no reading: a change of the session wakes it; only leases, whose expiry is no event,
+//! 1. Waiting costs no thread and no reading: a change of the session wakes it; only leases, whose expiry is no event,
 //!    are looked at every `LEASE_LOOK_MS`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use cellaflow_proto::v1;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
-use v1::subscribe_session_response::Body;
 
 use super::auth::Principal;
 use super::context::{Context, Shown, caller};
 use super::convert::{self, Detail};
-use super::journal::{self, Content, Ended, Journal, Outlet};
+use super::journal::{self, Journal};
 use super::listing;
 use super::status;
-use crate::graph::ids::SessionId;
+use super::subscription::{Subscribers, Subscription};
+use crate::graph::command::Rejection;
 use crate::graph::session::{Head, Status as SessionStatus};
-use crate::ledger::{ReadError, Refused};
+use crate::graph::stream::Cursor;
+use crate::ledger::Refused;
 
 /// Longest wait of one call in ms.
 const WAIT_MS_MAX: u64 = 60_000;
@@ -28,7 +27,12 @@ const WAIT_MS_MAX: u64 = 60_000;
 const LEASE_LOOK_MS: u64 = 250;
 
 /// See the module.
-pub struct Service(pub Context);
+pub struct Service {
+    /// What every service shares.
+    pub context: Context,
+    /// Who subscribes.
+    pub subscribers: Subscribers,
+}
 
 impl Service {
     /// Makes a server of it.
@@ -45,9 +49,9 @@ impl v1::session_service_server::SessionService for Service {
         request: Request<v1::GetSessionRequest>,
     ) -> Result<Response<v1::GetSessionResponse>, Status> {
         let caller = caller(&request)?;
-        let head = self.0.find(&caller, request.into_inner().session).map_err(status::refused)?;
+        let head = self.context.find(&caller, request.into_inner().session).map_err(status::refused)?;
         let Shown { session, output, failure } =
-            self.0.show(&head).map_err(|error| status::unreadable(&error))?;
+            self.context.show(&head).map_err(|error| status::unreadable(&error))?;
         Ok(Response::new(v1::GetSessionResponse { session: Some(session), output, failure }))
     }
 
@@ -66,7 +70,7 @@ impl v1::session_service_server::SessionService for Service {
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
         let caller = caller(&request)?;
         let query = listing::query(&caller, request.into_inner()).map_err(|no| status::rejected(&no))?;
-        let context = self.0.clone();
+        let context = self.context.clone();
         let page = journal::blocking(move || listing::page(&context, &query)).await;
         page.map(Response::new).map_err(|error| status::unreadable(&error))
     }
@@ -79,14 +83,21 @@ impl v1::session_service_server::SessionService for Service {
     ) -> Result<Response<Self::SubscribeSessionStream>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
-        let head = self.0.find(&caller, request.session).map_err(status::refused)?;
+        let tokens = subscription_tokens(&request).map_err(|no| status::rejected(&no))?;
+        let head = self.context.find(&caller, request.session).map_err(status::refused)?;
+        let slot = self.subscribers.admit().map_err(|no| status::rejected(&no))?;
         let detail = if request.headers_only { Detail::Headers } else { Detail::Full };
         let from = convert::from_seq(request.from_seq);
-        let journal = Journal::new(self.0.ledger.reader().clone(), head.session, from, detail);
-        let subscription =
-            Subscription { session: head.session, journal, until_caught_up: request.until_caught_up };
+        let subscription = Subscription {
+            session: head.session,
+            journal: Journal::new(self.context.ledger.reader().clone(), head.session, from, detail),
+            until_caught_up: request.until_caught_up,
+            tokens,
+            _slot: slot,
+        };
         let (outlet, stream) = journal::stream();
-        drop(tokio::spawn(subscription.run(self.0.clone(), outlet)));
+        let outlet = outlet.patient_for(self.subscribers.stall());
+        drop(tokio::spawn(subscription.run(self.context.clone(), outlet)));
         Ok(Response::new(stream))
     }
 }
@@ -97,7 +108,7 @@ impl Service {
         caller: &Principal,
         request: v1::AwaitSessionRequest,
     ) -> Result<v1::AwaitSessionResponse, Refused> {
-        let context = &self.0;
+        let context = &self.context;
         let mut head = context.find(caller, request.session)?;
         let deadline_ms = context.clock.mono_ms().saturating_add(request.wait_ms.min(WAIT_MS_MAX));
         loop {
@@ -119,8 +130,14 @@ impl Service {
     }
 
     fn is_leased(&self, head: &Head) -> bool {
-        head.holder.is_some_and(|holder| self.0.fleet.holder_alive(holder))
+        head.holder.is_some_and(|holder| self.context.fleet.holder_alive(holder))
     }
+}
+
+/// How far the subscriber has read what zones stream; `None`: it does not want that.
+fn subscription_tokens(request: &v1::SubscribeSessionRequest) -> Result<Option<Cursor>, Rejection> {
+    let places = convert::token_offsets(&request.from_tokens)?;
+    Ok(request.tokens.then(|| Cursor::new(places)))
 }
 
 /// True for a session that nothing happens to before somebody or something outside acts.
@@ -133,66 +150,4 @@ const fn stands_still(status: &SessionStatus) -> bool {
         | SessionStatus::Failed
         | SessionStatus::Cancelled => true,
     }
-}
-
-struct Subscription {
-    session: SessionId,
-    journal: Journal,
-    until_caught_up: bool,
-}
-
-impl Subscription {
-    async fn run(mut self, context: Context, outlet: Outlet<v1::SubscribeSessionResponse>) {
-        tokio::select! {
-            ended = self.send(&context, &outlet) => return outlet.end(ended).await,
-            () = outlet.gone() => return,
-            () = context.stopped() => {}
-        }
-        outlet.fail(status::stopping()).await;
-    }
-
-    async fn send(
-        &mut self,
-        context: &Context,
-        outlet: &Outlet<v1::SubscribeSessionResponse>,
-    ) -> Result<(), Ended> {
-        let mut caught_up = false;
-        loop {
-            // The head is read first: the events it counts are there, and a terminal one has no later ones.
-            let head = self.head(context).await?;
-            self.journal.send_to(head.seq, outlet, || {}).await?;
-            let seq = self.journal.passed().min(head.seq).0;
-            if self.until_caught_up || head.status.is_terminal() {
-                if !caught_up {
-                    outlet.send(message(Body::CaughtUp(v1::CaughtUp { seq }))).await?;
-                }
-                let status = convert::status_to_wire(&head.status).into();
-                return outlet.send(message(Body::End(v1::End { seq, status }))).await; // 1
-            }
-            if !caught_up {
-                caught_up = true;
-                outlet.send(message(Body::CaughtUp(v1::CaughtUp { seq }))).await?;
-            }
-            context.ledger.reader().changed(self.session, head.seq).await;
-        }
-    }
-
-    async fn head(&self, context: &Context) -> Result<Arc<Head>, ReadError> {
-        let (reader, session) = (context.ledger.reader().clone(), self.session);
-        let head = journal::blocking(move || reader.head(session)).await?;
-        head.ok_or_else(|| ReadError::Corrupt(format!("session {session} is gone while it was read")))
-    }
-}
-
-impl From<Content> for v1::SubscribeSessionResponse {
-    fn from(content: Content) -> Self {
-        message(match content {
-            Content::Event(event) => Body::Event(event),
-            Content::Piece(piece) => Body::Piece(piece),
-        })
-    }
-}
-
-const fn message(body: Body) -> v1::SubscribeSessionResponse {
-    v1::SubscribeSessionResponse { body: Some(body) }
 }

@@ -12,5 +12,6 @@ mod laws;
 mod lease;
 mod start;
 mod step;
+mod stream;
 mod token;
 mod zone;

@@ -155,6 +155,75 @@ impl Reader {
     }
 }
 
+/// What an open zone streamed, contiguous from where it was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Streamed {
+    /// Pieces in order.
+    pub pieces: Vec<Bytes>,
+    /// Offset after the last one.
+    pub end: u64,
+    /// True if there may be more.
+    pub more: bool,
+}
+
+impl Reader {
+    /// What an open zone's attempt streamed from byte `from` on, about `max_bytes` of it. Ends where something is not
+    /// there: it has not become durable yet, or the zone was left meanwhile.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn streamed(
+        &self,
+        session: SessionId,
+        zone: &OpenZone,
+        from: u64,
+        max_bytes: usize,
+    ) -> Result<Streamed, ReadError> {
+        let mut streamed = Streamed { end: from, ..Streamed::default() };
+        let Some(place) = self.place(session)? else { return Ok(streamed) };
+        let key = |offset: u64| {
+            let n = u32::try_from(offset).unwrap_or(u32::MAX);
+            let item = Item::Evidence { session, entry: zone.seq, attempt: zone.attempt, n };
+            LedgerKey::new(place.segment, place.lineage, item).bytes()
+        };
+        let all = KeyRange::evidence(place.segment, place.lineage, session, zone.seq, zone.attempt);
+        let snapshot = self.snapshot()?;
+        // The row before may reach beyond `from`.
+        let before = KeyRange::new(all.from(), key(from));
+        let before = snapshot.scan(&Scan { rows_max: 1, ..Scan::backward(Table::Ledger, &before) })?;
+        let first = before.rows.first().map_or_else(|| key(from), |row| row.key.clone());
+        let range = all.starting_at(first);
+        let page = snapshot.scan(&Scan { bytes_max: max_bytes, ..Scan::forward(Table::Ledger, &range) })?;
+        for row in &page.rows {
+            let offset = evidence_offset(row)?;
+            if offset > streamed.end {
+                return Ok(streamed);
+            }
+            let bytes = codec::open_chunk(&row.key, &row.value)?;
+            let known = usize::try_from(streamed.end - offset).unwrap_or(usize::MAX);
+            if known < bytes.len() {
+                let piece = bytes.slice(known..);
+                streamed.end += piece.len() as u64;
+                streamed.pieces.push(piece);
+            }
+            // What is stored may be compressed: what is in memory is what counts.
+            if streamed.end - from >= max_bytes as u64 {
+                streamed.more = true;
+                return Ok(streamed);
+            }
+        }
+        streamed.more = page.next.is_some();
+        Ok(streamed)
+    }
+}
+
+fn evidence_offset(row: &Row) -> Result<u64, ReadError> {
+    match LedgerKey::parse(&row.key).map(|key| key.item) {
+        Ok(Item::Evidence { n, .. }) => Ok(u64::from(n)),
+        other => Err(ReadError::Corrupt(format!("{other:?} lies where evidence belongs"))),
+    }
+}
+
 /// What a token of streamed text is worth in bytes when nothing better is known.
 const EVIDENCE_BYTES_PER_TOKEN: u64 = 4;
 

@@ -64,7 +64,7 @@ pub const ATTEMPT_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 /// Milliseconds of grace after a guarded attempt: an hour.
 pub const GRACE_MS_MAX: u64 = 60 * 60 * 1_000;
 /// Bytes of what a zone streamed, in one message.
-pub const EVIDENCE_BYTES_MAX: usize = 64 * 1024;
+pub const EVIDENCE_BYTES_MAX: usize = crate::ledger::EVIDENCE_ROW_BYTES_MAX as usize;
 /// Largest offset within what one zone attempt streamed, in bytes: a tebibyte.
 pub const EVIDENCE_OFFSET_MAX: u64 = 1 << 40;
 

@@ -27,7 +27,7 @@ pub use fields::{
 };
 pub use limits::PIECE_BYTES_MAX;
 pub use payload::Intake;
-pub use session::{refusal, session};
+pub use session::{refusal, session, token_offsets};
 pub use start::{Start, start};
 
 #[cfg(test)]

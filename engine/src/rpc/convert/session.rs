@@ -2,10 +2,31 @@
 
 use cellaflow_proto::v1;
 
-use super::enums;
+use super::fields::{self, Field};
+use super::{enums, limits};
 use crate::graph::command::Rejection;
 use crate::graph::event::PauseReason;
-use crate::graph::session::{Counters, Head, IntentState, OpenIntent, OpenZone, Status};
+use crate::graph::ids::StepKey;
+use crate::graph::session::{Counters, Head, IntentState, OPEN_MAX, OpenIntent, OpenZone, Status};
+use crate::graph::stream::Place;
+
+/// Reads how far a subscriber has read what zones stream.
+///
+/// # Errors
+/// `invalid_argument` names the field.
+pub fn token_offsets(offsets: &[v1::TokenOffset]) -> Result<Vec<(StepKey, Place)>, Rejection> {
+    const AT: &str = "from_tokens";
+    if offsets.len() > OPEN_MAX {
+        return Err(Field("", AT).must(format_args!("name at most {OPEN_MAX} zones")));
+    }
+    let place = |offset: &v1::TokenOffset| {
+        let zone_key = fields::step_key(Field(AT, "zone_key"), offset.zone_key.clone())?;
+        let attempt = fields::attempt(Field(AT, "attempt"), offset.attempt)?;
+        let byte = fields::at_most(Field(AT, "byte"), offset.byte, limits::EVIDENCE_OFFSET_MAX)?;
+        Ok((zone_key, Place { attempt, byte }))
+    };
+    offsets.iter().map(place).collect()
+}
 
 /// Writes a session. `key` is the caller's key, which the head does not hold; `hint` says why a session that could run
 /// does not, if dispatch knows.

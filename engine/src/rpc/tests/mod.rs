@@ -3,6 +3,7 @@
 mod engine;
 mod operator;
 mod session;
+mod streams;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,9 +21,11 @@ use v1::session_service_server::SessionService as _;
 use super::auth::{Principal, Role};
 use super::context::Context;
 use super::fleet::Fleet;
+use super::subscription::Subscribers;
 use super::vitals::Vitals;
 use super::{engine_service, operator_service, session_service};
 use crate::clock::{Clock, Manual};
+use crate::config::Limits;
 use crate::graph::command::Rejection;
 use crate::graph::ids::{InstanceId, Namespace, TokenId};
 use crate::graph::session::Head;
@@ -101,7 +104,10 @@ fn open(store: Arc<Memory>) -> World {
         clock,
         stop,
         engine: engine_service::Service(context.clone()),
-        sessions: session_service::Service(context.clone()),
+        sessions: session_service::Service {
+            context: context.clone(),
+            subscribers: Subscribers::new(&Limits::default()),
+        },
         operators: operator_service::Service(context),
     }
 }
@@ -207,11 +213,11 @@ impl World {
         let mut intake = Intake { blobs: &mut blobs, namespace_salt: &[0; 32], transfers: &mut |_| None };
         let append =
             v1::Append { session_id: session.into(), epoch: 1, op: Some(op), ..v1::Append::default() };
-        let command = to_append(append, &mut intake).unwrap().command;
+        let converted = to_append(append, &mut intake).unwrap();
         let submission = crate::ledger::Submission {
-            command,
+            command: converted.command,
             blobs,
-            evidence: None,
+            evidence: converted.evidence,
             new_lineage: None,
             origin: crate::ledger::Origin::default(),
         };

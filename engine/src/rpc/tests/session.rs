@@ -8,15 +8,23 @@ async fn subscribe(world: &World, request: v1::SubscribeSessionRequest) -> Vec<B
     all(stream).await.into_iter().map(|message| message.body.unwrap()).collect()
 }
 
-fn to(session: &str) -> v1::SubscribeSessionRequest {
+pub(super) fn to(session: &str) -> v1::SubscribeSessionRequest {
     v1::SubscribeSessionRequest { session: named(session), ..v1::SubscribeSessionRequest::default() }
 }
 
+fn utf8(data: &[u8]) -> &str {
+    std::str::from_utf8(data).unwrap()
+}
+
 /// What a subscription sent, in short.
-fn short(bodies: &[Body]) -> Vec<String> {
+pub(super) fn short(bodies: &[Body]) -> Vec<String> {
     let name = |body: &Body| match body {
         Body::Event(event) => format!("event {}", event.seq),
         Body::Piece(piece) => format!("piece of {}", piece.transfer_id),
+        Body::TokenChunk(chunk) => {
+            format!("{}.{}@{} {}", chunk.zone_key, chunk.attempt, chunk.offset, utf8(&chunk.data))
+        }
+        Body::StreamReset(reset) => format!("reset {} to {}", reset.zone_key, reset.attempt),
         Body::CaughtUp(caught) => format!("caught up at {}", caught.seq),
         Body::End(end) => format!("end at {} {}", end.seq, end.status().as_str_name()),
     };

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cellaflow/v1/session.proto.
  */
 export const file_cellaflow_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChpjZWxsYWZsb3cvdjEvc2Vzc2lvbi5wcm90bxIMY2VsbGFmbG93LnYxIlEKClNlc3Npb25SZWYSFAoKc2Vzc2lvbl9pZBgBIAEoCUgAEicKA2tleRgCIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uS2V5SABCBAoCYnkiPgoKU2Vzc2lvbktleRIRCgluYW1lc3BhY2UYASABKAkSEAoId29ya2Zsb3cYAiABKAkSCwoDa2V5GAMgASgJIj4KEUdldFNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZiKLAQoSR2V0U2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIlCgZvdXRwdXQYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBImCgdmYWlsdXJlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQiaQoTQXdhaXRTZXNzaW9uUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYSDwoHd2FpdF9tcxgCIAEoBBIWCg51bnRpbF91bmxlYXNlZBgDIAEoCCKdAQoUQXdhaXRTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEiUKBm91dHB1dBgCIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiYKB2ZhaWx1cmUYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIOCgZsZWFzZWQYBCABKAgikAEKE0xpc3RTZXNzaW9uc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEi0KCHN0YXR1c2VzGAIgAygOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMSEAoId29ya2Zsb3cYAyABKAkSEQoJcGFnZV9zaXplGAQgASgNEhIKCnBhZ2VfdG9rZW4YBSABKAkiWAoUTGlzdFNlc3Npb25zUmVzcG9uc2USJwoIc2Vzc2lvbnMYASADKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkihQEKF1N1YnNjcmliZVNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZhIQCghmcm9tX3NlcRgCIAEoBBIXCg91bnRpbF9jYXVnaHRfdXAYAyABKAgSFAoMaGVhZGVyc19vbmx5GAQgASgIIsQBChhTdWJzY3JpYmVTZXNzaW9uUmVzcG9uc2USJAoFZXZlbnQYASABKAsyEy5jZWxsYWZsb3cudjEuRXZlbnRIABIrCgVwaWVjZRgCIAEoCzIaLmNlbGxhZmxvdy52MS5QYXlsb2FkUGllY2VIABIrCgljYXVnaHRfdXAYAyABKAsyFi5jZWxsYWZsb3cudjEuQ2F1Z2h0VXBIABIgCgNlbmQYBCABKAsyES5jZWxsYWZsb3cudjEuRW5kSABCBgoEYm9keSIXCghDYXVnaHRVcBILCgNzZXEYASABKAQiPwoDRW5kEgsKA3NlcRgBIAEoBBIrCgZzdGF0dXMYAiABKA4yGy5jZWxsYWZsb3cudjEuU2Vzc2lvblN0YXR1czL0AgoOU2Vzc2lvblNlcnZpY2USTwoKR2V0U2Vzc2lvbhIfLmNlbGxhZmxvdy52MS5HZXRTZXNzaW9uUmVxdWVzdBogLmNlbGxhZmxvdy52MS5HZXRTZXNzaW9uUmVzcG9uc2USVQoMQXdhaXRTZXNzaW9uEiEuY2VsbGFmbG93LnYxLkF3YWl0U2Vzc2lvblJlcXVlc3QaIi5jZWxsYWZsb3cudjEuQXdhaXRTZXNzaW9uUmVzcG9uc2USVQoMTGlzdFNlc3Npb25zEiEuY2VsbGFmbG93LnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaIi5jZWxsYWZsb3cudjEuTGlzdFNlc3Npb25zUmVzcG9uc2USYwoQU3Vic2NyaWJlU2Vzc2lvbhIlLmNlbGxhZmxvdy52MS5TdWJzY3JpYmVTZXNzaW9uUmVxdWVzdBomLmNlbGxhZmxvdy52MS5TdWJzY3JpYmVTZXNzaW9uUmVzcG9uc2UwAWIGcHJvdG8z", [file_cellaflow_v1_common, file_cellaflow_v1_event]);
+  fileDesc("ChpjZWxsYWZsb3cvdjEvc2Vzc2lvbi5wcm90bxIMY2VsbGFmbG93LnYxIlEKClNlc3Npb25SZWYSFAoKc2Vzc2lvbl9pZBgBIAEoCUgAEicKA2tleRgCIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uS2V5SABCBAoCYnkiPgoKU2Vzc2lvbktleRIRCgluYW1lc3BhY2UYASABKAkSEAoId29ya2Zsb3cYAiABKAkSCwoDa2V5GAMgASgJIj4KEUdldFNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZiKLAQoSR2V0U2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIlCgZvdXRwdXQYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBImCgdmYWlsdXJlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQiaQoTQXdhaXRTZXNzaW9uUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYSDwoHd2FpdF9tcxgCIAEoBBIWCg51bnRpbF91bmxlYXNlZBgDIAEoCCKdAQoUQXdhaXRTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEiUKBm91dHB1dBgCIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiYKB2ZhaWx1cmUYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIOCgZsZWFzZWQYBCABKAgikAEKE0xpc3RTZXNzaW9uc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEi0KCHN0YXR1c2VzGAIgAygOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMSEAoId29ya2Zsb3cYAyABKAkSEQoJcGFnZV9zaXplGAQgASgNEhIKCnBhZ2VfdG9rZW4YBSABKAkiWAoUTGlzdFNlc3Npb25zUmVzcG9uc2USJwoIc2Vzc2lvbnMYASADKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkixQEKF1N1YnNjcmliZVNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZhIQCghmcm9tX3NlcRgCIAEoBBIXCg91bnRpbF9jYXVnaHRfdXAYAyABKAgSFAoMaGVhZGVyc19vbmx5GAQgASgIEg4KBnRva2VucxgFIAEoCBIuCgtmcm9tX3Rva2VucxgGIAMoCzIZLmNlbGxhZmxvdy52MS5Ub2tlbk9mZnNldCI+CgtUb2tlbk9mZnNldBIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEgwKBGJ5dGUYAyABKAQiqAIKGFN1YnNjcmliZVNlc3Npb25SZXNwb25zZRIkCgVldmVudBgBIAEoCzITLmNlbGxhZmxvdy52MS5FdmVudEgAEisKBXBpZWNlGAIgASgLMhouY2VsbGFmbG93LnYxLlBheWxvYWRQaWVjZUgAEisKCWNhdWdodF91cBgDIAEoCzIWLmNlbGxhZmxvdy52MS5DYXVnaHRVcEgAEiAKA2VuZBgEIAEoCzIRLmNlbGxhZmxvdy52MS5FbmRIABIvCgt0b2tlbl9jaHVuaxgKIAEoCzIYLmNlbGxhZmxvdy52MS5Ub2tlbkNodW5rSAASMQoMc3RyZWFtX3Jlc2V0GAsgASgLMhkuY2VsbGFmbG93LnYxLlN0cmVhbVJlc2V0SABCBgoEYm9keSJNCgpUb2tlbkNodW5rEhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDgoGb2Zmc2V0GAMgASgEEgwKBGRhdGEYBCABKAwiMAoLU3RyZWFtUmVzZXQSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDSIXCghDYXVnaHRVcBILCgNzZXEYASABKAQiPwoDRW5kEgsKA3NlcRgBIAEoBBIrCgZzdGF0dXMYAiABKA4yGy5jZWxsYWZsb3cudjEuU2Vzc2lvblN0YXR1czL0AgoOU2Vzc2lvblNlcnZpY2USTwoKR2V0U2Vzc2lvbhIfLmNlbGxhZmxvdy52MS5HZXRTZXNzaW9uUmVxdWVzdBogLmNlbGxhZmxvdy52MS5HZXRTZXNzaW9uUmVzcG9uc2USVQoMQXdhaXRTZXNzaW9uEiEuY2VsbGFmbG93LnYxLkF3YWl0U2Vzc2lvblJlcXVlc3QaIi5jZWxsYWZsb3cudjEuQXdhaXRTZXNzaW9uUmVzcG9uc2USVQoMTGlzdFNlc3Npb25zEiEuY2VsbGFmbG93LnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaIi5jZWxsYWZsb3cudjEuTGlzdFNlc3Npb25zUmVzcG9uc2USYwoQU3Vic2NyaWJlU2Vzc2lvbhIlLmNlbGxhZmxvdy52MS5TdWJzY3JpYmVTZXNzaW9uUmVxdWVzdBomLmNlbGxhZmxvdy52MS5TdWJzY3JpYmVTZXNzaW9uUmVzcG9uc2UwAWIGcHJvdG8z", [file_cellaflow_v1_common, file_cellaflow_v1_event]);
 
 /**
  * Names one session.
@@ -331,6 +331,21 @@ export type SubscribeSessionRequest = Message<"cellaflow.v1.SubscribeSessionRequ
    * @generated from field: bool headers_only = 4;
    */
   headersOnly: boolean;
+
+  /**
+   * Send also what open zones stream, as soon as it is durable. What a ZoneCommitted event's attempt streamed and was
+   * not sent before is in its record (ZoneRecord.streamed says how).
+   *
+   * @generated from field: bool tokens = 5;
+   */
+  tokens: boolean;
+
+  /**
+   * With tokens: what of each zone the subscriber has already, one per zone; at most 64.
+   *
+   * @generated from field: repeated cellaflow.v1.TokenOffset from_tokens = 6;
+   */
+  fromTokens: TokenOffset[];
 };
 
 /**
@@ -339,6 +354,41 @@ export type SubscribeSessionRequest = Message<"cellaflow.v1.SubscribeSessionRequ
  */
 export const SubscribeSessionRequestSchema: GenMessage<SubscribeSessionRequest> = /*@__PURE__*/
   messageDesc(file_cellaflow_v1_session, 8);
+
+/**
+ * How far a subscriber has read what a zone's attempt streamed.
+ *
+ * @generated from message cellaflow.v1.TokenOffset
+ */
+export type TokenOffset = Message<"cellaflow.v1.TokenOffset"> & {
+  /**
+   * Key of the zone.
+   *
+   * @generated from field: string zone_key = 1;
+   */
+  zoneKey: string;
+
+  /**
+   * Attempt, from 1.
+   *
+   * @generated from field: uint32 attempt = 2;
+   */
+  attempt: number;
+
+  /**
+   * Bytes of the attempt that it has.
+   *
+   * @generated from field: uint64 byte = 3;
+   */
+  byte: bigint;
+};
+
+/**
+ * Describes the message cellaflow.v1.TokenOffset.
+ * Use `create(TokenOffsetSchema)` to create a new message.
+ */
+export const TokenOffsetSchema: GenMessage<TokenOffset> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_session, 9);
 
 /**
  * One message of a subscription.
@@ -383,6 +433,22 @@ export type SubscribeSessionResponse = Message<"cellaflow.v1.SubscribeSessionRes
      */
     value: End;
     case: "end";
+  } | {
+    /**
+     * With tokens: what a zone streamed.
+     *
+     * @generated from field: cellaflow.v1.TokenChunk token_chunk = 10;
+     */
+    value: TokenChunk;
+    case: "tokenChunk";
+  } | {
+    /**
+     * With tokens: what was sent of a zone is void.
+     *
+     * @generated from field: cellaflow.v1.StreamReset stream_reset = 11;
+     */
+    value: StreamReset;
+    case: "streamReset";
   } | { case: undefined; value?: undefined };
 };
 
@@ -391,7 +457,79 @@ export type SubscribeSessionResponse = Message<"cellaflow.v1.SubscribeSessionRes
  * Use `create(SubscribeSessionResponseSchema)` to create a new message.
  */
 export const SubscribeSessionResponseSchema: GenMessage<SubscribeSessionResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 9);
+  messageDesc(file_cellaflow_v1_session, 10);
+
+/**
+ * What a zone's open attempt streamed: contiguous within the attempt, sent once, in order. Provisional until the zone
+ * commits.
+ *
+ * @generated from message cellaflow.v1.TokenChunk
+ */
+export type TokenChunk = Message<"cellaflow.v1.TokenChunk"> & {
+  /**
+   * Key of the zone.
+   *
+   * @generated from field: string zone_key = 1;
+   */
+  zoneKey: string;
+
+  /**
+   * Attempt.
+   *
+   * @generated from field: uint32 attempt = 2;
+   */
+  attempt: number;
+
+  /**
+   * Offset in bytes of the first byte within the attempt.
+   *
+   * @generated from field: uint64 offset = 3;
+   */
+  offset: bigint;
+
+  /**
+   * The bytes (UTF-8 text as streamed, never cut within a character).
+   *
+   * @generated from field: bytes data = 4;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message cellaflow.v1.TokenChunk.
+ * Use `create(TokenChunkSchema)` to create a new message.
+ */
+export const TokenChunkSchema: GenMessage<TokenChunk> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_session, 11);
+
+/**
+ * What was sent of earlier attempts of a zone was rolled back or failed. It comes before the event that says so, and
+ * before anything else of the zone.
+ *
+ * @generated from message cellaflow.v1.StreamReset
+ */
+export type StreamReset = Message<"cellaflow.v1.StreamReset"> & {
+  /**
+   * Key of the zone.
+   *
+   * @generated from field: string zone_key = 1;
+   */
+  zoneKey: string;
+
+  /**
+   * Attempt whose bytes come next, if any do.
+   *
+   * @generated from field: uint32 attempt = 2;
+   */
+  attempt: number;
+};
+
+/**
+ * Describes the message cellaflow.v1.StreamReset.
+ * Use `create(StreamResetSchema)` to create a new message.
+ */
+export const StreamResetSchema: GenMessage<StreamReset> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_session, 12);
 
 /**
  * Everything recorded was sent.
@@ -412,7 +550,7 @@ export type CaughtUp = Message<"cellaflow.v1.CaughtUp"> & {
  * Use `create(CaughtUpSchema)` to create a new message.
  */
 export const CaughtUpSchema: GenMessage<CaughtUp> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 10);
+  messageDesc(file_cellaflow_v1_session, 13);
 
 /**
  * The subscription is over.
@@ -440,7 +578,7 @@ export type End = Message<"cellaflow.v1.End"> & {
  * Use `create(EndSchema)` to create a new message.
  */
 export const EndSchema: GenMessage<End> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 11);
+  messageDesc(file_cellaflow_v1_session, 14);
 
 /**
  * The read side: sessions and their events.

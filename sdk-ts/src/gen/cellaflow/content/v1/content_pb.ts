@@ -13,7 +13,7 @@ import type { Message as Message$1 } from "@bufbuild/protobuf";
  * Describes the file cellaflow/content/v1/content.proto.
  */
 export const file_cellaflow_content_v1_content: GenFile = /*@__PURE__*/
-  fileDesc("CiJjZWxsYWZsb3cvY29udGVudC92MS9jb250ZW50LnByb3RvEhRjZWxsYWZsb3cuY29udGVudC52MSKNAQoLU3RlcEZhaWx1cmUSDAoEbmFtZRgBIAEoCRIMCgRjb2RlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkSEQoJcmV0cnlhYmxlGAQgASgIEgwKBGRhdGEYBSABKAwSMAoFY2F1c2UYBiABKAsyIS5jZWxsYWZsb3cuY29udGVudC52MS5TdGVwRmFpbHVyZSIkCgdQYXJ0UmVmEgsKA3NlcRgBIAEoBBIMCgRwYXJ0GAIgASgNIqoCCgRQYXJ0Eg4KBHRleHQYASABKAlIABITCglyZWFzb25pbmcYAiABKAlIABIzCgl0b29sX2NhbGwYAyABKAsyHi5jZWxsYWZsb3cuY29udGVudC52MS5Ub29sQ2FsbEgAEjcKC3Rvb2xfcmVzdWx0GAQgASgLMiAuY2VsbGFmbG93LmNvbnRlbnQudjEuVG9vbFJlc3VsdEgAEioKBGZpbGUYBSABKAsyGi5jZWxsYWZsb3cuY29udGVudC52MS5GaWxlSAASEAoGY3VzdG9tGAYgASgMSAASLgoHc2FtZV9hcxgHIAEoCzIdLmNlbGxhZmxvdy5jb250ZW50LnYxLlBhcnRSZWYSGQoRcHJvdmlkZXJfbWV0YWRhdGEYCCABKAxCBgoEa2luZCI3CghUb29sQ2FsbBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEhEKCWFyZ3VtZW50cxgDIAEoCSI2CgpUb29sUmVzdWx0EgoKAmlkGAEgASgJEgwKBHRleHQYAiABKAkSDgoGZmFpbGVkGAMgASgIIlIKBEZpbGUSEgoKbWVkaWFfdHlwZRgBIAEoCRIMCgRuYW1lGAIgASgJEg0KA3VybBgDIAEoCUgAEg4KBGRhdGEYBCABKAxIAEIJCgdjb250ZW50Il0KB01lc3NhZ2USDAoEcm9sZRgBIAEoCRIpCgVwYXJ0cxgCIAMoCzIaLmNlbGxhZmxvdy5jb250ZW50LnYxLlBhcnQSGQoRcHJvdmlkZXJfbWV0YWRhdGEYAyABKAwingIKCkxsbVJlcXVlc3QSDwoFZW1wdHkYASABKAhIABIWCgxjb252ZXJzYXRpb24YAiABKAhIABIzCgdyZXF1ZXN0GAMgASgLMiAuY2VsbGFmbG93LmNvbnRlbnQudjEuUmVxdWVzdFJlZkgAEgwKBGtlZXAYBCABKA0SLwoIYXBwZW5kZWQYBSADKAsyHS5jZWxsYWZsb3cuY29udGVudC52MS5NZXNzYWdlEhQKDHJ1bm5pbmdfaGFzaBgGIAEoDBIQCghtZXNzYWdlcxgHIAEoDRIOCgZwYXJhbXMYCCABKAwSMwoJcGFyYW1zX29mGAkgASgLMiAuY2VsbGFmbG93LmNvbnRlbnQudjEuUmVxdWVzdFJlZkIGCgRiYXNlIicKClJlcXVlc3RSZWYSCwoDc2VxGAEgASgEEgwKBGNhbGwYAiABKA0ingEKC0xsbVJlc3BvbnNlEi4KB21lc3NhZ2UYASABKAsyHS5jZWxsYWZsb3cuY29udGVudC52MS5NZXNzYWdlEhUKDWZpbmlzaF9yZWFzb24YAiABKAkSFQoNY2h1bmtfbGVuZ3RocxgDIAMoDRITCgtwcm92aWRlcl9pZBgEIAEoCRINCgVtb2RlbBgFIAEoCRINCgV2YWx1ZRgGIAEoDCI+CgpTdGF0ZURlbHRhEjAKBndyaXRlcxgBIAMoCzIgLmNlbGxhZmxvdy5jb250ZW50LnYxLlN0YXRlV3JpdGUiNwoKU3RhdGVXcml0ZRILCgNrZXkYASABKAkSEgoFdmFsdWUYAiABKAxIAIgBAUIICgZfdmFsdWUiUgoRQ29udmVyc2F0aW9uRGVsdGESDAoEa2VlcBgBIAEoDRIvCghhcHBlbmRlZBgCIAMoCzIdLmNlbGxhZmxvdy5jb250ZW50LnYxLk1lc3NhZ2UiuwEKClpvbmVSZWNvcmQSMwoIb3V0Y29tZXMYASADKAsyIS5jZWxsYWZsb3cuY29udGVudC52MS5ab25lT3V0Y29tZRIRCgd0ZXh0X29mGAIgASgNSAASEgoIZmluYWxfb2YYAyABKA1IABISCgp2YWx1ZV9oYXNoGAQgASgMEi8KBXN0YXRlGAUgASgLMiAuY2VsbGFmbG93LmNvbnRlbnQudjEuU3RhdGVEZWx0YUIMCgp2YWx1ZV9mcm9tIusBCgtab25lT3V0Y29tZRIQCghzdGVwX2tleRgBIAEoCRIMCgRuYW1lGAIgASgJEhQKDGlucHV0X2RpZ2VzdBgDIAEoDBIPCgdhdHRlbXB0GAQgASgNEhAKBm91dHB1dBgFIAEoDEgAEjQKB2ZhaWx1cmUYBiABKAsyIS5jZWxsYWZsb3cuY29udGVudC52MS5TdGVwRmFpbHVyZUgAEjAKA2xsbRgHIAEoCzIhLmNlbGxhZmxvdy5jb250ZW50LnYxLkxsbVJlc3BvbnNlSAASEAoIcmVxdWVzdHMYCCABKA1CCQoHb3V0Y29tZWIGcHJvdG8z");
+  fileDesc("CiJjZWxsYWZsb3cvY29udGVudC92MS9jb250ZW50LnByb3RvEhRjZWxsYWZsb3cuY29udGVudC52MSKNAQoLU3RlcEZhaWx1cmUSDAoEbmFtZRgBIAEoCRIMCgRjb2RlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkSEQoJcmV0cnlhYmxlGAQgASgIEgwKBGRhdGEYBSABKAwSMAoFY2F1c2UYBiABKAsyIS5jZWxsYWZsb3cuY29udGVudC52MS5TdGVwRmFpbHVyZSIkCgdQYXJ0UmVmEgsKA3NlcRgBIAEoBBIMCgRwYXJ0GAIgASgNIqoCCgRQYXJ0Eg4KBHRleHQYASABKAlIABITCglyZWFzb25pbmcYAiABKAlIABIzCgl0b29sX2NhbGwYAyABKAsyHi5jZWxsYWZsb3cuY29udGVudC52MS5Ub29sQ2FsbEgAEjcKC3Rvb2xfcmVzdWx0GAQgASgLMiAuY2VsbGFmbG93LmNvbnRlbnQudjEuVG9vbFJlc3VsdEgAEioKBGZpbGUYBSABKAsyGi5jZWxsYWZsb3cuY29udGVudC52MS5GaWxlSAASEAoGY3VzdG9tGAYgASgMSAASLgoHc2FtZV9hcxgHIAEoCzIdLmNlbGxhZmxvdy5jb250ZW50LnYxLlBhcnRSZWYSGQoRcHJvdmlkZXJfbWV0YWRhdGEYCCABKAxCBgoEa2luZCI3CghUb29sQ2FsbBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEhEKCWFyZ3VtZW50cxgDIAEoCSI2CgpUb29sUmVzdWx0EgoKAmlkGAEgASgJEgwKBHRleHQYAiABKAkSDgoGZmFpbGVkGAMgASgIIlIKBEZpbGUSEgoKbWVkaWFfdHlwZRgBIAEoCRIMCgRuYW1lGAIgASgJEg0KA3VybBgDIAEoCUgAEg4KBGRhdGEYBCABKAxIAEIJCgdjb250ZW50Il0KB01lc3NhZ2USDAoEcm9sZRgBIAEoCRIpCgVwYXJ0cxgCIAMoCzIaLmNlbGxhZmxvdy5jb250ZW50LnYxLlBhcnQSGQoRcHJvdmlkZXJfbWV0YWRhdGEYAyABKAwingIKCkxsbVJlcXVlc3QSDwoFZW1wdHkYASABKAhIABIWCgxjb252ZXJzYXRpb24YAiABKAhIABIzCgdyZXF1ZXN0GAMgASgLMiAuY2VsbGFmbG93LmNvbnRlbnQudjEuUmVxdWVzdFJlZkgAEgwKBGtlZXAYBCABKA0SLwoIYXBwZW5kZWQYBSADKAsyHS5jZWxsYWZsb3cuY29udGVudC52MS5NZXNzYWdlEhQKDHJ1bm5pbmdfaGFzaBgGIAEoDBIQCghtZXNzYWdlcxgHIAEoDRIOCgZwYXJhbXMYCCABKAwSMwoJcGFyYW1zX29mGAkgASgLMiAuY2VsbGFmbG93LmNvbnRlbnQudjEuUmVxdWVzdFJlZkIGCgRiYXNlIicKClJlcXVlc3RSZWYSCwoDc2VxGAEgASgEEgwKBGNhbGwYAiABKA0ingEKC0xsbVJlc3BvbnNlEi4KB21lc3NhZ2UYASABKAsyHS5jZWxsYWZsb3cuY29udGVudC52MS5NZXNzYWdlEhUKDWZpbmlzaF9yZWFzb24YAiABKAkSFQoNY2h1bmtfbGVuZ3RocxgDIAMoDRITCgtwcm92aWRlcl9pZBgEIAEoCRINCgVtb2RlbBgFIAEoCRINCgV2YWx1ZRgGIAEoDCI+CgpTdGF0ZURlbHRhEjAKBndyaXRlcxgBIAMoCzIgLmNlbGxhZmxvdy5jb250ZW50LnYxLlN0YXRlV3JpdGUiNwoKU3RhdGVXcml0ZRILCgNrZXkYASABKAkSEgoFdmFsdWUYAiABKAxIAIgBAUIICgZfdmFsdWUiUgoRQ29udmVyc2F0aW9uRGVsdGESDAoEa2VlcBgBIAEoDRIvCghhcHBlbmRlZBgCIAMoCzIdLmNlbGxhZmxvdy5jb250ZW50LnYxLk1lc3NhZ2Ui7QEKClpvbmVSZWNvcmQSMwoIb3V0Y29tZXMYASADKAsyIS5jZWxsYWZsb3cuY29udGVudC52MS5ab25lT3V0Y29tZRIRCgd0ZXh0X29mGAIgASgNSAASEgoIZmluYWxfb2YYAyABKA1IABISCgp2YWx1ZV9oYXNoGAQgASgMEi8KBXN0YXRlGAUgASgLMiAuY2VsbGFmbG93LmNvbnRlbnQudjEuU3RhdGVEZWx0YRIwCghzdHJlYW1lZBgGIAMoCzIeLmNlbGxhZmxvdy5jb250ZW50LnYxLlN0cmVhbWVkQgwKCnZhbHVlX2Zyb20iRQoIU3RyZWFtZWQSEQoHdGV4dF9vZhgBIAEoDUgAEg4KBGRhdGEYAiABKAxIABIOCgZsZW5ndGgYAyABKA1CBgoEZnJvbSLrAQoLWm9uZU91dGNvbWUSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIUCgxpbnB1dF9kaWdlc3QYAyABKAwSDwoHYXR0ZW1wdBgEIAEoDRIQCgZvdXRwdXQYBSABKAxIABI0CgdmYWlsdXJlGAYgASgLMiEuY2VsbGFmbG93LmNvbnRlbnQudjEuU3RlcEZhaWx1cmVIABIwCgNsbG0YByABKAsyIS5jZWxsYWZsb3cuY29udGVudC52MS5MbG1SZXNwb25zZUgAEhAKCHJlcXVlc3RzGAggASgNQgkKB291dGNvbWViBnByb3RvMw");
 
 /**
  * Why a step, zone or session failed.
@@ -635,6 +635,14 @@ export type ZoneRecord = Message$1<"cellaflow.content.v1.ZoneRecord"> & {
    * @generated from field: cellaflow.content.v1.StateDelta state = 5;
    */
   state?: StateDelta | undefined;
+
+  /**
+   * What the attempt streamed, in order, with nothing left out. Empty: the texts of the model answers that have chunk
+   * lengths, in the order of outcomes.
+   *
+   * @generated from field: repeated cellaflow.content.v1.Streamed streamed = 6;
+   */
+  streamed: Streamed[];
 };
 
 /**
@@ -643,6 +651,50 @@ export type ZoneRecord = Message$1<"cellaflow.content.v1.ZoneRecord"> & {
  */
 export const ZoneRecordSchema: GenMessage<ZoneRecord> = /*@__PURE__*/
   messageDesc(file_cellaflow_content_v1_content, 13);
+
+/**
+ * A stretch of what a zone streamed.
+ *
+ * @generated from message cellaflow.content.v1.Streamed
+ */
+export type Streamed = Message$1<"cellaflow.content.v1.Streamed"> & {
+  /**
+   * Where its bytes are.
+   *
+   * @generated from oneof cellaflow.content.v1.Streamed.from
+   */
+  from: {
+    /**
+     * The next bytes of the text of the model answer at this index of outcomes, not yet taken by an earlier stretch.
+     *
+     * @generated from field: uint32 text_of = 1;
+     */
+    value: number;
+    case: "textOf";
+  } | {
+    /**
+     * Here: they are in no answer (a call that failed, or a client of its own).
+     *
+     * @generated from field: bytes data = 2;
+     */
+    value: Uint8Array;
+    case: "data";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * With text_of: how many bytes.
+   *
+   * @generated from field: uint32 length = 3;
+   */
+  length: number;
+};
+
+/**
+ * Describes the message cellaflow.content.v1.Streamed.
+ * Use `create(StreamedSchema)` to create a new message.
+ */
+export const StreamedSchema: GenMessage<Streamed> = /*@__PURE__*/
+  messageDesc(file_cellaflow_content_v1_content, 14);
 
 /**
  * One inner outcome.
@@ -722,5 +774,5 @@ export type ZoneOutcome = Message$1<"cellaflow.content.v1.ZoneOutcome"> & {
  * Use `create(ZoneOutcomeSchema)` to create a new message.
  */
 export const ZoneOutcomeSchema: GenMessage<ZoneOutcome> = /*@__PURE__*/
-  messageDesc(file_cellaflow_content_v1_content, 14);
+  messageDesc(file_cellaflow_content_v1_content, 15);
 
