@@ -18,7 +18,7 @@ export {
   type StartOptions,
 } from "./client/client.js";
 export type { EventInfo, EventUsage } from "./client/events.js";
-export type { SessionInfo, SessionStatus } from "./client/session.js";
+export type { PauseKind, SessionInfo, SessionStatus } from "./client/session.js";
 export {
   CellaflowError,
   type CellaflowErrorOptions,

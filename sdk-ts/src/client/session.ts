@@ -9,6 +9,9 @@ import { PauseReason, type Session, SessionStatus as Wire } from "../gen/cellafl
 /** States of a session. */
 export type SessionStatus = "pending" | "running" | "waiting" | "paused" | "completed" | "failed" | "cancelled";
 
+/** Why a session is paused. */
+export type PauseKind = "requested" | "effect_unknown" | "nondeterminism" | "retries_exhausted" | "budget";
+
 /** What a session is. */
 export interface SessionInfo {
   sessionId: string;
@@ -18,7 +21,9 @@ export interface SessionInfo {
   /** The caller's key; undefined: none, or erased. */
   key: string | undefined;
   status: SessionStatus;
-  /** Why it does not go on; empty while it does. */
+  /** Why it is paused; undefined: it is not. */
+  pauseReason: PauseKind | undefined;
+  /** Why it does not go on, in words; empty while it does. */
   reason: string;
   /** Last event. */
   seq: number;
@@ -57,8 +62,8 @@ const STATUSES: Readonly<Record<Wire, SessionStatus | undefined>> = {
   [Wire.CANCELLED]: "cancelled",
 };
 
-const PAUSES: Readonly<Record<PauseReason, string>> = {
-  [PauseReason.UNSPECIFIED]: "",
+const PAUSES: Readonly<Record<PauseReason, PauseKind | undefined>> = {
+  [PauseReason.UNSPECIFIED]: undefined,
   [PauseReason.REQUESTED]: "requested",
   [PauseReason.EFFECT_UNKNOWN]: "effect_unknown",
   [PauseReason.NONDETERMINISM]: "nondeterminism",
@@ -81,7 +86,8 @@ export function sessionInfo(session: Session | undefined): SessionInfo {
     version: session.version,
     key: session.key === "" ? undefined : session.key,
     status,
-    reason: session.waitingFor === "" ? pause : session.waitingFor,
+    pauseReason: pause,
+    reason: session.waitingFor === "" ? (pause ?? "") : session.waitingFor,
     seq: Number(session.seq),
     epoch: Number(session.epoch),
     rootId: session.rootId,
