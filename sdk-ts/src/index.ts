@@ -7,7 +7,6 @@
  * steps run at least once; effects that must not happen twice belong in guarded steps.
  */
 export {
-  type CallOptions as ClientCallOptions,
   type Client,
   type ClientOptions,
   createClient,
@@ -17,6 +16,7 @@ export {
   type SessionResult,
   type StartOptions,
 } from "./client/client.js";
+export type { CallOptions as ClientCallOptions, SessionName } from "./client/core.js";
 export type { EventInfo, EventUsage } from "./client/events.js";
 export type { PauseKind, SessionInfo, SessionStatus } from "./client/session.js";
 export {

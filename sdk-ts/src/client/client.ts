@@ -14,9 +14,9 @@ import {
   SessionService,
   SubscribeSessionRequestSchema,
 } from "../gen/cellaflow/v1/session_pb.js";
-import { connectionOf, type Shared } from "../internal/connection.js";
+import { connectionOf } from "../internal/connection.js";
 import { host, quietLogger, type RunOptions, redaction } from "../internal/hosting.js";
-import { type Sealer, sealerOf } from "../internal/sealing.js";
+import { sealerOf } from "../internal/sealing.js";
 import { type Logger, stderrLogger } from "../runtime/observer.js";
 import { payloadValue, stepErrorOf, valuePayload } from "../runtime/payloads.js";
 import type { RunEnd } from "../runtime/run-types.js";
@@ -25,26 +25,18 @@ import type { Binding } from "../transport/channel.js";
 import type { ConnectionOptions } from "../transport/lookup.js";
 import { canonicalDigest } from "../values/canonical.js";
 import { type PayloadCodec, payloadCodec } from "../values/hooks.js";
+import { CALL_MS_MAX, type CallOptions, ClientCore, refOf, retried, type SessionName } from "./core.js";
 import { type EventInfo, eventInfo } from "./events.js";
 import { type SessionInfo, type SessionStatus, sessionInfo, statusFilter } from "./session.js";
 
-/** Time for one call to the engine, in ms. */
-const CALL_MS_MAX = 30_000;
 /** Longest wait of one call, in ms (the engine's limit). */
 const AWAIT_MS_MAX = 60_000;
 const RUN_WAIT_MS_DEFAULT = 60_000;
-const RETRY_MS = 200;
 
 /** What a client is made of. */
 export interface ClientOptions extends RunOptions {
   /** Where the engine is. Default: looked up. */
   connection?: ConnectionOptions;
-}
-
-/** How one call to the engine is made. */
-export interface CallOptions {
-  /** Gives the call up. */
-  signal?: AbortSignal;
 }
 
 /** How a session is started. */
@@ -96,7 +88,7 @@ export interface Client {
   /** Returns a handle of a session. No call is made. */
   attach<O = unknown>(sessionId: string): SessionHandle<O>;
   /** Returns what a session is, by id or by workflow and key. @throws CellaflowError `session_not_found` */
-  get(session: string | { workflow: string; key: string }, options?: CallOptions): Promise<SessionInfo>;
+  get(session: SessionName, options?: CallOptions): Promise<SessionInfo>;
   /** Returns how a session stands; waits up to `waitMs` (default 0) for it to end, pause or wait. */
   result<O = unknown>(
     sessionId: string,
@@ -133,22 +125,18 @@ export function createClient(options: ClientOptions = {}): Client {
 }
 
 class EngineClient implements Client {
-  private readonly shared: Shared;
-  private readonly codec: PayloadCodec;
-  private readonly sealer: Sealer | undefined;
+  private readonly core: ClientCore;
   private readonly log: Logger;
 
   constructor(private readonly options: ClientOptions) {
-    this.shared = connectionOf(options.connection);
-    this.codec = payloadCodec(redaction(options.hooks));
-    this.sealer = sealerOf(options.hooks);
+    const codec = payloadCodec(redaction(options.hooks));
+    this.core = new ClientCore(connectionOf(options.connection), codec, sealerOf(options.hooks));
     this.log = options.log ?? quietLogger(stderrLogger);
   }
 
   async start<I, O>(workflow: Workflow<I, O>, input: I, options: StartOptions = {}): Promise<SessionHandle<O>> {
     const request = await this.startRequest(workflow, input, options);
-    const call = () => this.unary(EngineService.method.startSession, request, CALL_MS_MAX, options.signal);
-    const { session, created } = await retried(call, options.signal);
+    const { session, created } = await this.core.call(EngineService.method.startSession, request, options);
     return new Handle<O>(this, session?.sessionId ?? "", created);
   }
 
@@ -156,10 +144,9 @@ class EngineClient implements Client {
     return new Handle<O>(this, sessionId, true);
   }
 
-  async get(session: string | { workflow: string; key: string }, { signal }: CallOptions = {}): Promise<SessionInfo> {
+  async get(session: SessionName, { signal }: CallOptions = {}): Promise<SessionInfo> {
     const request = create(GetSessionRequestSchema, { session: refOf(session) });
-    const call = () => this.unary(SessionService.method.getSession, request, CALL_MS_MAX, signal);
-    const found = await retried(call, signal);
+    const found = await this.core.call(SessionService.method.getSession, request, { signal });
     return sessionInfo(found.session);
   }
 
@@ -184,8 +171,7 @@ class EngineClient implements Client {
         pageSize: Math.min(left, 100),
         pageToken,
       });
-      const call = () => this.unary(SessionService.method.listSessions, request, CALL_MS_MAX, options.signal);
-      const page = await retried(call, options.signal);
+      const page = await this.core.call(SessionService.method.listSessions, request, { signal: options.signal });
       for (const session of page.sessions) {
         if (left-- <= 0) return;
         yield sessionInfo(session);
@@ -198,7 +184,7 @@ class EngineClient implements Client {
     const { signal } = options;
     const request = await this.startRequest(workflow, input, options);
     const until = performance.now() + (options.waitMs ?? RUN_WAIT_MS_DEFAULT);
-    const bind = (): Promise<Binding> => this.shared.channel.start(request, signal);
+    const bind = (): Promise<Binding> => this.core.shared.channel.start(request, signal);
     let told = false;
     for (;;) {
       const binding = await leased(() => retried(bind, signal));
@@ -237,8 +223,7 @@ class EngineClient implements Client {
       fromSeq: BigInt(options.fromSeq ?? 1),
       untilCaughtUp: options.live === false,
     });
-    const stream = this.shared.client.serverStream(SessionService.method.subscribeSession, request, options.signal);
-    yield* eventInfo(stream);
+    yield* eventInfo(this.core.stream(SessionService.method.subscribeSession, request, options.signal));
   }
 
   private async startRequest<I>(workflow: Workflow<I>, input: I, options: StartOptions) {
@@ -247,12 +232,12 @@ class EngineClient implements Client {
       workflow: workflow.name,
       version: workflow.version,
       key: options.key ?? "",
-      input: valuePayload(this.codec.encode(input, { kind: "input", name: workflow.name })),
+      input: valuePayload(this.core.codec.encode(input, { kind: "input", name: workflow.name })),
       inputDigest: canonicalDigest(input),
       ifEnded: options.ifEnded === "restart" ? IfEnded.RESTART : IfEnded.RETURN,
       dedupeId: crypto.getRandomValues(new Uint8Array(16)),
     });
-    return this.sealer?.seal(request) ?? request;
+    return this.core.seal(request);
   }
 
   private async runHere(
@@ -263,7 +248,7 @@ class EngineClient implements Client {
     if (link === undefined) throw new CellaflowError("engine_error", "no lease was granted", "try again");
     let stop = (): void => {};
     const runOptions = { ...this.options, log: this.log };
-    const end = await host(this.shared.channel, link, assigned, workflow, runOptions, (run) => {
+    const end = await host(this.core.shared.channel, link, assigned, workflow, runOptions, (run) => {
       stop = () => void run.suspend("shutdown", 30_000);
       signal?.addEventListener("abort", stop, { once: true });
       if (signal?.aborted) stop();
@@ -289,7 +274,7 @@ class EngineClient implements Client {
   }
 
   private settled<O>(binding: Binding["assigned"]): SessionResult<O> | undefined {
-    return settledResult<O>(this.sealer?.open(binding) ?? binding, this.codec);
+    return settledResult<O>(this.core.open(binding), this.core.codec);
   }
 
   private async keySession(workflow: Workflow<never, unknown> | Workflow, options: StartOptions): Promise<string> {
@@ -310,20 +295,11 @@ class EngineClient implements Client {
       waitMs: BigInt(wait),
       untilUnleased,
     });
-    const call = () => this.unary(SessionService.method.awaitSession, request, CALL_MS_MAX + wait, signal);
-    const response = await retried(call, signal);
-    const result = settledResult<O>(this.sealer?.open(response) ?? response, this.codec);
+    const timeoutMs = CALL_MS_MAX + wait;
+    const response = await this.core.call(SessionService.method.awaitSession, request, { timeoutMs, signal });
+    const result = settledResult<O>(this.core.open(response), this.core.codec);
     const reason = response.leased ? "another worker runs it" : "no worker runs it";
     return { result: result ?? { status: "runningElsewhere", sessionId, reason }, leased: response.leased };
-  }
-
-  private unary<M extends Parameters<Shared["client"]["unary"]>[0]>(
-    method: M,
-    request: Parameters<typeof this.shared.client.unary<M>>[1],
-    timeoutMs = CALL_MS_MAX,
-    signal?: AbortSignal,
-  ) {
-    return this.shared.client.unary(method, request, { timeoutMs, signal });
   }
 }
 
@@ -345,11 +321,6 @@ class Handle<O> implements SessionHandle<O> {
   events(options: { fromSeq?: number; live?: boolean; signal?: AbortSignal } = {}): AsyncIterable<EventInfo> {
     return this.client.events(this.sessionId, options);
   }
-}
-
-function refOf(session: string | { workflow: string; key: string }) {
-  if (typeof session === "string") return { by: { case: "sessionId", value: session } } as const;
-  return { by: { case: "key", value: { workflow: session.workflow, key: session.key } } } as const;
 }
 
 /** What is known of a session that does not run. */
@@ -397,22 +368,5 @@ async function leased(bind: () => Promise<Binding>): Promise<Binding | undefined
   } catch (error) {
     if (error instanceof CellaflowError && error.code === "lease_held") return undefined;
     throw error;
-  }
-}
-
-const TRIES_MAX = 50;
-
-/** Tries again what the engine says may succeed later, while it restarts for example. */
-async function retried<T>(call: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  for (let tries = 1; ; tries++) {
-    try {
-      return await call();
-    } catch (error) {
-      signal?.throwIfAborted();
-      const again = error instanceof CellaflowError && error.retryable && error.code !== "lease_held";
-      if (!again || tries >= TRIES_MAX) throw error;
-      const hint = Number(error.data.retryAfterMs ?? 0);
-      await new Promise((resolve) => setTimeout(resolve, hint > 0 ? hint : RETRY_MS));
-    }
   }
 }
