@@ -307,7 +307,8 @@ impl Worker {
     pub async fn release(&self, session_id: &str, epoch: u64) -> Answered<Ack> {
         let (request_id, answered) = self.ask();
         let reason = ReleaseReason::Suspended.into();
-        self.send(Body::Release(Release { request_id, session_id: session_id.to_owned(), epoch, reason }));
+        let session_id = session_id.to_owned();
+        self.send(Body::Release(Release { request_id, session_id, epoch, reason, seen_seq: 0 }));
         Pending(answered).answer().await
     }
 

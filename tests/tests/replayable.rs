@@ -202,7 +202,12 @@ async fn a_session_resumes_elsewhere_when_its_worker_dies() {
     other.append(&session, 2, completed("third", payload::literal("3"))).await.unwrap();
     other.append(&session, 2, session_completed(payload::literal("\"all\""))).await.unwrap();
     drop(alive);
-    let request = AwaitSessionRequest { session: by_id(&session), wait_ms: 5_000, until_unleased: false };
+    let request = AwaitSessionRequest {
+        session: by_id(&session),
+        wait_ms: 5_000,
+        until_unleased: false,
+        through_waits: false,
+    };
     let ended = client.sessions().await_session(request).await.unwrap().into_inner();
     assert_eq!(ended.session.unwrap().status(), SessionStatus::Completed);
     assert_eq!(payload::data(&ended.output.unwrap()), b"\"all\"");

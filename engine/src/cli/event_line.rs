@@ -89,6 +89,28 @@ fn describe(event: &Event) -> (&'static str, String) {
             ("zone_failed", join([attempted(&e.zone_key, e.attempt), next, shown(e.failure.as_ref())]))
         }
         Body::ZoneRolledBack(e) => ("zone_rolled_back", rolled_back(e)),
+        Body::TimerStarted(e) => ("timer_started", join([e.step_key.clone(), until("fires at", e.due_ms)])),
+        Body::TimerFired(e) => ("timer_fired", e.step_key.clone()),
+        Body::SignalReceived(e) => {
+            let by = format!("by {}", e.by);
+            ("signal_received", join([e.name.clone(), e.signal_id.clone(), by, shown(e.value.as_ref())]))
+        }
+        Body::SignalAwaited(e) => {
+            ("signal_awaited", join([e.step_key.clone(), e.name.clone(), until("until", e.due_ms)]))
+        }
+        Body::SignalDelivered(e) => {
+            let what = match e.signal_seq {
+                0 => "the time ran out".to_owned(),
+                seq => format!("signal of seq {seq}"),
+            };
+            ("signal_delivered", join([e.step_key.clone(), what]))
+        }
+        Body::WaitDropped(e) => ("wait_dropped", e.step_key.clone()),
+        Body::ApprovalRequested(e) => {
+            let until = until("until", e.due_ms);
+            ("approval_requested", join([e.step_key.clone(), until, shown(e.call.as_ref())]))
+        }
+        Body::ApprovalDecided(e) => ("approval_decided", approval_decided(e)),
         Body::TokenCreated(e) => {
             let role = format::role(e.role());
             (
@@ -199,6 +221,16 @@ fn next_attempt(is_final: bool, retry_at_ms: u64) -> String {
     }
 }
 
+fn approval_decided(e: &v1::ApprovalDecided) -> String {
+    let decision = format::decision(e.decision()).to_owned();
+    let by = if e.by.is_empty() { String::new() } else { format!("by {}", e.by) };
+    join([e.step_key.clone(), decision, by, shown(e.comment.as_ref())])
+}
+
+fn until(word: &str, at_ms: u64) -> String {
+    if at_ms == 0 { String::new() } else { format!("{word} {}", format::time(at_ms)) }
+}
+
 fn shown(payload: Option<&v1::Payload>) -> String {
     payload.map_or_else(String::new, payload::preview)
 }
@@ -214,6 +246,7 @@ const fn release_reason(reason: v1::ReleaseReason) -> &'static str {
         v1::ReleaseReason::Shutdown => "the worker shuts down",
         v1::ReleaseReason::Suspended => "the run cannot go on for now",
         v1::ReleaseReason::Unable => "the worker cannot run it",
+        v1::ReleaseReason::Waiting => "the run only waits",
     }
 }
 

@@ -158,6 +158,9 @@ fn payloads(event: &mut Event) -> Vec<&mut Payload> {
             all.extend(e.llm_calls.iter_mut().flat_map(call));
         }
         Some(Body::ZoneFailed(e)) => all.push(e.failure.as_mut()),
+        Some(Body::SignalReceived(e)) => all.push(e.value.as_mut()),
+        Some(Body::ApprovalRequested(e)) => all.push(e.call.as_mut()),
+        Some(Body::ApprovalDecided(e)) => all.push(e.comment.as_mut()),
         Some(
             Body::LeaseGranted(_)
             | Body::LeaseReleased(_)
@@ -165,6 +168,11 @@ fn payloads(event: &mut Event) -> Vec<&mut Payload> {
             | Body::SessionCancelled(_)
             | Body::ZoneEntered(_)
             | Body::ZoneRolledBack(_)
+            | Body::TimerStarted(_)
+            | Body::TimerFired(_)
+            | Body::SignalAwaited(_)
+            | Body::SignalDelivered(_)
+            | Body::WaitDropped(_)
             | Body::TokenCreated(_)
             | Body::TokenRevoked(_),
         )

@@ -207,6 +207,15 @@ pub(super) const fn guard_policy(policy: v1::GuardPolicy) -> &'static str {
 }
 
 /// The word for a role.
+pub(super) const fn decision(decision: v1::ApprovalDecision) -> &'static str {
+    match decision {
+        v1::ApprovalDecision::Unspecified => "unknown",
+        v1::ApprovalDecision::Approved => "approved",
+        v1::ApprovalDecision::Rejected => "rejected",
+        v1::ApprovalDecision::Expired => "expired",
+    }
+}
+
 pub(super) const fn role(role: v1::Role) -> &'static str {
     match role {
         v1::Role::Unspecified => "unknown",

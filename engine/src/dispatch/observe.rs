@@ -69,6 +69,14 @@ fn moves(body: &Body) -> bool {
         | Body::ZoneCommitted(_)
         | Body::ZoneFailed(_)
         | Body::ZoneRolledBack(_)
+        | Body::TimerStarted { .. }
+        | Body::TimerFired { .. }
+        | Body::SignalReceived(_)
+        | Body::SignalAwaited { .. }
+        | Body::SignalDelivered { .. }
+        | Body::WaitDropped { .. }
+        | Body::ApprovalRequested(_)
+        | Body::ApprovalDecided(_)
         | Body::TokenCreated(_)
         | Body::TokenRevoked { .. } => false,
     }

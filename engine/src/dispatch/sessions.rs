@@ -1,4 +1,4 @@
-//! What dispatch knows of every session that has not ended, and what a change of it means for workers.
+//! What dispatch knows of every session that runs or could, and what a change of it means for workers.
 //!
 //! Owns: which connection runs which session, and when a session enters or leaves the queue. Pure: no clock, no lock,
 //! no connection; changes come in, notices come out.
@@ -11,6 +11,7 @@
 //! - S3 Events reach the bound connection in ledger order, those of its own instance excepted.
 //! - S4 A lease whose holder is connected and has not attached to the session within a TTL is *abandoned*: the worker
 //!   does not know that it holds it, because the connection or the engine was lost before it was told. It is given anew.
+//! - S5 Nothing is kept of a session that nobody runs and nobody can (it waits, is paused or has ended).
 
 use std::collections::{HashMap, HashSet};
 
@@ -80,8 +81,8 @@ impl Sessions {
     pub fn changed(&mut self, change: &Change<'_>, alive: impl Fn(InstanceId) -> bool) -> Vec<Notice> {
         let head = change.head;
         let notices = self.notices(change);
-        if head.status.is_terminal() {
-            self.forget(head.session);
+        if is_forgotten(head) {
+            self.forget(head.session); // S5
             return notices;
         }
         let entry = self.entries.entry(head.session).or_insert_with(|| Entry::new(head));
@@ -107,6 +108,9 @@ impl Sessions {
 
     /// Takes in a session found at start.
     pub fn recovered(&mut self, head: &Head, alive: impl Fn(InstanceId) -> bool) {
+        if is_forgotten(head) {
+            return;
+        }
         self.entries.insert(head.session, Entry::new(head));
         self.rehold(head.session, None, head.holder);
         self.requeue(head.session, &alive);
@@ -280,6 +284,11 @@ impl Sessions {
         self.queue.remove(session);
         self.delayed.retain(|(_, delayed)| *delayed != session);
     }
+}
+
+/// True for sessions that nobody runs and nobody can: the event that changes this brings the head along.
+fn is_forgotten(head: &Head) -> bool {
+    head.status.is_terminal() || (head.holder.is_none() && !head.status.is_runnable())
 }
 
 impl Entry {

@@ -47,6 +47,14 @@ impl Counters {
             | Body::GuardIntent(_)
             | Body::GuardUnknown { .. }
             | Body::ZoneEntered { .. }
+            | Body::TimerStarted { .. }
+            | Body::TimerFired { .. }
+            | Body::SignalReceived(_)
+            | Body::SignalAwaited { .. }
+            | Body::SignalDelivered { .. }
+            | Body::WaitDropped { .. }
+            | Body::ApprovalRequested(_)
+            | Body::ApprovalDecided(_)
             | Body::TokenCreated(_)
             | Body::TokenRevoked { .. } => {}
         }

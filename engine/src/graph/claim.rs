@@ -12,6 +12,8 @@ pub struct Lookups<'a> {
     /// A step row of that session.
     pub step: Option<&'a str>,
     pub guard: Option<Digest>,
+    /// A signal's id in that session.
+    pub signal: Option<&'a str>,
     pub session_key: Option<Digest>,
 }
 
@@ -34,12 +36,16 @@ impl Op {
             Op::ZoneEntered { zone_key, .. } | Op::ZoneAborted { zone_key, .. } => Some(zone_key),
             Op::ZoneCommitted(zone) => Some(&zone.zone_key),
             Op::ZoneFailed(zone) => Some(&zone.zone_key),
+            Op::TimerStarted { step_key, .. }
+            | Op::SignalAwaited { step_key, .. }
+            | Op::WaitDropped { step_key } => Some(step_key),
+            Op::ApprovalRequested(asked) => Some(&asked.step_key),
             Op::Complete { .. } | Op::Fail { .. } => Some(END_KEY),
             Op::Pause { .. } => None,
         }
     }
 
-    /// `None`: a re-sent one is not told by its row (intents and unknowns by the head, in `guard`).
+    /// `None`: a re-sent one is not told by its row (intents and unknowns by the head, in `guard`; waits in `wait`).
     pub(super) fn claim(&self) -> Option<Claim> {
         let claim = |attempt, state, digest| Some(Claim { attempt, state, digest });
         let attempt_state = |is_final| match is_final {
@@ -72,6 +78,10 @@ impl Op {
             Op::StepHeartbeat { .. }
             | Op::GuardIntent { .. }
             | Op::GuardUnknown { .. }
+            | Op::TimerStarted { .. }
+            | Op::SignalAwaited { .. }
+            | Op::ApprovalRequested(_)
+            | Op::WaitDropped { .. }
             | Op::Pause { .. } => None,
         }
     }
@@ -82,13 +92,17 @@ impl Op {
             Op::StepCompleted(step) => Some(&step.name),
             Op::StepFailed(step) => Some(&step.name),
             Op::GuardIntent { intent, .. } => Some(&intent.name),
-            Op::ZoneEntered { name, .. } => Some(name),
+            Op::ZoneEntered { name, .. } | Op::TimerStarted { name, .. } | Op::SignalAwaited { name, .. } => {
+                Some(name)
+            }
+            Op::ApprovalRequested(asked) => Some(&asked.name),
             Op::StepHeartbeat { .. }
             | Op::GuardUnknown { .. }
             | Op::GuardFinding { .. }
             | Op::ZoneCommitted(_)
             | Op::ZoneFailed(_)
             | Op::ZoneAborted { .. }
+            | Op::WaitDropped { .. }
             | Op::Complete { .. }
             | Op::Fail { .. }
             | Op::Pause { .. } => None,
@@ -109,7 +123,11 @@ impl Op {
             | Op::ZoneEntered { .. }
             | Op::ZoneCommitted(_)
             | Op::ZoneFailed(_)
-            | Op::ZoneAborted { .. } => self.row_key(),
+            | Op::ZoneAborted { .. }
+            | Op::TimerStarted { .. }
+            | Op::SignalAwaited { .. }
+            | Op::ApprovalRequested(_)
+            | Op::WaitDropped { .. } => self.row_key(),
         }
     }
 }
@@ -136,6 +154,10 @@ impl Command {
                     | Op::ZoneCommitted(_)
                     | Op::ZoneFailed(_)
                     | Op::ZoneAborted { .. }
+                    | Op::TimerStarted { .. }
+                    | Op::SignalAwaited { .. }
+                    | Op::ApprovalRequested(_)
+                    | Op::WaitDropped { .. }
                     | Op::Complete { .. }
                     | Op::Fail { .. }
                     | Op::Pause { .. } => None,
@@ -145,8 +167,11 @@ impl Command {
             Self::Acquire(acquire) => of(acquire.session),
             Self::Evidence(evidence) => of(evidence.session),
             Self::Resolve(resolve) => of(resolve.session),
+            Self::Signal(signal) => Lookups { signal: signal.id.as_deref(), ..of(signal.session) },
+            Self::DecideApproval(decided) => Lookups { step: Some(&decided.step_key), ..of(decided.session) },
             Self::Release { session, .. }
             | Self::IntentDue { session, .. }
+            | Self::WaitDue { session, .. }
             | Self::Resume { session, .. }
             | Self::CreateToken { session, .. }
             | Self::RevokeToken { session, .. } => of(*session),

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::event::{
-    After, GuardIntent, GuardPolicy, LeaseGranted, PauseReason, PayloadRef, ReleaseReason, Resolution,
-    StepCompleted, StepFailed, TokenCreated, UnknownReason, ZoneCommitted, ZoneFailed,
+    After, ApprovalDecision, GuardIntent, GuardPolicy, LeaseGranted, PauseReason, PayloadRef, ReleaseReason,
+    Resolution, StepCompleted, StepFailed, TokenCreated, UnknownReason, ZoneCommitted, ZoneFailed,
 };
 use super::ids::{
     DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, Namespace, Seq, SessionId, StepKey, TimeMs,
@@ -23,6 +23,8 @@ pub enum Command {
         session: SessionId,
         epoch: Epoch,
         reason: ReleaseReason,
+        /// With `ReleaseReason::Waiting`: the last event the run had been sent.
+        seen: Seq,
     },
     /// An append of the run that holds the lease.
     Append(Append),
@@ -34,6 +36,15 @@ pub enum Command {
         step_key: StepKey,
         attempt: u32,
     },
+    /// A timer fires, or what is waited for did not come in time. `seq` opened the wait.
+    WaitDue {
+        session: SessionId,
+        seq: Seq,
+    },
+    /// A client sends a signal.
+    Signal(Signal),
+    /// A person or program decides an approval.
+    DecideApproval(DecideApproval),
     /// A person or program resolves a guarded step.
     Resolve(Resolve),
     Resume {
@@ -162,6 +173,21 @@ pub enum Op {
         evidence_bytes: u64,
         wasted_tokens: u64,
     },
+    TimerStarted {
+        step_key: StepKey,
+        name: Arc<str>,
+        fires: Fires,
+    },
+    SignalAwaited {
+        step_key: StepKey,
+        name: Arc<str>,
+        /// `None`: for ever.
+        timeout_ms: Option<u64>,
+    },
+    ApprovalRequested(ApprovalAsked),
+    WaitDropped {
+        step_key: StepKey,
+    },
     Complete {
         output: PayloadRef,
     },
@@ -173,6 +199,51 @@ pub enum Op {
         step_key: Option<StepKey>,
         details: Option<PayloadRef>,
     },
+}
+
+/// When a timer fires.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fires {
+    /// So many milliseconds after the ledger time of its event.
+    After(u64),
+    /// At this ledger time.
+    At(TimeMs),
+}
+
+/// A run asks for an approval.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ApprovalAsked {
+    pub step_key: StepKey,
+    pub name: Arc<str>,
+    pub call: PayloadRef,
+    pub args_digest: Digest,
+    /// `None`: it never expires.
+    pub expires_in_ms: Option<u64>,
+}
+
+/// A signal for a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Signal {
+    pub session: SessionId,
+    pub name: Arc<str>,
+    /// Makes it idempotent for the session's life.
+    pub id: Option<Arc<str>>,
+    pub value: PayloadRef,
+    /// Name of the token.
+    pub by: Arc<str>,
+}
+
+/// Decides an approval.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DecideApproval {
+    pub session: SessionId,
+    pub step_key: StepKey,
+    pub decision: ApprovalDecision,
+    pub comment: Option<PayloadRef>,
+    /// Of the arguments that were shown to the approver.
+    pub args_digest: Digest,
+    pub by: Arc<str>,
+    pub dedupe: Option<DedupeId>,
 }
 
 /// An idempotency key, as the ledger looks it up.
@@ -262,6 +333,12 @@ pub enum Code {
     ZoneNotOpen,
     TooManyOpen,
     OpenIntents,
+    NotIdle,
+    SignalsFull,
+    SignalConflict,
+    ApprovalMismatch,
+    ApprovalDecided,
+    ApprovalExpired,
     NotFound,
     InvalidArgument,
     /// A queue is full, the daemon drains, or the disk is nearly full.

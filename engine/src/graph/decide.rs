@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 pub use super::claim::Lookups;
 use super::command::{Append, Code, Command, Evidence, Op, Rejection, Reply};
-use super::event::Event;
+use super::event::{Event, ReleaseReason};
 use super::ids::{Digest, Epoch, Seq, SessionId, TimeMs};
 use super::session::{
-    GuardRow, Head, KeyRow, NAME_BYTES_MAX, STEP_KEY_BYTES_MAX, Status, StepRow, StepState,
+    GuardRow, Head, KeyRow, NAME_BYTES_MAX, STEP_KEY_BYTES_MAX, SignalRow, Status, StepRow, StepState,
 };
-use super::{draft::Draft, end, guard, lease, start, step, token, zone};
+use super::{approval, draft::Draft, end, guard, lease, signal, start, step, timer, token, wait, zone};
 
 /// The point look-ups a decision may make, all answered before it starts.
 pub trait View {
@@ -26,6 +26,8 @@ pub trait View {
     fn step(&self, session: SessionId, key: &str) -> Option<StepRow>;
     /// The row of an idempotency key.
     fn guard(&self, digest: &Digest) -> Option<GuardRow>;
+    /// The row of a signal's id in a session.
+    fn signal(&self, session: SessionId, id: &str) -> Option<SignalRow>;
     /// The row of a session key.
     fn session_key(&self, digest: &Digest) -> Option<KeyRow>;
 }
@@ -60,13 +62,25 @@ pub fn decide(view: &impl View, command: &Command, now: TimeMs) -> Result<Decisi
     match command {
         Command::Start(start) => start::start(view, start, now),
         Command::Acquire(acquire) => lease::acquire(view, acquire, now),
-        Command::Release { session, epoch, reason } => {
+        Command::Release { session, epoch, reason: ReleaseReason::Waiting, seen } => {
+            wait::release(&*found(view, *session)?, *epoch, *seen, now)
+        }
+        Command::Release { session, epoch, reason, seen: _ } => {
             lease::release(&*found(view, *session)?, *epoch, *reason, now)
         }
         Command::Append(sent) => append(view, sent, now),
         Command::Evidence(evidence) => keep(view, evidence),
         Command::IntentDue { session, step_key, attempt } => {
             guard::due(&*found(view, *session)?, step_key, *attempt, now)
+        }
+        Command::WaitDue { session, seq } => wait::due(&*found(view, *session)?, *seq, now),
+        Command::Signal(sent) => {
+            let row = sent.id.as_deref().and_then(|id| view.signal(sent.session, id));
+            signal::received(&*found(view, sent.session)?, sent, row, now)
+        }
+        Command::DecideApproval(decided) => {
+            let row = view.step(decided.session, &decided.step_key);
+            approval::decided(&*found(view, decided.session)?, decided, row, now)
         }
         Command::Resolve(resolve) => guard::resolve(&*found(view, resolve.session)?, resolve, now),
         Command::Resume { session, by, dedupe } => end::resume(&*found(view, *session)?, by, *dedupe, now),
@@ -117,6 +131,12 @@ fn append(view: &impl View, append: &Append, now: TimeMs) -> Result<Decision, Re
         Op::ZoneAborted { zone_key, attempt, evidence_bytes, wasted_tokens } => {
             zone::aborted(&run, zone_key, *attempt, *evidence_bytes, *wasted_tokens)
         }
+        Op::TimerStarted { step_key, name, fires } => timer::started(&run, step_key, name, *fires),
+        Op::SignalAwaited { step_key, name, timeout_ms } => {
+            signal::awaited(&run, step_key, name, *timeout_ms)
+        }
+        Op::ApprovalRequested(asked) => approval::requested(&run, asked),
+        Op::WaitDropped { step_key } => wait::dropped(&run, step_key),
         Op::Complete { output } => end::complete(&run, output),
         Op::Fail { failure } => end::fail(&run, failure),
         Op::Pause { reason, step_key, details } => {

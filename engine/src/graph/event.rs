@@ -134,6 +134,32 @@ pub enum Body {
     ZoneCommitted(ZoneCommitted),
     ZoneFailed(ZoneFailed),
     ZoneRolledBack(ZoneRolledBack),
+    TimerStarted {
+        step_key: StepKey,
+        name: Arc<str>,
+        due: TimeMs,
+    },
+    TimerFired {
+        step_key: StepKey,
+    },
+    SignalReceived(SignalReceived),
+    /// `due`: when it is waited for no longer; `None`: never.
+    SignalAwaited {
+        step_key: StepKey,
+        name: Arc<str>,
+        due: Option<TimeMs>,
+    },
+    /// `signal`: the `SignalReceived`; `None`: the time ran out.
+    SignalDelivered {
+        step_key: StepKey,
+        signal: Option<Seq>,
+    },
+    /// The run does not want the wait any more.
+    WaitDropped {
+        step_key: StepKey,
+    },
+    ApprovalRequested(ApprovalRequested),
+    ApprovalDecided(ApprovalDecided),
     TokenCreated(TokenCreated),
     TokenRevoked {
         token: TokenId,
@@ -174,6 +200,8 @@ pub enum ReleaseReason {
     Shutdown,
     Suspended,
     Unable,
+    /// All that the run could go on with are its open waits.
+    Waiting,
 }
 
 /// Why a session is paused.
@@ -348,6 +376,49 @@ pub enum RollbackReason {
     Abort,
 }
 
+/// A signal came from outside.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SignalReceived {
+    pub name: Arc<str>,
+    /// As its sender chose it; `None`: it did not ask for idempotence.
+    pub id: Option<Arc<str>>,
+    pub value: PayloadRef,
+    /// Name of the token that sent it.
+    pub by: Arc<str>,
+}
+
+/// The run asks for an approval of a call.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ApprovalRequested {
+    pub step_key: StepKey,
+    pub name: Arc<str>,
+    /// {toolCall, args}, for whoever decides.
+    pub call: PayloadRef,
+    /// Of the canonical arguments, as the run sent it; a decision must name it.
+    pub args_digest: Digest,
+    /// `None`: it never expires.
+    pub due: Option<TimeMs>,
+}
+
+/// An approval was decided or expired.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ApprovalDecided {
+    pub step_key: StepKey,
+    pub decision: ApprovalDecision,
+    /// Who decided; empty: it expired.
+    pub by: Arc<str>,
+    pub comment: Option<PayloadRef>,
+}
+
+/// How an approval was decided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ApprovalDecision {
+    Approved,
+    Rejected,
+    /// Nobody decided in time.
+    Expired,
+}
+
 /// What a token may do.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Role {
@@ -407,7 +478,15 @@ impl Body {
                 refs.extend(zone.llm_calls.iter().flat_map(LlmCall::payloads));
             }
             Self::ZoneFailed(zone) => refs.push(&zone.failure),
-            Self::LeaseGranted(_)
+            Self::SignalReceived(signal) => refs.push(&signal.value),
+            Self::ApprovalRequested(request) => refs.push(&request.call),
+            Self::ApprovalDecided(decided) => refs.extend(&decided.comment),
+            Self::TimerStarted { .. }
+            | Self::TimerFired { .. }
+            | Self::SignalAwaited { .. }
+            | Self::SignalDelivered { .. }
+            | Self::WaitDropped { .. }
+            | Self::LeaseGranted(_)
             | Self::LeaseReleased { .. }
             | Self::SessionResumed { .. }
             | Self::SessionCancelled { .. }

@@ -5,14 +5,16 @@
 //! V2. Seqs have no gap, ledger time never goes back, nothing follows an end.
 //! V3. Epochs grow by one with each grant; a worker's event carries the epoch of the lease in force.
 //! V4. An outcome closes an intent or zone that is open with the same attempt.
-//! V5. Limits are not checked here: a ledger written under larger ones stays readable.
+//! V5. A wait is closed once, by an outcome of its own kind; an outcome makes a waiting session runnable.
+//! V6. Limits are not checked here: a ledger written under larger ones stays readable.
 
 use super::event::{
-    Author, Body, Event, GuardIntent, GuardResolved, LeaseGranted, Resolution, SessionStarted, StepCompleted,
-    StepFailed, UnknownReason,
+    Author, Body, Event, GuardIntent, GuardResolved, LeaseGranted, ReleaseReason, Resolution, SessionStarted,
+    StepCompleted, StepFailed, UnknownReason,
 };
 use super::ids::{Epoch, Hash, Seq, SessionId, StepKey};
 use super::session::{Counters, DEDUPE_IDS_MAX, Head, IntentState, OpenIntent, OpenZone, Status};
+use super::wait;
 
 /// The ledger contradicts itself: never the caller's fault.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -69,6 +71,8 @@ fn start(started: &SessionStarted, event: &Event) -> Result<Head, String> {
         holder: None,
         intents: Vec::new(),
         zones: Vec::new(),
+        waits: Vec::new(),
+        signals: Vec::new(),
         counters: Counters::default(),
         dedupe: Vec::new(),
     };
@@ -83,6 +87,7 @@ fn follow(before: &Head, event: &Event) -> Result<Head, String> {
     let mut head = before.clone();
     remember(&mut head, event)?;
     apply(&mut head, event)?;
+    wait::wake(&mut head, &event.body);
     head.counters.count(&event.body);
     Ok(head)
 }
@@ -115,7 +120,7 @@ fn apply(head: &mut Head, event: &Event) -> Result<(), String> {
     match &event.body {
         Body::SessionStarted(_) => Err("the session has started already".to_owned()),
         Body::LeaseGranted(grant) => granted(head, grant),
-        Body::LeaseReleased { epoch, reason: _ } => released(head, *epoch),
+        Body::LeaseReleased { epoch, reason } => released(head, *epoch, *reason),
         Body::SessionPaused { reason, step_key, .. } => {
             ensure(!matches!(head.status, Status::Paused { .. }), || {
                 "the session is paused already".to_owned()
@@ -139,6 +144,14 @@ fn apply(head: &mut Head, event: &Event) -> Result<(), String> {
         Body::ZoneCommitted(zone) => left(head, &zone.zone_key, zone.attempt),
         Body::ZoneFailed(zone) => left(head, &zone.zone_key, zone.attempt),
         Body::ZoneRolledBack(zone) => left(head, &zone.zone_key, zone.attempt),
+        Body::TimerStarted { .. }
+        | Body::TimerFired { .. }
+        | Body::SignalReceived(_)
+        | Body::SignalAwaited { .. }
+        | Body::SignalDelivered { .. }
+        | Body::WaitDropped { .. }
+        | Body::ApprovalRequested(_)
+        | Body::ApprovalDecided(_) => wait::follow(head, event),
         Body::TokenCreated(_) | Body::TokenRevoked { token: _ } => ensure(head.system, || {
             "a token is journaled in a session that is not a system session".to_owned()
         }),
@@ -157,12 +170,15 @@ fn granted(head: &mut Head, grant: &LeaseGranted) -> Result<(), String> {
     Ok(())
 }
 
-fn released(head: &mut Head, epoch: Epoch) -> Result<(), String> {
+fn released(head: &mut Head, epoch: Epoch, reason: ReleaseReason) -> Result<(), String> {
     ensure(epoch == head.epoch && head.holder.is_some(), || {
         format!("the lease of epoch {} is not held", epoch.0)
     })?;
     ensure(head.zones.is_empty(), || "the lease is released with a zone open".to_owned())?;
     head.holder = None;
+    if reason == ReleaseReason::Waiting {
+        wait::released(head)?;
+    }
     Ok(())
 }
 
@@ -178,6 +194,8 @@ fn ended(head: &mut Head, status: Status) -> Result<(), String> {
         "the session ends with an effect whose outcome is unknown".to_owned()
     })?;
     head.intents.clear();
+    head.waits.clear();
+    head.signals.clear();
     head.holder = None;
     head.status = status;
     Ok(())
@@ -207,7 +225,8 @@ fn step_failed(head: &mut Head, step: &StepFailed) -> Result<(), String> {
 
 fn unguarded(head: &Head, key: &str) -> Result<(), String> {
     ensure(head.intent(key).is_none(), || format!("step {key} has an intent and commits without it"))?;
-    ensure(head.zone(key).is_none(), || format!("step {key} is an open zone"))
+    ensure(head.zone(key).is_none(), || format!("step {key} is an open zone"))?;
+    ensure(head.wait(key).is_none(), || format!("step {key} is an open wait"))
 }
 
 fn intended(head: &mut Head, intent: &GuardIntent, event: &Event) -> Result<(), String> {
@@ -299,6 +318,6 @@ fn not_in_flight(key: &str) -> String {
     format!("step {key} has an outcome though nothing of it is in flight")
 }
 
-fn ensure(holds: bool, problem: impl FnOnce() -> String) -> Result<(), String> {
+pub(super) fn ensure(holds: bool, problem: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(problem()) }
 }

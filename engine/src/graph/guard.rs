@@ -58,7 +58,7 @@ pub(super) fn intent(
     run.unless_paused()?;
     check_times(intent)?;
     check_owner(run, key, owner)?;
-    check_room(run.head, &intent.step_key)?;
+    check_room(run.head, &intent.step_key, 0)?;
     let mut draft = run.draft();
     let seq = draft.push_append(run.append, Body::GuardIntent(intent.clone()));
     Ok(draft.appended(seq))
@@ -118,16 +118,18 @@ fn check_owner(run: &Run<'_>, key: &GuardKey, owner: Option<GuardRow>) -> Result
 }
 
 /// G8. What the key has open already makes room for itself.
-pub(super) fn check_room(head: &Head, key: &str) -> Result<(), Rejection> {
+pub(super) fn check_room(head: &Head, key: &str, name_bytes: usize) -> Result<(), Rejection> {
     let intents = head.intents.iter().map(|intent| &*intent.step_key);
     let zones = head.zones.iter().map(|zone| &*zone.zone_key);
     let (count, bytes) = intents
         .chain(zones)
         .filter(|open| *open != key)
-        .fold((0, key.len()), |(count, bytes), open| (count + 1, bytes + open.len()));
+        .map(str::len)
+        .chain(head.waits.iter().map(|wait| wait.step_key.len() + wait.name.len()))
+        .fold((0, key.len() + name_bytes), |(count, bytes), open| (count + 1, bytes + open));
     if count >= OPEN_MAX || bytes > OPEN_KEY_BYTES_MAX {
         let message = format!(
-            "{count} guarded steps and zones are open, their keys with this one have {bytes} bytes; at most {OPEN_MAX} and {OPEN_KEY_BYTES_MAX} may be: wait until one ends, or shorten the keys"
+            "{count} guarded steps, zones and waits are open, their keys with this one have {bytes} bytes; at most {OPEN_MAX} and {OPEN_KEY_BYTES_MAX} may be: wait until one ends, or shorten the keys"
         );
         return Err(Rejection::new(Code::TooManyOpen, message).retry_after(RETRY_MS));
     }

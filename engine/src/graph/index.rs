@@ -3,14 +3,16 @@
 //! I1. Changes follow from the heads before and after, the event and the digests that came with it, so that indexes
 //!     rebuilt from events equal the stored ones.
 //! I2. A step, zone or end has one row, that of its last event; a row never goes back to an earlier attempt.
-//! I3. A due row exists exactly while an intent waits for its due time.
+//! I3. A due row exists exactly while an intent or wait of the head waits for its due time.
 //! I4. Digests keyed with a namespace's salt are in no event: a rebuild computes them from the payloads. What was
 //!     erased has none, and gets no row.
+
+use std::sync::Arc;
 
 use super::command::{Command, GuardKey, Op, StartKey};
 use super::event::{Author, Body, Event, GuardResolved, Resolution, TokenCreated};
 use super::ids::{Digest, Epoch, Seq, StepKey, TimeMs, TokenId};
-use super::session::{END_KEY, GuardRow, Head, KeyRow, OpenIntent, StepRow, StepState, TokenRow};
+use super::session::{END_KEY, GuardRow, Head, KeyRow, SignalRow, StepRow, StepState, TokenRow, WaitKind};
 
 /// What an event's rows need and its header does not hold (I4).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -28,6 +30,8 @@ pub enum IndexChange {
     Step { key: StepKey, row: StepRow },
     /// Owner of an idempotency key.
     Guard { digest: Digest, row: GuardRow },
+    /// A signal's id was used.
+    Signal { id: Arc<str>, row: SignalRow },
     /// Session that a caller's key names.
     Key { digest: Digest, row: KeyRow },
     /// The session must be dispatched at start.
@@ -36,10 +40,10 @@ pub enum IndexChange {
     LiveDelete,
     /// The session appears in the list of its namespace.
     ListPut,
-    /// The driver must look at an intent at this time.
-    DuePut(DueIntent),
+    /// A driver must look at something of the session at this time.
+    DuePut(DueEntry),
     /// It need not any more.
-    DueDelete(DueIntent),
+    DueDelete(DueEntry),
     /// What the zone attempt entered at this seq streamed is in its commit now.
     EvidenceDelete { entry: Seq, attempt: u32 },
     /// A token came to be.
@@ -48,14 +52,24 @@ pub enum IndexChange {
     TokenRevoked { token: TokenId, at: TimeMs },
 }
 
-/// An intent as the due index names it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DueIntent {
+/// Something as the due index names it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DueEntry {
     pub due: TimeMs,
-    /// Seq of the intent.
+    pub kind: DueKind,
+    /// Seq of the event that opened it.
     pub seq: Seq,
-    pub step_key: StepKey,
-    pub attempt: u32,
+}
+
+/// What becomes due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DueKind {
+    /// Attempt time and grace of a guarded step.
+    Intent,
+    /// A timer.
+    Timer,
+    /// The time a signal or approval is waited for.
+    Wait,
 }
 
 impl Digests {
@@ -77,6 +91,10 @@ impl Digests {
                 | Op::ZoneCommitted(_)
                 | Op::ZoneFailed(_)
                 | Op::ZoneAborted { .. }
+                | Op::TimerStarted { .. }
+                | Op::SignalAwaited { .. }
+                | Op::ApprovalRequested(_)
+                | Op::WaitDropped { .. }
                 | Op::Complete { .. }
                 | Op::Fail { .. }
                 | Op::Pause { .. } => Self::default(),
@@ -85,6 +103,9 @@ impl Digests {
             | Command::Release { .. }
             | Command::Evidence(_)
             | Command::IntentDue { .. }
+            | Command::WaitDue { .. }
+            | Command::Signal(_)
+            | Command::DecideApproval(_)
             | Command::Resolve(_)
             | Command::Resume { .. }
             | Command::CreateToken { .. }
@@ -205,6 +226,27 @@ fn body_changes(
         Body::ZoneRolledBack(zone) => {
             step(&zone.zone_key, zone.attempt, StepState::Retryable, None, None);
         }
+        Body::TimerStarted { step_key, .. } | Body::SignalAwaited { step_key, .. } => {
+            step(step_key, 1, StepState::Open, None, None);
+        }
+        Body::ApprovalRequested(request) => {
+            step(&request.step_key, 1, StepState::Open, Some(request.args_digest), None);
+        }
+        Body::TimerFired { step_key } | Body::SignalDelivered { step_key, .. } => {
+            step(step_key, 1, StepState::Completed, None, None);
+        }
+        Body::ApprovalDecided(decided) => step(&decided.step_key, 1, StepState::Completed, None, None),
+        Body::WaitDropped { step_key } => step(step_key, 1, StepState::Failed, None, None),
+        Body::SignalReceived(signal) => {
+            if let Some(id) = &signal.id {
+                let row = SignalRow {
+                    seq: event.seq,
+                    name: signal.name.clone(),
+                    value_digest: signal.value.digest,
+                };
+                changes.push(IndexChange::Signal { id: id.clone(), row });
+            }
+        }
         Body::TokenCreated(created) => changes.push(token(created, event.time)),
         Body::TokenRevoked { token } => {
             changes.push(IndexChange::TokenRevoked { token: *token, at: event.time })
@@ -253,25 +295,24 @@ fn token(created: &TokenCreated, at: TimeMs) -> IndexChange {
 
 /// Compares what waits for its due time before and after (I3).
 fn due_changes(before: Option<&Head>, after: &Head, changes: &mut Vec<IndexChange>) {
-    let old = before.map_or(&[][..], |head| &head.intents);
-    let waits_in = |intents: &[OpenIntent], seq| {
-        let mut waiting = intents.iter().filter(|intent| intent.awaits_due());
-        waiting.any(|intent| intent.seq == seq)
-    };
-    for intent in old.iter().filter(|intent| intent.awaits_due()) {
-        if !waits_in(&after.intents, intent.seq) {
-            changes.push(IndexChange::DueDelete(DueIntent::of(intent)));
-        }
-    }
-    for intent in after.intents.iter().filter(|intent| intent.awaits_due()) {
-        if !waits_in(old, intent.seq) {
-            changes.push(IndexChange::DuePut(DueIntent::of(intent)));
-        }
-    }
+    let old: Vec<DueEntry> = before.map(dues).into_iter().flatten().collect();
+    let new: Vec<DueEntry> = dues(after).collect();
+    let gone = old.iter().filter(|entry| !new.contains(entry));
+    changes.extend(gone.map(|entry| IndexChange::DueDelete(*entry)));
+    let fresh = new.iter().filter(|entry| !old.contains(entry));
+    changes.extend(fresh.map(|entry| IndexChange::DuePut(*entry)));
 }
 
-impl DueIntent {
-    fn of(intent: &OpenIntent) -> Self {
-        Self { due: intent.due, seq: intent.seq, step_key: intent.step_key.clone(), attempt: intent.attempt }
-    }
+/// Everything of a session that becomes due.
+fn dues(head: &Head) -> impl Iterator<Item = DueEntry> {
+    let intents = head.intents.iter().filter(|intent| intent.awaits_due());
+    let intents = intents.map(|open| DueEntry { due: open.due, kind: DueKind::Intent, seq: open.seq });
+    let waits = head.waits.iter().filter_map(|wait| {
+        let kind = match wait.kind {
+            WaitKind::Timer => DueKind::Timer,
+            WaitKind::Signal | WaitKind::Approval { .. } | WaitKind::Child { .. } => DueKind::Wait,
+        };
+        Some(DueEntry { due: wait.due?, kind, seq: wait.seq })
+    });
+    intents.chain(waits)
 }

@@ -3,7 +3,7 @@
 //! `decide` judges a command against what the ledger says and answers with events; `evolve` folds an event into the
 //! head; `index` says which rows an event changes. Time, ids and digests come in as arguments. Each promise has one
 //! file that states and numbers its invariants: lease (L), guard (G), zone (Z), step (P), start (K), end (E), token (T),
-//! stream (S).
+//! wait (W), timer (M), signal (S), approval (A), stream (S).
 
 pub mod command;
 pub mod decide;
@@ -12,9 +12,12 @@ pub mod evolve;
 pub mod ids;
 pub mod index;
 pub mod session;
+pub mod signal;
 pub mod stream;
+pub mod wait;
 
 mod account;
+mod approval;
 mod claim;
 mod draft;
 mod end;
@@ -23,6 +26,7 @@ mod lease;
 mod reject;
 mod start;
 mod step;
+mod timer;
 mod token;
 mod zone;
 

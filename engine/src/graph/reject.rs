@@ -27,7 +27,7 @@ impl std::error::Error for Rejection {}
 
 impl Code {
     /// All codes.
-    pub const ALL: [Code; 24] = [
+    pub const ALL: [Code; 30] = [
         Code::SessionNotFound,
         Code::SessionEnded,
         Code::SessionPaused,
@@ -45,6 +45,12 @@ impl Code {
         Code::ZoneNotOpen,
         Code::TooManyOpen,
         Code::OpenIntents,
+        Code::NotIdle,
+        Code::SignalsFull,
+        Code::SignalConflict,
+        Code::ApprovalMismatch,
+        Code::ApprovalDecided,
+        Code::ApprovalExpired,
         Code::NotFound,
         Code::InvalidArgument,
         Code::Unavailable,
@@ -75,6 +81,12 @@ impl Code {
             Self::ZoneNotOpen => "zone_not_open",
             Self::TooManyOpen => "too_many_open",
             Self::OpenIntents => "open_intents",
+            Self::NotIdle => "not_idle",
+            Self::SignalsFull => "signals_full",
+            Self::SignalConflict => "signal_conflict",
+            Self::ApprovalMismatch => "approval_mismatch",
+            Self::ApprovalDecided => "approval_decided",
+            Self::ApprovalExpired => "approval_expired",
             Self::NotFound => "not_found",
             Self::InvalidArgument => "invalid_argument",
             Self::Unavailable => "unavailable",
@@ -94,6 +106,8 @@ impl Code {
             | Self::GuardUnresolved
             | Self::TooManyOpen
             | Self::OpenIntents
+            | Self::NotIdle
+            | Self::SignalsFull
             | Self::Unavailable
             | Self::DiskLow => true,
             Self::SessionNotFound
@@ -108,6 +122,10 @@ impl Code {
             | Self::GuardInputConflict
             | Self::GuardNotOpen
             | Self::ZoneNotOpen
+            | Self::SignalConflict
+            | Self::ApprovalMismatch
+            | Self::ApprovalDecided
+            | Self::ApprovalExpired
             | Self::NotFound
             | Self::InvalidArgument
             | Self::IncarnationChanged

@@ -14,10 +14,14 @@ use super::ids::{
 
 /// Largest encoded head in bytes.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Most open intents, zones and timers together of one session.
+/// Most open intents, zones and waits together of one session.
 pub const OPEN_MAX: usize = 64;
-/// Most bytes the keys of open intents and zones may have together.
-pub const OPEN_KEY_BYTES_MAX: usize = 11 * 1024;
+/// Most bytes the keys of open intents, zones and waits, and the names of waits, may have together.
+pub const OPEN_KEY_BYTES_MAX: usize = 6 * 1024;
+/// Most signals a session keeps that nobody has awaited.
+pub const SIGNALS_BUFFERED_MAX: usize = 64;
+/// Most bytes the names of those may have together.
+pub const SIGNAL_NAME_BYTES_MAX: usize = 2 * 1024;
 /// Longest step key in bytes.
 pub const STEP_KEY_BYTES_MAX: usize = 1024;
 /// Longest name of a namespace, workflow, version, step or zone in bytes.
@@ -49,6 +53,10 @@ pub struct Head {
     pub holder: Option<InstanceId>,
     pub intents: Vec<OpenIntent>,
     pub zones: Vec<OpenZone>,
+    /// What the run waits for, oldest first.
+    pub waits: Vec<OpenWait>,
+    /// Signals that nobody has awaited, by name, oldest first.
+    pub signals: Vec<(Arc<str>, Seq)>,
     pub counters: Counters,
     /// Recent client and operator appends, oldest first.
     pub dedupe: Vec<(DedupeId, Seq)>,
@@ -113,6 +121,12 @@ impl Head {
         self.zones.iter().find(|zone| *zone.zone_key == *zone_key)
     }
 
+    /// The open wait of a step.
+    #[must_use]
+    pub fn wait(&self, step_key: &str) -> Option<&OpenWait> {
+        self.waits.iter().find(|wait| *wait.step_key == *step_key)
+    }
+
     /// True if the session is to be looked after at start: it has not ended and is not the engine's own.
     #[must_use]
     pub fn is_live(&self) -> bool {
@@ -157,6 +171,28 @@ pub struct OpenZone {
     pub attempt: u32,
     /// Its entry.
     pub seq: Seq,
+}
+
+/// Something a run waits for that has not come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenWait {
+    pub step_key: StepKey,
+    /// Of the timer, signal, approval or child.
+    pub name: Arc<str>,
+    pub kind: WaitKind,
+    /// The event that opened it.
+    pub seq: Seq,
+    /// When it fires, runs out or expires; `None`: never.
+    pub due: Option<TimeMs>,
+}
+
+/// What is waited for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WaitKind {
+    Timer,
+    Signal,
+    Approval { args_digest: Digest },
+    Child { session: SessionId },
 }
 
 /// Sums over a session.
@@ -208,6 +244,15 @@ pub struct GuardRow {
     pub step_key_hash: [u8; 32],
     /// Keyed with the namespace's salt.
     pub input_digest: Digest,
+}
+
+/// Index row of a signal's id, for the life of its session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SignalRow {
+    /// The event that received it.
+    pub seq: Seq,
+    pub name: Arc<str>,
+    pub value_digest: Digest,
 }
 
 /// Index row of a session key in its namespace.

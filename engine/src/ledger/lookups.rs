@@ -10,9 +10,9 @@ use super::watermark::Ticket;
 use super::{HeadCache, StoredHead, Watermark, digest};
 use crate::graph::command::Command;
 use crate::graph::ids::{Digest, SessionId};
-use crate::graph::session::{GuardRow, KeyRow};
+use crate::graph::session::{GuardRow, KeyRow, SignalRow};
 use crate::storage::heads::Row as _;
-use crate::storage::keys::RowKey;
+use crate::storage::keys::{Item, LedgerKey, RowKey};
 use crate::storage::{Snapshot, Table};
 
 /// What was read for a command; a name without a row was looked up and is not there.
@@ -64,6 +64,9 @@ impl<'a> Fetch<'a> {
             return Ok(());
         };
         self.head(session)?;
+        if let Some(id) = needed.signal {
+            self.signal(session, id)?;
+        }
         match needed.step {
             Some(step_key) => self.step(session, step_key),
             None => Ok(()),
@@ -93,6 +96,17 @@ impl<'a> Fetch<'a> {
         Ok(())
     }
 
+    fn signal(&mut self, session: SessionId, id: &str) -> Result<(), ReadError> {
+        let hash = digest::signal_id_hash(id);
+        let Some(place) = self.reader.place(session)? else { return Ok(()) };
+        let item = Item::SignalId { session, id: hash };
+        let key = LedgerKey::new(place.segment, place.lineage, item).bytes();
+        let row = reader::read_row(self.snapshot(), Table::Ledger, &key)?;
+        let found = row.map(|row| SignalRow::from_bytes(&row)).transpose()?;
+        self.rows.push((RowName::Signal(session, hash), found.map(Row::Signal)));
+        Ok(())
+    }
+
     fn guard(&mut self, digest: Digest) -> Result<(), ReadError> {
         let row = reader::read_row(self.snapshot(), Table::Rows, &RowKey::Guard(digest).bytes())?;
         let found = row.map(|row| GuardRow::from_bytes(&row)).transpose()?;
@@ -115,6 +129,6 @@ impl<'a> Fetch<'a> {
 pub(super) fn as_head(row: &Row) -> Option<&StoredHead> {
     match row {
         Row::Head(head) => Some(head),
-        Row::Step(_) | Row::Guard(_) | Row::SessionKey(_) => None,
+        Row::Step(_) | Row::Guard(_) | Row::Signal(_) | Row::SessionKey(_) => None,
     }
 }

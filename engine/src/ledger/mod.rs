@@ -209,13 +209,15 @@ impl quick_cache::Weighter<SessionId, StoredHead> for HeadWeight {
         let head = &stored.head;
         let intents: usize = head.intents.iter().map(|intent| intent.step_key.len() + HEAD_OPEN_BYTES).sum();
         let zones: usize = head.zones.iter().map(|zone| zone.zone_key.len() + HEAD_OPEN_BYTES).sum();
-        (HEAD_BASE_BYTES + intents + zones) as u64
+        let waits = head.waits.iter().map(|wait| wait.step_key.len() + wait.name.len() + HEAD_OPEN_BYTES);
+        let signals = head.signals.iter().map(|(name, _)| name.len() + HEAD_OPEN_BYTES);
+        (HEAD_BASE_BYTES + intents + zones + waits.chain(signals).sum::<usize>()) as u64
     }
 }
 
 /// What a cached head takes at least, allocations and cache slot included.
 const HEAD_BASE_BYTES: usize = 512;
-/// What an open intent or zone adds to it beside its key.
+/// What an open intent, zone or wait adds to it beside its key.
 const HEAD_OPEN_BYTES: usize = 64;
 
 /// What the ledger says of itself.

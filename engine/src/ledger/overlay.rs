@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::StoredHead;
 use crate::graph::ids::{Digest, FrameNumber, SessionId};
-use crate::graph::session::{GuardRow, KeyRow, StepRow};
+use crate::graph::session::{GuardRow, KeyRow, SignalRow, StepRow};
 
 /// Names a row that decisions look up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +16,8 @@ pub(super) enum RowName {
     /// By blake3 of the step key.
     Step(SessionId, [u8; 32]),
     Guard(Digest),
+    /// By the first half of the id's hash.
+    Signal(SessionId, [u8; 16]),
     SessionKey(Digest),
 }
 
@@ -25,6 +27,7 @@ pub(super) enum Row {
     Head(StoredHead),
     Step(StepRow),
     Guard(GuardRow),
+    Signal(SignalRow),
     SessionKey(KeyRow),
 }
 

@@ -10,7 +10,7 @@ use super::reader::ReadError;
 use super::{Reader, StoredHead};
 use crate::graph::event::{Body, Event};
 use crate::graph::ids::{Digest, Hash, Seq, SessionId, TimeMs};
-use crate::graph::index::{DueIntent, IndexChange};
+use crate::graph::index::{DueEntry, DueKind, IndexChange};
 use crate::graph::session::Head;
 use crate::storage::heads::{self, LineageRow, NamespaceRow, Row as _};
 use crate::storage::keys::{BadKey, Due, Item, LedgerKey, RowKey, Segment};
@@ -74,6 +74,13 @@ impl Changes {
             IndexChange::Guard { digest, row } => {
                 self.row(Table::Rows, RowKey::Guard(digest).bytes(), &row);
                 self.rows.push((RowName::Guard(digest), Row::Guard(row)));
+            }
+            IndexChange::Signal { id, row } => {
+                let hash = digest::signal_id_hash(&id);
+                let item = Item::SignalId { session, id: hash };
+                let at = LedgerKey::new(self.segment, after.lineage, item).bytes();
+                self.row(Table::Ledger, at, &row);
+                self.rows.push((RowName::Signal(session, hash), Row::Signal(row)));
             }
             IndexChange::Key { digest, row } => {
                 self.row(Table::Rows, RowKey::SessionKey(digest).bytes(), &row);
@@ -150,8 +157,13 @@ impl Context<'_> {
     }
 }
 
-fn due_key(session: SessionId, due: &DueIntent) -> Bytes {
-    RowKey::Due { at: due.due, session, what: Due::Intent, seq: due.seq }.bytes()
+fn due_key(session: SessionId, entry: &DueEntry) -> Bytes {
+    let what = match entry.kind {
+        DueKind::Intent => Due::Intent,
+        DueKind::Timer => Due::Timer,
+        DueKind::Wait => Due::Wait,
+    };
+    RowKey::Due { at: entry.due, session, what, seq: entry.seq }.bytes()
 }
 
 /// A row in its envelope.

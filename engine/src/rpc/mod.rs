@@ -19,6 +19,7 @@ pub mod tls;
 mod tokens;
 mod verify;
 pub mod vitals;
+mod waits;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
-//! `SessionService`: the read side. Every answer is a page of events or heads below the watermark.
+//! `SessionService`: what clients do with sessions that run elsewhere. Every read is a page of events or heads below the
+//! watermark.
 //!
 //! 1. Waiting costs no thread and no reading: a change of the session wakes it; only leases, whose expiry is no event,
 //!    are looked at every `LEASE_LOOK_MS`.
@@ -16,6 +17,7 @@ use super::journal::{self, Journal};
 use super::listing;
 use super::status;
 use super::subscription::{Subscribers, Subscription};
+use super::waits;
 use crate::graph::command::Rejection;
 use crate::graph::session::{Head, Status as SessionStatus};
 use crate::graph::stream::Cursor;
@@ -35,10 +37,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// Makes a server of it.
+    /// Makes a server of it that takes requests as large as a payload may be.
     #[must_use]
     pub fn into_server(self) -> v1::session_service_server::SessionServiceServer<Self> {
+        let message_bytes_max = self.context.message_bytes_max();
         v1::session_service_server::SessionServiceServer::new(self)
+            .max_decoding_message_size(message_bytes_max)
     }
 }
 
@@ -73,6 +77,25 @@ impl v1::session_service_server::SessionService for Service {
         let context = self.context.clone();
         let page = journal::blocking(move || listing::page(&context, &query)).await;
         page.map(Response::new).map_err(|error| status::unreadable(&error))
+    }
+
+    async fn signal_session(
+        &self,
+        request: Request<v1::SignalSessionRequest>,
+    ) -> Result<Response<v1::SignalSessionResponse>, Status> {
+        let caller = caller(&request)?;
+        let answer = waits::signal(&self.context, &caller, request.into_inner()).await;
+        answer.map(Response::new).map_err(status::refused)
+    }
+
+    async fn decide_approval(
+        &self,
+        request: Request<v1::DecideApprovalRequest>,
+    ) -> Result<Response<v1::DecideApprovalResponse>, Status> {
+        let caller = caller(&request)?;
+        let session = waits::decide(&self.context, &caller, request.into_inner()).await;
+        let session = Some(session.map_err(status::refused)?);
+        Ok(Response::new(v1::DecideApprovalResponse { session }))
     }
 
     type SubscribeSessionStream = ReceiverStream<Result<v1::SubscribeSessionResponse, Status>>;
@@ -114,8 +137,11 @@ impl Service {
         loop {
             let leased = self.is_leased(&head);
             let left_ms = deadline_ms.saturating_sub(context.clock.mono_ms());
-            let unleased = request.until_unleased && !leased;
-            if stands_still(&head.status) || unleased || left_ms == 0 || *context.stopping.borrow() {
+            let waiting = head.status == SessionStatus::Waiting;
+            // A waiting session is nobody's to take.
+            let unleased = request.until_unleased && !leased && !waiting;
+            let still = stands_still(&head.status) && !(waiting && request.through_waits);
+            if still || unleased || left_ms == 0 || *context.stopping.borrow() {
                 let Shown { session, output, failure } = context.show(&head).map_err(Refused::Failed)?;
                 return Ok(v1::AwaitSessionResponse { session: Some(session), output, failure, leased });
             }

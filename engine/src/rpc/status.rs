@@ -100,12 +100,18 @@ const fn grpc_code(code: Code) -> Grpc {
         | Code::GuardNotDue
         | Code::GuardUnresolved
         | Code::ZoneNotOpen
-        | Code::OpenIntents => Grpc::FailedPrecondition,
+        | Code::OpenIntents
+        | Code::NotIdle
+        | Code::ApprovalMismatch
+        | Code::ApprovalDecided
+        | Code::ApprovalExpired => Grpc::FailedPrecondition,
         Code::Fenced | Code::LeaseHeld | Code::IncarnationChanged => Grpc::Aborted,
-        Code::KeyConflict | Code::StepConflict | Code::GuardKeyInUse | Code::GuardInputConflict => {
-            Grpc::AlreadyExists
-        }
-        Code::TooManyOpen | Code::DiskLow => Grpc::ResourceExhausted,
+        Code::KeyConflict
+        | Code::StepConflict
+        | Code::GuardKeyInUse
+        | Code::GuardInputConflict
+        | Code::SignalConflict => Grpc::AlreadyExists,
+        Code::TooManyOpen | Code::SignalsFull | Code::DiskLow => Grpc::ResourceExhausted,
         Code::InvalidArgument => Grpc::InvalidArgument,
         Code::Unavailable => Grpc::Unavailable,
         Code::PermissionDenied | Code::NamespaceMismatch => Grpc::PermissionDenied,

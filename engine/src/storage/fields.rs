@@ -5,8 +5,8 @@ use cellaflow_proto::disk;
 use prost::Message;
 
 use crate::graph::event::{
-    Format, GuardPolicy, PauseReason, PayloadRef, ReleaseReason, ResourceMode, Role, RollbackReason,
-    UnknownReason,
+    ApprovalDecision, Format, GuardPolicy, PauseReason, PayloadRef, ReleaseReason, ResourceMode, Role,
+    RollbackReason, UnknownReason,
 };
 use crate::graph::ids::{Digest, Epoch, Seq};
 use crate::graph::session::{IntentState, StepState};
@@ -161,6 +161,9 @@ words!(RollbackReason, "rollback reason", rollback_reason_to, rollback_reason_fr
     Takeover, Abort,
 });
 words!(Role, "role", role_to, role_from, { Worker, Client, Compactor, Viewer, Admin });
+words!(ApprovalDecision, "approval decision", approval_decision_to, approval_decision_from, {
+    Approved, Rejected, Expired,
+});
 words!(IntentState, "intent state", intent_state_to, intent_state_from, {
     Open, Unknown, Due, MayRetry,
 });
@@ -174,6 +177,7 @@ pub(super) fn release_reason_to(reason: ReleaseReason) -> i32 {
         ReleaseReason::Shutdown => disk::ReleaseReason::Shutdown,
         ReleaseReason::Suspended => disk::ReleaseReason::Suspended,
         ReleaseReason::Unable => disk::ReleaseReason::Unable,
+        ReleaseReason::Waiting => disk::ReleaseReason::Waiting,
     };
     stored as i32
 }
@@ -185,6 +189,7 @@ pub(super) fn release_reason_from(value: i32) -> Result<ReleaseReason, Malformed
         Ok(disk::ReleaseReason::Shutdown) => Ok(ReleaseReason::Shutdown),
         Ok(disk::ReleaseReason::Suspended) => Ok(ReleaseReason::Suspended),
         Ok(disk::ReleaseReason::Unable) => Ok(ReleaseReason::Unable),
+        Ok(disk::ReleaseReason::Waiting) => Ok(ReleaseReason::Waiting),
         Err(_) => Err(malformed("release reason", format!("has the unknown value {value}"))),
     }
 }

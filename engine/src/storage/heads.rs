@@ -5,6 +5,8 @@
 //! H1. A row reads back as what was written; what this version does not know is an error that names the field.
 //! H2. A head within the graph's limits has at most `HEAD_BYTES_MAX` bytes.
 
+mod waits;
+
 use bytes::Bytes;
 use cellaflow_proto::disk;
 use prost::Message;
@@ -20,7 +22,7 @@ use crate::graph::ids::{
     SessionId, TimeMs, TokenId,
 };
 use crate::graph::session::{
-    Counters, GuardRow, Head, KeyRow, OpenIntent, OpenZone, Status, StepRow, TokenRow,
+    Counters, GuardRow, Head, KeyRow, OpenIntent, OpenZone, SignalRow, Status, StepRow, TokenRow,
 };
 
 /// A row that is one message of the disk package.
@@ -86,6 +88,7 @@ macro_rules! row {
 row!(StoredHead, disk::Head, "head", head_to, head_from);
 row!(StepRow, disk::StepRow, "step_row", step_to, step_from);
 row!(GuardRow, disk::GuardRow, "guard_row", guard_to, guard_from);
+row!(SignalRow, disk::SignalRow, "signal_row", waits::signal_to, waits::signal_from);
 row!(KeyRow, disk::KeyRow, "key_row", key_to, key_from);
 row!(LineageRow, disk::LineageRow, "lineage_row", lineage_to, lineage_from);
 row!(NamespaceRow, disk::NamespaceRow, "namespace_row", namespace_to, namespace_from);
@@ -117,6 +120,8 @@ fn head_to(stored: &StoredHead) -> disk::Head {
         zones: head.zones.iter().map(zone_to).collect(),
         counters: Some(counters_to(&head.counters)),
         dedupe: head.dedupe.iter().map(dedupe_to).collect(),
+        waits: head.waits.iter().map(waits::wait_to).collect(),
+        signals: head.signals.iter().map(waits::buffered_to).collect(),
         segment: stored.segment.0,
     }
 }
@@ -139,6 +144,8 @@ fn head_from(stored: disk::Head) -> Result<StoredHead, Malformed> {
         zones: each(stored.zones, zone_from)?,
         counters: counters_from(&present(stored.counters, "head.counters")?),
         dedupe: each(stored.dedupe, dedupe_from)?,
+        waits: each(stored.waits, waits::wait_from)?,
+        signals: stored.signals.into_iter().map(waits::buffered_from).collect(),
         namespace: stored.namespace.into(),
         workflow: stored.workflow.into(),
         version: stored.version.into(),

@@ -28,7 +28,8 @@
 //!          03   session 16, digest 32                     step index    (digest of the step key)
 //!          04   digest 32, n 4                            chunk n of a payload
 //!          05   session 16, entry seq 8, attempt 4, n 4   evidence of a zone's attempt
-//!          reserved: 06 dedupe ids beyond those in the head · 07 signal · 08 CCS artefact
+//!          06   session 16, id hash 16                    signal id   (blake3 of the id, first half)
+//!          reserved: 07 signal · 08 CCS artefact
 //! ```
 
 mod parts;
@@ -79,8 +80,10 @@ mod item {
     pub(super) const CHUNK: u8 = 0x04;
     pub(super) const EVIDENCE: u8 = 0x05;
 
-    /// Named now so that nothing else takes them: dedupe, signal, CCS artefact.
-    pub(super) const RESERVED: [u8; 3] = [0x06, 0x07, 0x08];
+    pub(super) const SIGNAL_ID: u8 = 0x06;
+
+    /// Named now so that nothing else takes them: signal, CCS artefact.
+    pub(super) const RESERVED: [u8; 2] = [0x07, 0x08];
 }
 
 const ID: usize = size_of::<SessionId>();
@@ -96,7 +99,7 @@ const _: () = assert!(LEDGER_PREFIX == 21);
 const _: () = assert!(RowKey::LIST_BYTES == 33 && RowKey::DUE_BYTES == 34);
 const _: () =
     assert!(LedgerKey::EVENT_BYTES == 45 && LedgerKey::STEP_BYTES == 69 && LedgerKey::CHUNK_BYTES == 57);
-const _: () = assert!(LedgerKey::EVIDENCE_BYTES == 53);
+const _: () = assert!(LedgerKey::EVIDENCE_BYTES == 53 && LedgerKey::SIGNAL_ID_BYTES == 53);
 
 /// The longest name of a namespace, in bytes.
 pub const NAMESPACE_BYTES_MAX: usize = 128;
@@ -269,6 +272,13 @@ pub enum Item {
         /// Which piece, from 0.
         n: u32,
     },
+    /// The event that received a signal of this id.
+    SignalId {
+        /// The session.
+        session: SessionId,
+        /// First half of the id's blake3 hash.
+        id: [u8; 16],
+    },
     /// What an attempt of a zone streamed; deleted when the zone commits.
     Evidence {
         /// The session.
@@ -286,6 +296,7 @@ impl LedgerKey {
     const EVENT_BYTES: usize = LEDGER_PREFIX + ID + U64;
     const STEP_BYTES: usize = LEDGER_PREFIX + ID + DIGEST;
     const CHUNK_BYTES: usize = LEDGER_PREFIX + DIGEST + U32;
+    const SIGNAL_ID_BYTES: usize = LEDGER_PREFIX + ID + ID;
     const EVIDENCE_BYTES: usize = LEDGER_PREFIX + ID + U64 + U32 + U32;
 
     /// Names an item of a lineage.
@@ -304,6 +315,9 @@ impl LedgerKey {
             Item::Step { session, step } => start(item::STEP, Self::STEP_BYTES).put(&session.0).put(&step.0),
             Item::Chunk { digest, n } => {
                 start(item::CHUNK, Self::CHUNK_BYTES).put(&digest.0).put(&n.to_be_bytes())
+            }
+            Item::SignalId { session, id } => {
+                start(item::SIGNAL_ID, Self::SIGNAL_ID_BYTES).put(&session.0).put(id)
             }
             Item::Evidence { session, entry, attempt, n } => start(item::EVIDENCE, Self::EVIDENCE_BYTES)
                 .put(&session.0)
@@ -331,6 +345,7 @@ impl LedgerKey {
             item::EVENT => Item::Event { session: reader.session()?, seq: Seq(reader.u64()?) },
             item::STEP => Item::Step { session: reader.session()?, step: reader.digest()? },
             item::CHUNK => Item::Chunk { digest: reader.digest()?, n: reader.u32()? },
+            item::SIGNAL_ID => Item::SignalId { session: reader.session()?, id: reader.take()? },
             item::EVIDENCE => Item::Evidence {
                 session: reader.session()?,
                 entry: Seq(reader.u64()?),

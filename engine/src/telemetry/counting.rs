@@ -66,6 +66,14 @@ impl Counting {
             | Body::ZoneEntered { .. }
             | Body::ZoneCommitted(_)
             | Body::ZoneFailed(_)
+            | Body::TimerStarted { .. }
+            | Body::TimerFired { .. }
+            | Body::SignalReceived(_)
+            | Body::SignalAwaited { .. }
+            | Body::SignalDelivered { .. }
+            | Body::WaitDropped { .. }
+            | Body::ApprovalRequested(_)
+            | Body::ApprovalDecided(_)
             | Body::TokenCreated(_)
             | Body::TokenRevoked { .. } => None,
         }

@@ -37,6 +37,7 @@ async fn paused(engine: &Engine, key: &str) -> (Worker, v1::Assigned, String) {
         session: Some(v1::SessionRef { by: Some(v1::session_ref::By::SessionId(id.clone())) }),
         wait_ms: 10_000,
         until_unleased: false,
+        through_waits: false,
     };
     let session = engine.sessions().await.await_session(wait).await.unwrap().into_inner().session.unwrap();
     assert_eq!(session.status(), v1::SessionStatus::Paused, "{session:?}");

@@ -211,7 +211,12 @@ fn reaches(red: &Red) -> Vec<Reach> {
         let session = || session.clone();
         let get = v1::GetSessionRequest { session: session() };
         all.push(reach(what, "/cellaflow.v1.SessionService/GetSession", &get, expect));
-        let wait = v1::AwaitSessionRequest { session: session(), wait_ms: 0, until_unleased: true };
+        let wait = v1::AwaitSessionRequest {
+            session: session(),
+            wait_ms: 0,
+            until_unleased: true,
+            through_waits: false,
+        };
         all.push(reach(what, "/cellaflow.v1.SessionService/AwaitSession", &wait, expect));
         let subscribe = v1::SubscribeSessionRequest { session: session(), ..Default::default() };
         all.push(reach(what, "/cellaflow.v1.SessionService/SubscribeSession", &subscribe, expect));

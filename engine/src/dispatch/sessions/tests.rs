@@ -30,6 +30,8 @@ fn head(status: Status, holder: Option<InstanceId>, epoch: u64) -> Head {
         holder,
         intents: vec![],
         zones: vec![],
+        waits: vec![],
+        signals: vec![],
         counters: Counters::default(),
         dedupe: vec![],
     }

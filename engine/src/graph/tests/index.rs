@@ -3,6 +3,7 @@
 use super::story::*;
 use crate::graph::event::{GuardPolicy, Resolution};
 use crate::graph::ids::{Epoch, Seq};
+use crate::graph::index::DueKind;
 use crate::graph::session::{END_KEY, StepState};
 
 fn row(story: &Story, key: &str) -> (Seq, u32, Epoch, StepState) {
@@ -39,7 +40,7 @@ fn a_due_row_exists_while_an_intent_waits() {
     story.ok(resume(story.session, None));
     story.run(intent("m", 2, GuardPolicy::Pause));
     let due = story.model.rows.due.values().next().unwrap();
-    assert_eq!((due.attempt, due.seq), (2, Seq(11)));
+    assert_eq!((due.kind, due.seq), (DueKind::Intent, Seq(11)));
 }
 
 #[test]

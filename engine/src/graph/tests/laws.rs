@@ -9,9 +9,11 @@ use proptest::sample::select;
 use super::model::Model;
 use super::story::*;
 use crate::graph::command::{Command, Finding, LeaseRequest, Op, Reply, Resolve, Start};
-use crate::graph::event::{Author, Body, Event, GuardPolicy, PauseReason, Resolution};
-use crate::graph::ids::{Epoch, InstanceId, Seq, SessionId, StepKey, TimeMs};
-use crate::graph::session::OPEN_MAX;
+use crate::graph::event::{
+    ApprovalDecision, Author, Body, Event, GuardPolicy, PauseReason, ReleaseReason, Resolution,
+};
+use crate::graph::ids::{DedupeId, Epoch, InstanceId, Seq, SessionId, StepKey, TimeMs};
+use crate::graph::session::{OPEN_MAX, SIGNALS_BUFFERED_MAX};
 
 /// One random request, to be made concrete by what the ledger says then.
 #[derive(Clone, Debug)]
@@ -55,6 +57,14 @@ enum Kind {
     Fail,
     Pause,
     Resume,
+    Timer,
+    Await,
+    Ask,
+    Drop,
+    Signal,
+    Decide,
+    WaitDue,
+    ReleaseWaiting,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -65,6 +75,8 @@ fn act() -> impl Strategy<Value = Act> {
         24 => select(vec![Completed, Failed, Heartbeat, Intent, Guarded, Unknown, NotApplied, Entered, Committed]),
         24 => select(vec![Intent, Due, Due, Resolve, Reconciled, Reconciled, GuardedFailed, ZoneFailed, Aborted]),
         6 => select(vec![Resume, Resume, Resume, Pause]),
+        16 => select(vec![Timer, Await, Ask, Signal, Signal, Decide, WaitDue, WaitDue, Drop]),
+        4 => select(vec![ReleaseWaiting, Acquire, WaitDue]),
         1 => select(vec![Complete, Fail]),
     ];
     let mostly_zero = |max: u64| prop_oneof![12 => Just(0), 1 => 1..=max];
@@ -124,6 +136,9 @@ impl World {
             Kind::Committed | Kind::ZoneFailed | Kind::Aborted => {
                 head.zones.iter().map(|zone| &zone.zone_key).collect()
             }
+            Kind::Decide | Kind::WaitDue | Kind::Drop => {
+                head.waits.iter().map(|wait| &wait.step_key).collect()
+            }
             _ => Vec::new(),
         };
         if let Some(key) = open.get(usize::from(act.instance) % open.len().max(1)) {
@@ -148,6 +163,18 @@ impl World {
             Kind::Due => return due(picked, &act.key, self.last(act, picked)),
             Kind::Resolve => return self.resolve(act, picked).into(),
             Kind::Resume => return resume(picked, dedupe(act.value)),
+            Kind::Signal => return self.signal(act, picked),
+            Kind::Decide => return self.decide(act, picked),
+            Kind::WaitDue => return wait_due(picked, self.wait_seq(act, picked)),
+            Kind::ReleaseWaiting => {
+                let seq = self.model.heads.get(&picked).map_or(0, |head| head.seq.0);
+                let seen = Seq(seq.saturating_sub(u64::from(act.off)));
+                return release_waiting(picked, self.epoch(act, picked), seen);
+            }
+            Kind::Timer => timer(&act.key, u64::from(act.instance) * 100),
+            Kind::Await => awaited(&act.key, &name(act), u64::from(act.value - 1) * 500),
+            Kind::Ask => asked(&act.key, 7, u64::from(act.value - 1) * 500),
+            Kind::Drop => dropped(&act.key),
             Kind::Completed => completed(&act.key, self.next(act, picked), act.value),
             Kind::Failed => failed(&act.key, self.next(act, picked), act.value == 2),
             Kind::Heartbeat => heartbeat(&act.key, self.next(act, picked)),
@@ -166,6 +193,24 @@ impl World {
             Kind::Pause => Op::Pause { reason: PauseReason::Nondeterminism, step_key: None, details: None },
         };
         append(picked, self.epoch(act, picked), op)
+    }
+
+    fn signal(&self, act: &Act, picked: SessionId) -> Command {
+        let id = format!("{}{}", act.key, act.instance);
+        // A signal without an id is another one each time; sent again it would be received again.
+        signal(picked, &name(act), Some(&id), act.value)
+    }
+
+    fn decide(&self, act: &Act, picked: SessionId) -> Command {
+        let [.., n] = picked.0;
+        let key = act.key.bytes().next().unwrap();
+        let args = if act.stale > 0 { 8 } else { 7 };
+        decide(picked, &act.key, args, Some(DedupeId([key, n, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])))
+    }
+
+    fn wait_seq(&self, act: &Act, picked: SessionId) -> Seq {
+        let head = self.model.heads.get(&picked);
+        head.and_then(|head| head.wait(&act.key)).map_or(Seq(1), |wait| wait.seq)
     }
 
     fn start(&mut self, act: &Act) -> Start {
@@ -243,6 +288,11 @@ impl World {
         let row = self.model.rows.steps.get(&(picked, act.key.to_string()));
         row.map_or(0, |row| row.attempt) + 1 - act.off.min(1)
     }
+}
+
+/// Two names, so that signals meet waits.
+fn name(act: &Act) -> String {
+    format!("signal-{}", act.session % 2)
 }
 
 /// Sends the acts, checks each answer, and returns the ledger with every append that was accepted.
@@ -349,9 +399,26 @@ struct Track {
     entered: bool,
     outcome: bool,
     attempt: u32,
+    /// Waits since this seq.
+    waits: Option<Seq>,
+    due: Option<TimeMs>,
 }
 
 impl Track {
+    /// W1: a wait is opened once.
+    fn wait(&mut self, seq: Seq, due: Option<TimeMs>) {
+        assert!(self.waits.is_none() && !self.outcome && !self.entered && !self.unsettled);
+        assert_eq!(self.attempt, 0, "a wait has a key of its own");
+        (self.waits, self.due, self.attempt) = (Some(seq), due, 1);
+    }
+
+    /// W1: it has one outcome, of the time that was said.
+    fn come(&mut self, late: bool, time: TimeMs) {
+        assert!(self.waits.take().is_some() && !self.outcome);
+        assert!(!late || self.due.is_some_and(|due| due <= time), "never early"); // M2
+        self.outcome = true;
+    }
+
     /// Z2: an attempt is left once, and only while it is open.
     fn leave(&mut self, attempt: u32, outcome: bool) {
         assert!(self.entered && self.attempt == attempt && !self.outcome);
@@ -364,6 +431,9 @@ fn check_log(events: &[Event]) {
     let mut tracks: BTreeMap<String, Track> = BTreeMap::new();
     let (mut epoch, mut held, mut ended, mut paused) = (0, false, false, false);
     let mut time = TimeMs(0);
+    let mut buffered: BTreeMap<u64, String> = BTreeMap::new();
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    let mut waiting = false;
     for (n, event) in events.iter().enumerate() {
         assert_eq!(event.seq, Seq(n as u64 + 1), "seqs are contiguous"); // V2
         assert!(event.time >= time, "ledger time never goes back");
@@ -425,12 +495,18 @@ fn check_log(events: &[Event]) {
             }
             Body::LeaseGranted(granted) => {
                 assert_eq!((granted.epoch.0, granted.takeover), (epoch + 1, held)); // L1
+                assert!(!waiting, "nobody runs a session that waits"); // W3
                 (epoch, held) = (granted.epoch.0, true);
                 None
             }
-            Body::LeaseReleased { .. } => {
+            Body::LeaseReleased { reason, .. } => {
                 assert!(tracks.values().all(|track| !track.entered)); // L5
                 held = false;
+                if *reason == ReleaseReason::Waiting {
+                    assert!(tracks.values().any(|track| track.waits.is_some())); // W2
+                    assert!(tracks.values().all(|track| !track.unsettled));
+                    waiting = !paused;
+                }
                 None
             }
             Body::SessionCompleted { .. } | Body::SessionFailed { .. } => {
@@ -440,6 +516,7 @@ fn check_log(events: &[Event]) {
                 None
             }
             Body::SessionPaused { .. } => {
+                waiting = false;
                 assert!(!paused); // E3
                 paused = true;
                 None
@@ -455,6 +532,61 @@ fn check_log(events: &[Event]) {
             Body::StepHeartbeat { step_key, .. } => {
                 let track = track(step_key);
                 assert!(!track.outcome && !track.entered && !track.unsettled); // P5
+                Some((step_key, track))
+            }
+            Body::TimerStarted { step_key, due, .. } => {
+                let mut track = track(step_key);
+                assert!(!paused); // W4
+                track.wait(event.seq, Some(*due));
+                Some((step_key, track))
+            }
+            Body::SignalAwaited { step_key, due, name } => {
+                let mut track = track(step_key);
+                assert!(!paused); // W4
+                track.wait(event.seq, *due);
+                names.insert(step_key.to_string(), name.to_string());
+                Some((step_key, track))
+            }
+            Body::ApprovalRequested(request) => {
+                let mut track = track(&request.step_key);
+                assert!(!paused); // W4
+                track.wait(event.seq, request.due);
+                Some((&request.step_key, track))
+            }
+            Body::TimerFired { step_key } => {
+                let mut track = track(step_key);
+                track.come(true, event.time);
+                waiting = false;
+                Some((step_key, track))
+            }
+            Body::SignalReceived(signal) => {
+                buffered.insert(event.seq.0, signal.name.to_string());
+                assert!(buffered.len() <= SIGNALS_BUFFERED_MAX + 1); // S4
+                None
+            }
+            Body::SignalDelivered { step_key, signal } => {
+                let mut track = track(step_key);
+                track.come(signal.is_none(), event.time);
+                waiting = false;
+                if let Some(seq) = signal {
+                    let name = buffered.get(&seq.0).expect("a delivered signal is buffered once"); // S1
+                    assert_eq!(names.get(&step_key.to_string()), Some(name));
+                    let first = buffered.iter().find(|(_, other)| *other == name).map(|(seq, _)| *seq);
+                    assert_eq!(first, Some(seq.0), "signals of a name come in order"); // S1
+                    buffered.remove(&seq.0);
+                }
+                Some((step_key, track))
+            }
+            Body::ApprovalDecided(decided) => {
+                let mut track = track(&decided.step_key);
+                track.come(decided.decision == ApprovalDecision::Expired, event.time); // A2
+                waiting = false;
+                Some((&decided.step_key, track))
+            }
+            Body::WaitDropped { step_key } => {
+                let mut track = track(step_key);
+                assert!(track.waits.take().is_some());
+                track.outcome = true;
                 Some((step_key, track))
             }
             Body::GuardUnknown { .. } => None,
@@ -486,7 +618,7 @@ proptest! {
             check_log(&events);
         }
         for head in heads.values() {
-            prop_assert!(head.intents.len() + head.zones.len() <= OPEN_MAX);
+            prop_assert!(head.intents.len() + head.zones.len() + head.waits.len() <= OPEN_MAX);
         }
         check_all_resent(&mut model, &accepted);
     }
@@ -510,6 +642,9 @@ fn the_random_commands_reach_every_kind_of_event() {
                 let by = format!("resolved by {}", resolved.by);
                 *seen.entry(by).or_default() += 1;
             }
+            if matches!(&event.body, Body::LeaseReleased { reason: ReleaseReason::Waiting, .. }) {
+                *seen.entry("released to wait".to_owned()).or_default() += 1;
+            }
         }
     }
     for word in [
@@ -530,6 +665,15 @@ fn the_random_commands_reach_every_kind_of_event() {
         "ZoneCommitted",
         "ZoneFailed",
         "ZoneRolledBack",
+        "TimerStarted",
+        "TimerFired",
+        "SignalReceived",
+        "SignalAwaited",
+        "SignalDelivered",
+        "WaitDropped",
+        "ApprovalRequested",
+        "ApprovalDecided",
+        "released to wait",
         "resolved by policy",
         "resolved by tool",
         "resolved by reconcile",

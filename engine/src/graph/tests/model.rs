@@ -8,8 +8,8 @@ use crate::graph::decide::{Decision, View, decide};
 use crate::graph::event::Event;
 use crate::graph::evolve::evolve;
 use crate::graph::ids::{Digest, Hash, Seq, SessionId, TimeMs, TokenId};
-use crate::graph::index::{Digests, DueIntent, IndexChange, changes};
-use crate::graph::session::{GuardRow, Head, KeyRow, StepRow, TokenRow};
+use crate::graph::index::{Digests, DueEntry, IndexChange, changes};
+use crate::graph::session::{GuardRow, Head, KeyRow, SignalRow, StepRow, TokenRow};
 
 /// Everything but heads and events.
 #[derive(Clone, Default, PartialEq, Debug)]
@@ -19,7 +19,8 @@ pub struct Rows {
     pub keys: BTreeMap<Digest, KeyRow>,
     pub live: BTreeSet<SessionId>,
     pub listed: BTreeSet<SessionId>,
-    pub due: BTreeMap<(TimeMs, SessionId, Seq), DueIntent>,
+    pub due: BTreeMap<(TimeMs, SessionId, Seq), DueEntry>,
+    pub signals: BTreeMap<(SessionId, String), SignalRow>,
     pub evidence_deleted: BTreeSet<(SessionId, Seq, u32)>,
     pub tokens: BTreeMap<Digest, TokenRow>,
 }
@@ -40,6 +41,9 @@ impl View for Model {
     }
     fn guard(&self, digest: &Digest) -> Option<GuardRow> {
         self.rows.guards.get(digest).cloned()
+    }
+    fn signal(&self, session: SessionId, id: &str) -> Option<SignalRow> {
+        self.rows.signals.get(&(session, id.to_owned())).cloned()
     }
     fn session_key(&self, digest: &Digest) -> Option<KeyRow> {
         self.rows.keys.get(digest).cloned()
@@ -97,6 +101,9 @@ impl Rows {
             }
             IndexChange::Guard { digest, row } => {
                 self.guards.insert(digest, row);
+            }
+            IndexChange::Signal { id, row } => {
+                assert_eq!(self.signals.insert((session, id.to_string()), row), None);
             }
             IndexChange::Key { digest, row } => {
                 self.keys.insert(digest, row);

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::model::Model;
 use crate::graph::command::{
-    Acquire, Append, Code, Command, Finding, GuardKey, LeaseRequest, Op, Rejection, Reply, Resolve, Start,
-    StartKey,
+    Acquire, Append, ApprovalAsked, Code, Command, DecideApproval, Finding, Fires, GuardKey, LeaseRequest,
+    Op, Rejection, Reply, Resolve, Signal, Start, StartKey,
 };
 use crate::graph::decide::Decision;
 use crate::graph::event::{
-    Body, Format, GuardIntent, GuardPolicy, PayloadRef, ReleaseReason, Resolution, StepCompleted, StepFailed,
-    UnknownReason, Usage, ZoneCommitted, ZoneFailed,
+    ApprovalDecision, Body, Format, GuardIntent, GuardPolicy, PayloadRef, ReleaseReason, Resolution,
+    StepCompleted, StepFailed, UnknownReason, Usage, ZoneCommitted, ZoneFailed,
 };
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs,
@@ -189,7 +189,7 @@ pub fn acquire(n: u8, lease: LeaseRequest, held: Option<u64>) -> Acquire {
 }
 
 pub fn release(session: SessionId, epoch: u64) -> Command {
-    Command::Release { session, epoch: Epoch(epoch), reason: ReleaseReason::Suspended }
+    Command::Release { session, epoch: Epoch(epoch), reason: ReleaseReason::Suspended, seen: Seq(0) }
 }
 
 pub fn append(session: SessionId, epoch: u64, op: Op) -> Command {
@@ -334,6 +334,61 @@ pub fn zone_failed(key: &str, attempt: u32, is_final: bool) -> Op {
 
 pub fn aborted(key: &str, attempt: u32) -> Op {
     Op::ZoneAborted { zone_key: key.into(), attempt, evidence_bytes: 40, wasted_tokens: 10 }
+}
+
+pub fn timer(key: &str, delay_ms: u64) -> Op {
+    Op::TimerStarted { step_key: key.into(), name: "nap".into(), fires: Fires::After(delay_ms) }
+}
+
+/// Awaits the signal `name`; 0: for ever.
+pub fn awaited(key: &str, name: &str, timeout_ms: u64) -> Op {
+    let timeout_ms = (timeout_ms != 0).then_some(timeout_ms);
+    Op::SignalAwaited { step_key: key.into(), name: name.into(), timeout_ms }
+}
+
+/// Asks for an approval of arguments with this digest; 0: it never expires.
+pub fn asked(key: &str, args: u8, expires_in_ms: u64) -> Op {
+    Op::ApprovalRequested(ApprovalAsked {
+        step_key: key.into(),
+        name: "pay".into(),
+        call: payload(31),
+        args_digest: digest(args),
+        expires_in_ms: (expires_in_ms != 0).then_some(expires_in_ms),
+    })
+}
+
+pub fn dropped(key: &str) -> Op {
+    Op::WaitDropped { step_key: key.into() }
+}
+
+pub fn signal(session: SessionId, name: &str, id: Option<&str>, value: u8) -> Command {
+    Command::Signal(Signal {
+        session,
+        name: name.into(),
+        id: id.map(Into::into),
+        value: payload(value),
+        by: "ada".into(),
+    })
+}
+
+pub fn decide(session: SessionId, key: &str, args: u8, dedupe: Option<DedupeId>) -> Command {
+    Command::DecideApproval(DecideApproval {
+        session,
+        step_key: key.into(),
+        decision: ApprovalDecision::Approved,
+        comment: None,
+        args_digest: digest(args),
+        by: "ada".into(),
+        dedupe,
+    })
+}
+
+pub fn wait_due(session: SessionId, seq: Seq) -> Command {
+    Command::WaitDue { session, seq }
+}
+
+pub fn release_waiting(session: SessionId, epoch: u64, seen: Seq) -> Command {
+    Command::Release { session, epoch: Epoch(epoch), reason: ReleaseReason::Waiting, seen }
 }
 
 pub fn complete(output: u8) -> Op {

@@ -28,6 +28,8 @@ const METHODS: &[(&str, &[Role])] = &[
     ("/cellaflow.v1.SessionService/AwaitSession", EVERYONE),
     ("/cellaflow.v1.SessionService/ListSessions", EVERYONE),
     ("/cellaflow.v1.SessionService/SubscribeSession", EVERYONE),
+    ("/cellaflow.v1.SessionService/SignalSession", RUNS),
+    ("/cellaflow.v1.SessionService/DecideApproval", REPAIRS),
     ("/cellaflow.v1.OperatorService/ResumeSession", REPAIRS),
     ("/cellaflow.v1.OperatorService/ResolveStep", REPAIRS),
     ("/cellaflow.v1.OperatorService/VerifyLedger", AUDITS),
@@ -70,6 +72,10 @@ const ARMS: &[(&str, &str, &[Role])] = &[
     (APPEND, "session_completed", RUNS),
     (APPEND, "session_failed", RUNS),
     (APPEND, "session_paused", RUNS),
+    (APPEND, "timer_started", RUNS),
+    (APPEND, "signal_awaited", RUNS),
+    (APPEND, "approval_requested", RUNS),
+    (APPEND, "wait_dropped", RUNS),
 ];
 
 /// Oneofs inside streamed messages that only choose the shape of a value, not what is done.

@@ -51,6 +51,10 @@ fn op_arm(op: &Op) -> &'static str {
         Op::SessionCompleted(_) => "session_completed",
         Op::SessionFailed(_) => "session_failed",
         Op::SessionPaused(_) => "session_paused",
+        Op::TimerStarted(_) => "timer_started",
+        Op::SignalAwaited(_) => "signal_awaited",
+        Op::ApprovalRequested(_) => "approval_requested",
+        Op::WaitDropped(_) => "wait_dropped",
     }
 }
 

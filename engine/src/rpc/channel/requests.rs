@@ -12,10 +12,13 @@ use v1::append::Op;
 use super::outbox::{Out, Outbox};
 use super::reader::Connection;
 use super::refuse;
-use crate::dispatch::{Bound, ConnId, Dispatch};
+use crate::dispatch::{Bound, ConnId, Dispatch, Peer as _};
 use crate::graph::command::{Acquire, Code, Command, Rejection, Reply};
+use crate::graph::event::Body;
 use crate::graph::ids::{Seq, SessionId, TimeMs};
-use crate::ledger::{Blobs, Committed, Origin, Place, ReadError, Refused, Responder, Submission};
+use crate::ledger::{
+    Blobs, Committed, Origin, Place, ReadError, Refused, Responder, StoredEvent, Submission,
+};
 use crate::rpc::auth::access;
 use crate::rpc::binding;
 use crate::rpc::convert::{self, Intake};
@@ -224,13 +227,27 @@ fn answer(outbox: &Outbox, asked: Asked, result: Result<Committed, Refused>) {
     };
     match (committed.reply, session) {
         (Reply::Appended { seq, time, duplicate }, _) => {
-            outbox.answer(session, ack(seq, time, duplicate), cost)
+            outbox.answer(session, ack(seq, time, duplicate), cost);
+            deliver_after(outbox, session, seq, &committed);
         }
         (Reply::Recorded { seq }, Some(session)) => outbox.answer_recorded(session, request_id, seq, cost),
         // It became no event; so is a lease that had been given back before.
         (Reply::Done { .. } | Reply::Recorded { .. } | Reply::Bound { .. }, _) => {
             outbox.answer(session, ack(Seq(0), TimeMs(0), false), cost);
         }
+    }
+}
+
+/// Sends the outcomes that an append met in its own frame (a signal that was buffered): dispatch tells a run only what
+/// others did.
+fn deliver_after(outbox: &Outbox, session: Option<SessionId>, seq: Seq, committed: &Committed) {
+    let Some(session) = session else { return };
+    let met = |stored: &&Arc<StoredEvent>| {
+        stored.event.seq > seq && matches!(stored.event.body, Body::SignalDelivered { .. })
+    };
+    let events: Vec<_> = committed.events.iter().filter(met).map(Arc::clone).collect();
+    if !events.is_empty() {
+        outbox.events(session, &events.into());
     }
 }
 
@@ -303,5 +320,9 @@ const fn op_arm(op: &Op) -> &'static str {
         Op::SessionCompleted(_) => "session_completed",
         Op::SessionFailed(_) => "session_failed",
         Op::SessionPaused(_) => "session_paused",
+        Op::TimerStarted(_) => "timer_started",
+        Op::SignalAwaited(_) => "signal_awaited",
+        Op::ApprovalRequested(_) => "approval_requested",
+        Op::WaitDropped(_) => "wait_dropped",
     }
 }

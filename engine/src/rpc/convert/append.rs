@@ -10,6 +10,7 @@ use super::enums;
 use super::fields::{self, Field};
 use super::limits::{self, Length};
 use super::payload::{Fits, Intake};
+use super::waits;
 use crate::graph::command::{Append, Command, Evidence, Op, Rejection, Resolve};
 use crate::graph::event::{After, Resolution};
 use crate::graph::ids::{Epoch, Seq, SessionId};
@@ -61,6 +62,10 @@ pub fn to_append(append: v1::Append, intake: &mut Intake<'_>) -> Result<Converte
         v1::append::Op::SessionFailed(end) => Op::Fail {
             failure: intake.required(Field("session_failed", "failure"), end.failure, Fits::Failure)?,
         },
+        v1::append::Op::TimerStarted(timer) => waits::timer_started(timer)?,
+        v1::append::Op::SignalAwaited(wait) => waits::signal_awaited(wait)?,
+        v1::append::Op::ApprovalRequested(request) => waits::approval_requested(request, intake)?,
+        v1::append::Op::WaitDropped(dropped) => waits::wait_dropped(dropped)?,
         v1::append::Op::SessionPaused(pause) => bodies::session_paused(pause, intake)?,
     };
     let (state, conversation) = (Field("", "state_delta"), Field("", "conversation_delta"));
@@ -140,6 +145,7 @@ pub fn release(request: v1::Release) -> Result<Command, Rejection> {
         session: fields::session_id(&request.session_id)?,
         epoch: fields::epoch(Field("", "epoch"), request.epoch)?,
         reason,
+        seen: Seq(request.seen_seq),
     })
 }
 

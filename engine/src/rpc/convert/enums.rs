@@ -3,8 +3,8 @@
 use cellaflow_proto::v1;
 
 use crate::graph::event::{
-    Author, Format, GuardPolicy, PauseReason, ReleaseReason, ResourceMode, Role, RollbackReason,
-    UnknownReason,
+    ApprovalDecision, Author, Format, GuardPolicy, PauseReason, ReleaseReason, ResourceMode, Role,
+    RollbackReason, UnknownReason,
 };
 use crate::graph::session::Status;
 
@@ -85,6 +85,15 @@ one_to_one!(
     Takeover,
     Abort
 );
+one_to_one!(
+    decision_from_wire,
+    decision_to_wire,
+    ApprovalDecision,
+    v1::ApprovalDecision,
+    Approved,
+    Rejected,
+    Expired
+);
 one_to_one!(role_from_wire, role_to_wire, Role, v1::Role, Worker, Client, Compactor, Viewer, Admin);
 
 /// Reads a guard policy; unspecified is `pause`.
@@ -114,6 +123,7 @@ pub(super) fn release_reason_from_wire(number: i32) -> Option<ReleaseReason> {
         Ok(v1::ReleaseReason::Shutdown) => Some(ReleaseReason::Shutdown),
         Ok(v1::ReleaseReason::Suspended) => Some(ReleaseReason::Suspended),
         Ok(v1::ReleaseReason::Unable) => Some(ReleaseReason::Unable),
+        Ok(v1::ReleaseReason::Waiting) => Some(ReleaseReason::Waiting),
         Err(_) => None,
     }
 }
@@ -124,6 +134,7 @@ pub(super) const fn release_reason_to_wire(reason: ReleaseReason) -> v1::Release
         ReleaseReason::Shutdown => v1::ReleaseReason::Shutdown,
         ReleaseReason::Suspended => v1::ReleaseReason::Suspended,
         ReleaseReason::Unable => v1::ReleaseReason::Unable,
+        ReleaseReason::Waiting => v1::ReleaseReason::Waiting,
     }
 }
 

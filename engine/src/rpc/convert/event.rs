@@ -9,6 +9,7 @@ use cellaflow_proto::v1;
 
 use super::enums;
 use super::limits::{EVENT_DATA_BYTES_MAX, PIECE_BYTES_MAX};
+use super::waits;
 use crate::graph::event::{
     Author, Body, GuardIntent, GuardResolved, LeaseGranted, LlmCall, PayloadRef, Resolution, Resource,
     SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, ZoneCommitted, ZoneFailed,
@@ -241,6 +242,48 @@ fn body(body: &Body, out: &mut Outgoing<'_>) -> Result<v1::event::Body, ReadErro
         Body::ZoneCommitted(zone) => v1::event::Body::ZoneCommitted(zone_committed(zone, out)?),
         Body::ZoneFailed(zone) => v1::event::Body::ZoneFailed(zone_failed(zone, out)?),
         Body::ZoneRolledBack(zone) => v1::event::Body::ZoneRolledBack(zone_rolled_back(zone)),
+        Body::TimerStarted { step_key, name, due } => v1::event::Body::TimerStarted(v1::TimerStarted {
+            step_key: step_key.to_string(),
+            name: name.to_string(),
+            due_ms: due.0,
+            delay_ms: 0,
+        }),
+        Body::TimerFired { step_key } => {
+            v1::event::Body::TimerFired(v1::TimerFired { step_key: step_key.to_string() })
+        }
+        Body::SignalReceived(signal) => v1::event::Body::SignalReceived(v1::SignalReceived {
+            name: signal.name.to_string(),
+            signal_id: signal.id.as_deref().unwrap_or_default().to_owned(),
+            value: out.required(&signal.value)?,
+            by: signal.by.to_string(),
+        }),
+        Body::SignalAwaited { step_key, name, due } => v1::event::Body::SignalAwaited(v1::SignalAwaited {
+            step_key: step_key.to_string(),
+            name: name.to_string(),
+            due_ms: waits::due_ms(*due),
+            timeout_ms: 0,
+        }),
+        Body::SignalDelivered { step_key, signal } => v1::event::Body::SignalDelivered(v1::SignalDelivered {
+            step_key: step_key.to_string(),
+            signal_seq: signal.map_or(0, |seq| seq.0),
+        }),
+        Body::WaitDropped { step_key } => {
+            v1::event::Body::WaitDropped(v1::WaitDropped { step_key: step_key.to_string() })
+        }
+        Body::ApprovalRequested(request) => v1::event::Body::ApprovalRequested(v1::ApprovalRequested {
+            step_key: request.step_key.to_string(),
+            name: request.name.to_string(),
+            call: out.required(&request.call)?,
+            args_digest: digest(Some(&request.args_digest)),
+            due_ms: waits::due_ms(request.due),
+            expires_in_ms: 0,
+        }),
+        Body::ApprovalDecided(decided) => v1::event::Body::ApprovalDecided(v1::ApprovalDecided {
+            step_key: decided.step_key.to_string(),
+            decision: enums::decision_to_wire(decided.decision).into(),
+            by: decided.by.to_string(),
+            comment: out.optional(decided.comment.as_ref())?,
+        }),
         Body::TokenCreated(token) => v1::event::Body::TokenCreated(token_created(token)),
         Body::TokenRevoked { token } => {
             v1::event::Body::TokenRevoked(v1::TokenRevoked { token_id: token.to_string() })

@@ -4,6 +4,8 @@
 //! lie in `config::limits`.
 
 use crate::graph::session::{NAME_BYTES_MAX, STEP_KEY_BYTES_MAX};
+use crate::graph::signal::SIGNAL_ID_BYTES_MAX;
+pub use crate::graph::wait::WAIT_MS_MAX;
 
 /// Bytes a text or a run of bytes may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,10 @@ pub const STEP_KEY: Length = up_to(STEP_KEY_BYTES_MAX);
 pub const NAME: Length = up_to(NAME_BYTES_MAX);
 /// Idempotency key of a guarded step.
 pub const IDEMPOTENCY_KEY: Length = up_to(512);
+/// A signal's id; empty: none.
+pub const SIGNAL_ID: Length = optional(SIGNAL_ID_BYTES_MAX);
+/// Whom a decision is made for; empty: the caller.
+pub const ON_BEHALF_OF: Length = optional(128);
 /// Name of a token.
 pub const TOKEN_NAME: Length = up_to(128);
 /// Name of the caller's own codec; empty: none.

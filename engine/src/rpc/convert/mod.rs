@@ -18,6 +18,7 @@ mod limits;
 mod payload;
 mod session;
 mod start;
+mod waits;
 
 pub use append::{Attach, Converted, attach, commit_step, release, resolve_step, to_append};
 pub use enums::{role_from_wire, role_to_wire, status_to_wire};
@@ -29,6 +30,7 @@ pub use limits::PIECE_BYTES_MAX;
 pub use payload::Intake;
 pub use session::{refusal, session, token_offsets};
 pub use start::{Start, start};
+pub use waits::{decide_approval, signal};
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use cellaflow_proto::v1;
 
 use super::fields::{self, Field};
-use super::{enums, limits};
+use super::{enums, limits, waits};
 use crate::graph::command::Rejection;
 use crate::graph::event::PauseReason;
 use crate::graph::ids::StepKey;
@@ -55,6 +55,7 @@ pub fn session(head: &Head, key: &str, hint: Option<&str>) -> v1::Session {
         totals: Some(totals(&head.counters)),
         open_intents: head.intents.iter().map(open_intent).collect(),
         open_zones: head.zones.iter().map(open_zone).collect(),
+        waits: head.waits.iter().map(waits::open_wait).collect(),
     }
 }
 
@@ -73,7 +74,8 @@ const fn pause_reason(status: &Status) -> v1::PauseReason {
 fn waiting_for(head: &Head, hint: Option<&str>) -> String {
     match &head.status {
         Status::Paused { reason, step_key } => paused_for(*reason, step_key.as_deref()),
-        Status::Pending | Status::Running | Status::Waiting => hint.unwrap_or_default().to_owned(),
+        Status::Waiting => waits::in_words(&head.waits),
+        Status::Pending | Status::Running => hint.unwrap_or_default().to_owned(),
         Status::Completed | Status::Failed | Status::Cancelled => String::new(),
     }
 }

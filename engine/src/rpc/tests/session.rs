@@ -121,7 +121,7 @@ async fn open_subscriptions_end_when_the_engine_stops() {
 }
 
 fn wait(session: &str, wait_ms: u64) -> v1::AwaitSessionRequest {
-    v1::AwaitSessionRequest { session: named(session), wait_ms, until_unleased: false }
+    v1::AwaitSessionRequest { session: named(session), wait_ms, until_unleased: false, through_waits: false }
 }
 
 #[tokio::test]

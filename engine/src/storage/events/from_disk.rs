@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use cellaflow_proto::disk::{self, event_header};
 
+use super::waits;
 use crate::graph::event::{
     After, Author, Body, Event, GuardIntent, GuardResolved, LeaseGranted, LlmCall, PayloadRef, Resolution,
     Resource, SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, ZoneCommitted, ZoneFailed,
@@ -104,6 +105,22 @@ fn body(body: event_header::Body) -> Result<Body, Malformed> {
             wasted_tokens: zone.wasted_tokens,
             zone_key: zone.zone_key.into(),
         }),
+        Stored::TimerStarted(timer) => Body::TimerStarted {
+            due: TimeMs(timer.due_ms),
+            step_key: timer.step_key.into(),
+            name: timer.name.into(),
+        },
+        Stored::TimerFired(timer) => Body::TimerFired { step_key: timer.step_key.into() },
+        Stored::SignalReceived(signal) => waits::signal_received_from(signal)?,
+        Stored::SignalAwaited(wait) => Body::SignalAwaited {
+            due: wait.due_ms.map(TimeMs),
+            step_key: wait.step_key.into(),
+            name: wait.name.into(),
+        },
+        Stored::SignalDelivered(delivered) => waits::signal_delivered_from(delivered),
+        Stored::WaitDropped(dropped) => Body::WaitDropped { step_key: dropped.step_key.into() },
+        Stored::ApprovalRequested(request) => waits::approval_requested_from(request)?,
+        Stored::ApprovalDecided(decided) => waits::approval_decided_from(decided)?,
         Stored::TokenCreated(token) => Body::TokenCreated(token_created(token)?),
         Stored::TokenRevoked(revoked) => {
             Body::TokenRevoked { token: TokenId(exact(&revoked.token_id, "token_revoked.token_id")?) }

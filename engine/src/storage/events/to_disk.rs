@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use cellaflow_proto::disk::{self, event_header};
 
+use super::waits;
 use crate::graph::event::{
     Author, Body, Event, GuardIntent, GuardResolved, LeaseGranted, LlmCall, PayloadRef, Resolution, Resource,
     SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, ZoneCommitted, ZoneFailed,
@@ -86,6 +87,29 @@ fn body(body: &Body) -> event_header::Body {
         Body::ZoneCommitted(zone) => Stored::ZoneCommitted(zone_committed(zone)),
         Body::ZoneFailed(zone) => Stored::ZoneFailed(zone_failed(zone)),
         Body::ZoneRolledBack(zone) => Stored::ZoneRolledBack(zone_rolled_back(zone)),
+        Body::TimerStarted { step_key, name, due } => Stored::TimerStarted(disk::TimerStarted {
+            step_key: step_key.to_string(),
+            name: name.to_string(),
+            due_ms: due.0,
+        }),
+        Body::TimerFired { step_key } => {
+            Stored::TimerFired(disk::TimerFired { step_key: step_key.to_string() })
+        }
+        Body::SignalReceived(signal) => Stored::SignalReceived(waits::signal_received(signal)),
+        Body::SignalAwaited { step_key, name, due } => Stored::SignalAwaited(disk::SignalAwaited {
+            step_key: step_key.to_string(),
+            name: name.to_string(),
+            due_ms: due.map(|due| due.0),
+        }),
+        Body::SignalDelivered { step_key, signal } => Stored::SignalDelivered(disk::SignalDelivered {
+            step_key: step_key.to_string(),
+            signal_seq: signal.map_or(0, |seq| seq.0),
+        }),
+        Body::WaitDropped { step_key } => {
+            Stored::WaitDropped(disk::WaitDropped { step_key: step_key.to_string() })
+        }
+        Body::ApprovalRequested(request) => Stored::ApprovalRequested(waits::approval_requested(request)),
+        Body::ApprovalDecided(decided) => Stored::ApprovalDecided(waits::approval_decided(decided)),
         Body::TokenCreated(token) => Stored::TokenCreated(token_created(token)),
         Body::TokenRevoked { token } => {
             Stored::TokenRevoked(disk::TokenRevoked { token_id: bytes_of(&token.0) })

@@ -8,12 +8,15 @@ use prost::Message;
 use super::samples;
 use crate::graph::event::{Author, Event, Role};
 use crate::graph::ids::{Digest, Epoch, Incarnation, LineageId, Seq, SessionId, TimeMs, TokenId};
-use crate::graph::session::{GuardRow, HEAD_BYTES_MAX, Head, KeyRow, Status, StepRow, StepState, TokenRow};
+use crate::graph::session::{
+    GuardRow, HEAD_BYTES_MAX, Head, KeyRow, SignalRow, Status, StepRow, StepState, TokenRow,
+};
 use crate::storage::events::{decode, encode};
 use crate::storage::heads::{LedgerRow, LineageRow, NamespaceRow, Row, StoredHead};
 use crate::storage::keys::Segment;
 
 const GOLDEN_HEAD: &str = include_str!("golden_head.in");
+const GOLDEN_WAITING_HEAD: &str = include_str!("golden_waiting_head.in");
 
 fn stored(head: Head) -> StoredHead {
     StoredHead { head, segment: Segment(20_000) }
@@ -29,6 +32,11 @@ fn round_trip<R: Row + PartialEq + std::fmt::Debug>(row: R) -> String {
 #[test]
 fn the_bytes_of_a_full_head_are_pinned() {
     assert_eq!(round_trip(stored(samples::head())), GOLDEN_HEAD.trim()); // H1
+}
+
+#[test]
+fn the_bytes_of_a_waiting_head_are_pinned() {
+    assert_eq!(round_trip(stored(samples::waiting_head())), GOLDEN_WAITING_HEAD.trim()); // H1
 }
 
 #[test]
@@ -86,6 +94,8 @@ fn the_bytes_of_rows_are_pinned() {
     let row = GuardRow { session: SessionId([2; 16]), step_key_hash: [1; 32], input_digest: Digest([1; 32]) };
     let twos = "02".repeat(16);
     assert_eq!(round_trip(row), format!("0a10{twos}1220{ones}1a20{ones}"));
+    let row = SignalRow { seq: Seq(9), name: "answer".into(), value_digest: Digest([1; 32]) };
+    assert_eq!(round_trip(row), format!("08091206616e737765721a20{ones}"));
     let row = KeyRow { session: SessionId([2; 16]), generation: 3, input_digest: Digest([1; 32]) };
     assert_eq!(round_trip(row), format!("0a10{twos}10031a20{ones}"));
     let row = LineageRow { salt: Some([1; 32]), root: SessionId([2; 16]), namespace: "d".into() };
@@ -121,7 +131,7 @@ proptest! {
     /// What was written reads back, with whatever its numbers and sizes are.
     #[test]
     fn events_round_trip(
-        n in 0usize..samples::KINDS + 9,
+        n in 0usize..samples::KINDS + 16,
         seq in 1u64..,
         time in any::<u64>(),
         epoch in 1u64..,

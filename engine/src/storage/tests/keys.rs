@@ -54,6 +54,7 @@ fn ledger_keys_are_pinned() {
         (Item::Event { session: SESSION, seq: Seq(0x0a0b) }, format!("02{s}0000000000000a0b")),
         (Item::Step { session: SESSION, step: DIGEST }, format!("03{s}{d}")),
         (Item::Chunk { digest: DIGEST, n: 5 }, format!("04{d}00000005")),
+        (Item::SignalId { session: SESSION, id: [0x1d; 16] }, format!("06{s}{}", "1d".repeat(16))),
         (evidence, format!("05{s}00000000000000070000000200000003")),
     ];
     for (what, hex) in golden {
@@ -80,7 +81,7 @@ fn what_is_no_key_is_refused() {
     for length in 0..event.len() {
         assert!(LedgerKey::parse(&event[..length]).is_err(), "{length} bytes of an event's key");
     }
-    for reserved in [0x06, 0x07, 0x08] {
+    for reserved in [0x07, 0x08] {
         let bytes = [&event[..20], &[reserved]].concat();
         assert!(LedgerKey::parse(&bytes).unwrap_err().reserved);
     }

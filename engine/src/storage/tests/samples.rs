@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::graph::event::{
-    After, Author, Body, Event, Format, GuardIntent, GuardPolicy, GuardResolved, LeaseGranted, LlmCall,
-    PauseReason, PayloadRef, ReleaseReason, Resolution, Resource, ResourceMode, Role, RollbackReason,
-    SessionStarted, StepCompleted, StepFailed, TokenCreated, UnknownReason, Usage, ZoneCommitted, ZoneFailed,
-    ZoneRolledBack,
+    After, ApprovalDecided, ApprovalDecision, ApprovalRequested, Author, Body, Event, Format, GuardIntent,
+    GuardPolicy, GuardResolved, LeaseGranted, LlmCall, PauseReason, PayloadRef, ReleaseReason, Resolution,
+    Resource, ResourceMode, Role, RollbackReason, SessionStarted, SignalReceived, StepCompleted, StepFailed,
+    TokenCreated, UnknownReason, Usage, ZoneCommitted, ZoneFailed, ZoneRolledBack,
 };
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs,
@@ -14,11 +14,11 @@ use crate::graph::ids::{
 };
 use crate::graph::session::{
     Counters, DEDUPE_IDS_MAX, Head, IntentState, NAME_BYTES_MAX, OPEN_KEY_BYTES_MAX, OPEN_MAX, OpenIntent,
-    OpenZone, STEP_KEY_BYTES_MAX, Status,
+    OpenWait, OpenZone, SIGNAL_NAME_BYTES_MAX, SIGNALS_BUFFERED_MAX, STEP_KEY_BYTES_MAX, Status, WaitKind,
 };
 
 /// How many kinds of event there are.
-pub const KINDS: usize = 20;
+pub const KINDS: usize = 28;
 
 pub fn kind(body: &Body) -> &'static str {
     match body {
@@ -40,6 +40,14 @@ pub fn kind(body: &Body) -> &'static str {
         Body::ZoneCommitted(_) => "zone_committed",
         Body::ZoneFailed(_) => "zone_failed",
         Body::ZoneRolledBack(_) => "zone_rolled_back",
+        Body::TimerStarted { .. } => "timer_started",
+        Body::TimerFired { .. } => "timer_fired",
+        Body::SignalReceived(_) => "signal_received",
+        Body::SignalAwaited { .. } => "signal_awaited",
+        Body::SignalDelivered { .. } => "signal_delivered",
+        Body::WaitDropped { .. } => "wait_dropped",
+        Body::ApprovalRequested(_) => "approval_requested",
+        Body::ApprovalDecided(_) => "approval_decided",
         Body::TokenCreated(_) => "token_created",
         Body::TokenRevoked { .. } => "token_revoked",
     }
@@ -88,6 +96,14 @@ pub fn events() -> Vec<Event> {
         around(Author::Driver, zone_rolled_back()),
         around(Author::Operator(None), token_created()),
         around(Author::Operator(None), Body::TokenRevoked { token: TokenId([0x55; 16]) }),
+        around(worker, timer_started()),
+        around(Author::Driver, Body::TimerFired { step_key: "nap".into() }),
+        around(Author::Client(None), signal_received(Some("m-1".into()))),
+        around(worker, signal_awaited(Some(TimeMs(1_750_000_060_000)))),
+        around(Author::Driver, Body::SignalDelivered { step_key: "answer".into(), signal: Some(Seq(17)) }),
+        around(worker, Body::WaitDropped { step_key: "nap".into() }),
+        around(worker, approval_requested(Some(TimeMs(1_750_000_060_000)))),
+        around(Author::Client(Some(DedupeId([0xcc; 16]))), approval_decided(ApprovalDecision::Approved)),
     ]
 }
 
@@ -104,9 +120,17 @@ pub fn sparse_events() -> Vec<Event> {
         by_policy.into_iter().map(|resolution| around(Author::Driver, guard_resolved(resolution))).collect();
     let paused = Body::SessionPaused { reason: PauseReason::Requested, step_key: None, details: None };
     events.push(around(Author::Operator(None), paused));
-    for reason in [ReleaseReason::Unsaid, ReleaseReason::Shutdown, ReleaseReason::Unable] {
+    for reason in
+        [ReleaseReason::Unsaid, ReleaseReason::Shutdown, ReleaseReason::Unable, ReleaseReason::Waiting]
+    {
         events.push(around(Author::Driver, Body::LeaseReleased { epoch: Epoch(1), reason }));
     }
+    events.push(around(Author::Client(None), signal_received(None)));
+    events.push(around(Author::Driver, signal_awaited(None)));
+    events.push(around(Author::Driver, Body::SignalDelivered { step_key: "answer".into(), signal: None }));
+    events.push(around(Author::Driver, approval_requested(None)));
+    events.push(around(Author::Driver, approval_decided(ApprovalDecision::Expired)));
+    events.push(around(Author::Client(None), approval_decided(ApprovalDecision::Rejected)));
     events
 }
 
@@ -274,6 +298,43 @@ fn zone_rolled_back() -> Body {
     })
 }
 
+fn timer_started() -> Body {
+    Body::TimerStarted { step_key: "nap".into(), name: "nap".into(), due: TimeMs(1_750_000_060_000) }
+}
+
+fn signal_received(id: Option<Arc<str>>) -> Body {
+    Body::SignalReceived(SignalReceived {
+        name: "answer".into(),
+        id,
+        value: payload(Format::Value, 4),
+        by: "ada".into(),
+    })
+}
+
+fn signal_awaited(due: Option<TimeMs>) -> Body {
+    Body::SignalAwaited { step_key: "answer".into(), name: "answer".into(), due }
+}
+
+fn approval_requested(due: Option<TimeMs>) -> Body {
+    Body::ApprovalRequested(ApprovalRequested {
+        step_key: "pay".into(),
+        name: "pay".into(),
+        call: payload(Format::Value, 5),
+        args_digest: Digest([0x99; 32]),
+        due,
+    })
+}
+
+fn approval_decided(decision: ApprovalDecision) -> Body {
+    let expired = decision == ApprovalDecision::Expired;
+    Body::ApprovalDecided(ApprovalDecided {
+        step_key: "pay".into(),
+        decision,
+        by: if expired { "" } else { "ada" }.into(),
+        comment: (!expired).then(|| payload(Format::Value, 6)),
+    })
+}
+
 fn token_created() -> Body {
     Body::TokenCreated(TokenCreated {
         token: TokenId([0x55; 16]),
@@ -324,21 +385,46 @@ pub fn head() -> Head {
             wasted_cost: NanoDollars(9),
         },
         dedupe: vec![(DedupeId([0xdd; 16]), Seq(9))],
+        waits: Vec::new(),
+        signals: Vec::new(),
     }
+}
+
+/// A small head of a session that waits for one thing of each kind.
+pub fn waiting_head() -> Head {
+    Head {
+        status: Status::Waiting,
+        holder: None,
+        intents: Vec::new(),
+        zones: Vec::new(),
+        waits: vec![
+            wait("nap", WaitKind::Timer, Some(TimeMs(1_750_000_060_000))),
+            wait("answer", WaitKind::Signal, None),
+            wait("pay", WaitKind::Approval { args_digest: Digest([0x99; 32]) }, None),
+            wait("child", WaitKind::Child { session: SessionId([0x12; 16]) }, None),
+        ],
+        signals: vec![("other".into(), Seq(20))],
+        ..head()
+    }
+}
+
+fn wait(key: &str, kind: WaitKind, due: Option<TimeMs>) -> OpenWait {
+    OpenWait { step_key: key.into(), name: key.into(), kind, seq: Seq(15), due }
 }
 
 /// The largest head that `decide` lets come to be: every number at its longest, every text at its limit.
 pub fn largest_head() -> Head {
     let name: Arc<str> = "n".repeat(NAME_BYTES_MAX).into();
-    let key_bytes = OPEN_KEY_BYTES_MAX / OPEN_MAX;
-    let intent = |n: usize| OpenIntent {
+    let key_bytes = OPEN_KEY_BYTES_MAX / OPEN_MAX / 2;
+    // Approvals take the most: a digest beside key and name.
+    let approval = |n: usize| OpenWait {
         step_key: format!("{n:0>key_bytes$}").into(),
-        attempt: u32::MAX,
+        name: "n".repeat(key_bytes).into(),
+        kind: WaitKind::Approval { args_digest: Digest([0x99; 32]) },
         seq: Seq(u64::MAX),
-        due: TimeMs(u64::MAX),
-        policy: GuardPolicy::Reconcile,
-        state: IntentState::MayRetry,
+        due: Some(TimeMs(u64::MAX)),
     };
+    let signal: Arc<str> = "s".repeat(SIGNAL_NAME_BYTES_MAX / SIGNALS_BUFFERED_MAX).into();
     let most = NanoDollars(-1); // a negative number takes ten bytes
     Head {
         namespace: name.clone(),
@@ -353,8 +439,10 @@ pub fn largest_head() -> Head {
         time: TimeMs(u64::MAX),
         started: TimeMs(u64::MAX),
         epoch: Epoch(u64::MAX),
-        intents: (0..OPEN_MAX).map(intent).collect(),
+        intents: Vec::new(),
         zones: Vec::new(),
+        waits: (0..OPEN_MAX).map(approval).collect(),
+        signals: vec![(signal, Seq(u64::MAX)); SIGNALS_BUFFERED_MAX],
         counters: Counters {
             steps: u64::MAX,
             llm_calls: u64::MAX,

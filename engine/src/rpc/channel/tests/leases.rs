@@ -195,7 +195,13 @@ async fn a_live_lease_is_never_taken_and_another_version_gets_none() {
     other.say(Say::Start(v1::Start { request_id, request: Some(rig::start_request("k")) })).await;
     assert_eq!(other.nack().await.code, "lease_held");
     holder
-        .say(Say::Release(v1::Release { request_id: 99, session_id: id.clone(), epoch: 1, reason: 2 }))
+        .say(Say::Release(v1::Release {
+            request_id: 99,
+            session_id: id.clone(),
+            epoch: 1,
+            reason: 2,
+            seen_seq: 0,
+        }))
         .await;
     holder.ack().await;
     let attach = v1::Attach { request_id: 7, session_id: id, epoch: 0, from_seq: 0, version: "2".into() };
@@ -220,7 +226,13 @@ async fn an_effect_without_outcome_pauses_its_session_and_a_resume_gives_it_back
     worker.append(&id, 1, complete()).await;
     assert_eq!(worker.nack().await.code, "session_paused");
     worker
-        .say(Say::Release(v1::Release { request_id: 50, session_id: id.clone(), epoch: 1, reason: 2 }))
+        .say(Say::Release(v1::Release {
+            request_id: 50,
+            session_id: id.clone(),
+            epoch: 1,
+            reason: 2,
+            seen_seq: 0,
+        }))
         .await;
     worker.ack().await;
     worker.say(Say::Capacity(v1::Capacity { free: 1 })).await;
@@ -256,7 +268,9 @@ async fn w1_another_namespaces_session_does_not_exist_and_the_stream_goes_on() {
     assert_eq!(stranger.nack().await.code, "session_not_found", "{ONE_BY_ONE}");
     stranger.attach(&id, 0, 1).await;
     assert_eq!(stranger.nack().await.code, "session_not_found", "{ONE_BY_ONE}");
-    stranger.say(Say::Release(v1::Release { request_id: 9, session_id: id, epoch: 1, reason: 1 })).await;
+    stranger
+        .say(Say::Release(v1::Release { request_id: 9, session_id: id, epoch: 1, reason: 1, seen_seq: 0 }))
+        .await;
     assert_eq!(stranger.nack().await.code, "session_not_found", "{ONE_BY_ONE}");
     assert!(stranger.start("k").await.created, "the same key in another namespace is another session");
     engine.start_unleased("k2").await;

@@ -1,8 +1,8 @@
 //! Appends, read: what comes back as an event says what was sent (V4).
 
 use super::*;
-use crate::graph::command::{Command, Finding, GuardKey, Op};
-use crate::graph::event::{Author, Body, Event, RollbackReason, ZoneRolledBack};
+use crate::graph::command::{Command, Finding, Fires, GuardKey, Op};
+use crate::graph::event::{ApprovalRequested, Author, Body, Event, RollbackReason, ZoneRolledBack};
 use crate::graph::ids::{Epoch, Hash, Seq, TimeMs};
 use crate::ledger::StoredEvent;
 use crate::ledger::digest::{Purpose, keyed, step_key_hash};
@@ -32,6 +32,21 @@ fn event_body(op: Op) -> Option<Body> {
         Op::Complete { output } => Body::SessionCompleted { output },
         Op::Fail { failure } => Body::SessionFailed { failure },
         Op::Pause { reason, step_key, details } => Body::SessionPaused { reason, step_key, details },
+        Op::TimerStarted { step_key, name, fires: Fires::At(due) } => {
+            Body::TimerStarted { step_key, name, due }
+        }
+        Op::TimerStarted { fires: Fires::After(_), .. } => return None,
+        Op::SignalAwaited { step_key, name, timeout_ms: _ } => {
+            Body::SignalAwaited { step_key, name, due: None }
+        }
+        Op::ApprovalRequested(asked) => Body::ApprovalRequested(ApprovalRequested {
+            step_key: asked.step_key,
+            name: asked.name,
+            call: asked.call,
+            args_digest: asked.args_digest,
+            due: None,
+        }),
+        Op::WaitDropped { step_key } => Body::WaitDropped { step_key },
     })
 }
 
@@ -124,6 +139,13 @@ fn as_op(body: v1::event::Body) -> v1::append::Op {
             plain(&mut pause.details);
             Op::SessionPaused(pause)
         }
+        Body::TimerStarted(timer) => Op::TimerStarted(timer),
+        Body::SignalAwaited(wait) => Op::SignalAwaited(wait),
+        Body::ApprovalRequested(mut request) => {
+            plain(&mut request.call);
+            Op::ApprovalRequested(request)
+        }
+        Body::WaitDropped(dropped) => Op::WaitDropped(dropped),
         other => panic!("no append becomes {other:?}"),
     }
 }
@@ -145,7 +167,7 @@ fn v4_every_append_reads_back_as_it_was_sent() {
         );
         assert_eq!(as_op(event.body.unwrap()), op);
     }
-    assert_eq!(back, 12, "all but findings and evidence become an event of their own");
+    assert_eq!(back, 16, "all but findings and evidence become an event of their own");
 }
 
 fn op_of(sent: v1::append::Op) -> Op {

@@ -198,6 +198,27 @@ fn ops() -> Vec<v1::append::Op> {
             step_key: "root/charge#1".into(),
             details: value("both sides"),
         }),
+        Op::TimerStarted(v1::TimerStarted {
+            step_key: "nap".into(),
+            name: "nap".into(),
+            due_ms: 9_000,
+            delay_ms: 0,
+        }),
+        Op::SignalAwaited(v1::SignalAwaited {
+            step_key: "answer".into(),
+            name: "answer".into(),
+            due_ms: 0,
+            timeout_ms: 0,
+        }),
+        Op::ApprovalRequested(v1::ApprovalRequested {
+            step_key: "pay".into(),
+            name: "pay".into(),
+            call: value("{toolCall, args}"),
+            args_digest: vec![9; 32].into(),
+            due_ms: 0,
+            expires_in_ms: 0,
+        }),
+        Op::WaitDropped(v1::WaitDropped { step_key: "nap".into() }),
     ]
 }
 

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cellaflow/v1/common.proto.
  */
 export const file_cellaflow_v1_common: GenFile = /*@__PURE__*/
-  fileDesc("ChljZWxsYWZsb3cvdjEvY29tbW9uLnByb3RvEgxjZWxsYWZsb3cudjEiqgEKB1BheWxvYWQSKwoGZm9ybWF0GAEgASgOMhsuY2VsbGFmbG93LnYxLlBheWxvYWRGb3JtYXQSDQoFY29kZWMYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIOCgRkYXRhGAQgASgMSAASFQoLdHJhbnNmZXJfaWQYBSABKARIABIQCgZhYnNlbnQYBiABKAhIABIOCgZkaWdlc3QYByABKAxCBgoEYm9keSI/CgxQYXlsb2FkUGllY2USEwoLdHJhbnNmZXJfaWQYASABKAQSDAoEZGF0YRgCIAEoDBIMCgRsYXN0GAMgASgIIiYKBUFmdGVyEgsKA3NlcRgBIAEoBBIQCghyZXF1ZXN0cxgCIAEoDSLcAQoFVXNhZ2USEAoIcHJvdmlkZXIYASABKAkSDQoFbW9kZWwYAiABKAkSFAoMaW5wdXRfdG9rZW5zGAMgASgEEhoKEmNhY2hlZF9yZWFkX3Rva2VucxgEIAEoBBIaChJjYWNoZV93cml0ZV90b2tlbnMYBSABKAQSFQoNb3V0cHV0X3Rva2VucxgGIAEoBBIRCgllc3RpbWF0ZWQYByABKAgSFwoKY29zdF9uYW5vcxgIIAEoA0gAiAEBEhIKCnByaWNlX2RhdGUYCSABKAlCDQoLX2Nvc3RfbmFub3MiXQoIUmVzb3VyY2USDAoEa2luZBgBIAEoCRIKCgJpZBgCIAEoCRIoCgRtb2RlGAMgASgOMhouY2VsbGFmbG93LnYxLlJlc291cmNlTW9kZRINCgVyYW5nZRgEIAEoCSKTBAoHU2Vzc2lvbhISCgpzZXNzaW9uX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIQCgh3b3JrZmxvdxgDIAEoCRIPCgd2ZXJzaW9uGAQgASgJEgsKA2tleRgFIAEoCRISCgpnZW5lcmF0aW9uGAYgASgNEisKBnN0YXR1cxgHIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzEi8KDHBhdXNlX3JlYXNvbhgIIAEoDjIZLmNlbGxhZmxvdy52MS5QYXVzZVJlYXNvbhITCgt3YWl0aW5nX2ZvchgJIAEoCRILCgNzZXEYCiABKAQSDAoEaGFzaBgLIAEoDBINCgVlcG9jaBgMIAEoBBIQCghpbnN0YW5jZRgNIAEoCRISCgpsaW5lYWdlX2lkGA4gASgJEg8KB3Jvb3RfaWQYDyABKAkSEgoKc3RhcnRlZF9tcxgQIAEoBBISCgp1cGRhdGVkX21zGBEgASgEEhAKCGVuZGVkX21zGBIgASgEEg0KBXN0ZXBzGBMgASgEEiQKBnRvdGFscxgUIAEoCzIULmNlbGxhZmxvdy52MS5Ub3RhbHMSLgoMb3Blbl9pbnRlbnRzGBUgAygLMhguY2VsbGFmbG93LnYxLk9wZW5JbnRlbnQSKgoKb3Blbl96b25lcxgWIAMoCzIWLmNlbGxhZmxvdy52MS5PcGVuWm9uZSLGAQoGVG90YWxzEhEKCWxsbV9jYWxscxgBIAEoBBIUCgxpbnB1dF90b2tlbnMYAiABKAQSGgoSY2FjaGVkX3JlYWRfdG9rZW5zGAMgASgEEhoKEmNhY2hlX3dyaXRlX3Rva2VucxgEIAEoBBIVCg1vdXRwdXRfdG9rZW5zGAUgASgEEhIKCmNvc3RfbmFub3MYBiABKAMSFQoNd2FzdGVkX3Rva2VucxgHIAEoBBIZChF3YXN0ZWRfY29zdF9uYW5vcxgIIAEoAyKIAQoKT3BlbkludGVudBIQCghzdGVwX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEgsKA3NlcRgDIAEoBBIOCgZkdWVfbXMYBCABKAQSDwoHdW5rbm93bhgFIAEoCBIpCgZwb2xpY3kYBiABKA4yGS5jZWxsYWZsb3cudjEuR3VhcmRQb2xpY3kiOgoIT3BlblpvbmUSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRILCgNzZXEYAyABKAQiUwoHUmVmdXNhbBIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSEQoJcmV0cnlhYmxlGAMgASgIEhYKDnJldHJ5X2FmdGVyX21zGAQgASgEKsACCg1QYXlsb2FkRm9ybWF0Eh4KGlBBWUxPQURfRk9STUFUX1VOU1BFQ0lGSUVEEAASGAoUUEFZTE9BRF9GT1JNQVRfVkFMVUUQARIXChNQQVlMT0FEX0ZPUk1BVF9KU09OEAISGAoUUEFZTE9BRF9GT1JNQVRfQllURVMQAxIaChZQQVlMT0FEX0ZPUk1BVF9GQUlMVVJFEAQSHgoaUEFZTE9BRF9GT1JNQVRfTExNX1JFUVVFU1QQBRIfChtQQVlMT0FEX0ZPUk1BVF9MTE1fUkVTUE9OU0UQBhIeChpQQVlMT0FEX0ZPUk1BVF9TVEFURV9ERUxUQRAHEiUKIVBBWUxPQURfRk9STUFUX0NPTlZFUlNBVElPTl9ERUxUQRAIEh4KGlBBWUxPQURfRk9STUFUX1pPTkVfUkVDT1JEEAkqjwEKDFJlc291cmNlTW9kZRIdChlSRVNPVVJDRV9NT0RFX1VOU1BFQ0lGSUVEEAASFgoSUkVTT1VSQ0VfTU9ERV9SRUFEEAESFwoTUkVTT1VSQ0VfTU9ERV9XUklURRACEhgKFFJFU09VUkNFX01PREVfREVMRVRFEAMSFQoRUkVTT1VSQ0VfTU9ERV9SVU4QBCr1AQoNU2Vzc2lvblN0YXR1cxIeChpTRVNTSU9OX1NUQVRVU19VTlNQRUNJRklFRBAAEhoKFlNFU1NJT05fU1RBVFVTX1BFTkRJTkcQARIaChZTRVNTSU9OX1NUQVRVU19SVU5OSU5HEAISGgoWU0VTU0lPTl9TVEFUVVNfV0FJVElORxADEhkKFVNFU1NJT05fU1RBVFVTX1BBVVNFRBAEEhwKGFNFU1NJT05fU1RBVFVTX0NPTVBMRVRFRBAFEhkKFVNFU1NJT05fU1RBVFVTX0ZBSUxFRBAGEhwKGFNFU1NJT05fU1RBVFVTX0NBTkNFTExFRBAHKsYBCgtQYXVzZVJlYXNvbhIcChhQQVVTRV9SRUFTT05fVU5TUEVDSUZJRUQQABIaChZQQVVTRV9SRUFTT05fUkVRVUVTVEVEEAESHwobUEFVU0VfUkVBU09OX0VGRkVDVF9VTktOT1dOEAISHwobUEFVU0VfUkVBU09OX05PTkRFVEVSTUlOSVNNEAMSIgoeUEFVU0VfUkVBU09OX1JFVFJJRVNfRVhIQVVTVEVEEAQSFwoTUEFVU0VfUkVBU09OX0JVREdFVBAFKo4BCgtHdWFyZFBvbGljeRIcChhHVUFSRF9QT0xJQ1lfVU5TUEVDSUZJRUQQABIWChJHVUFSRF9QT0xJQ1lfUEFVU0UQARIVChFHVUFSRF9QT0xJQ1lfRkFJTBACEhYKEkdVQVJEX1BPTElDWV9SRVRSWRADEhoKFkdVQVJEX1BPTElDWV9SRUNPTkNJTEUQBGIGcHJvdG8z");
+  fileDesc("ChljZWxsYWZsb3cvdjEvY29tbW9uLnByb3RvEgxjZWxsYWZsb3cudjEiqgEKB1BheWxvYWQSKwoGZm9ybWF0GAEgASgOMhsuY2VsbGFmbG93LnYxLlBheWxvYWRGb3JtYXQSDQoFY29kZWMYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIOCgRkYXRhGAQgASgMSAASFQoLdHJhbnNmZXJfaWQYBSABKARIABIQCgZhYnNlbnQYBiABKAhIABIOCgZkaWdlc3QYByABKAxCBgoEYm9keSI/CgxQYXlsb2FkUGllY2USEwoLdHJhbnNmZXJfaWQYASABKAQSDAoEZGF0YRgCIAEoDBIMCgRsYXN0GAMgASgIIiYKBUFmdGVyEgsKA3NlcRgBIAEoBBIQCghyZXF1ZXN0cxgCIAEoDSLcAQoFVXNhZ2USEAoIcHJvdmlkZXIYASABKAkSDQoFbW9kZWwYAiABKAkSFAoMaW5wdXRfdG9rZW5zGAMgASgEEhoKEmNhY2hlZF9yZWFkX3Rva2VucxgEIAEoBBIaChJjYWNoZV93cml0ZV90b2tlbnMYBSABKAQSFQoNb3V0cHV0X3Rva2VucxgGIAEoBBIRCgllc3RpbWF0ZWQYByABKAgSFwoKY29zdF9uYW5vcxgIIAEoA0gAiAEBEhIKCnByaWNlX2RhdGUYCSABKAlCDQoLX2Nvc3RfbmFub3MiXQoIUmVzb3VyY2USDAoEa2luZBgBIAEoCRIKCgJpZBgCIAEoCRIoCgRtb2RlGAMgASgOMhouY2VsbGFmbG93LnYxLlJlc291cmNlTW9kZRINCgVyYW5nZRgEIAEoCSK2BAoHU2Vzc2lvbhISCgpzZXNzaW9uX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIQCgh3b3JrZmxvdxgDIAEoCRIPCgd2ZXJzaW9uGAQgASgJEgsKA2tleRgFIAEoCRISCgpnZW5lcmF0aW9uGAYgASgNEisKBnN0YXR1cxgHIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzEi8KDHBhdXNlX3JlYXNvbhgIIAEoDjIZLmNlbGxhZmxvdy52MS5QYXVzZVJlYXNvbhITCgt3YWl0aW5nX2ZvchgJIAEoCRILCgNzZXEYCiABKAQSDAoEaGFzaBgLIAEoDBINCgVlcG9jaBgMIAEoBBIQCghpbnN0YW5jZRgNIAEoCRISCgpsaW5lYWdlX2lkGA4gASgJEg8KB3Jvb3RfaWQYDyABKAkSEgoKc3RhcnRlZF9tcxgQIAEoBBISCgp1cGRhdGVkX21zGBEgASgEEhAKCGVuZGVkX21zGBIgASgEEg0KBXN0ZXBzGBMgASgEEiQKBnRvdGFscxgUIAEoCzIULmNlbGxhZmxvdy52MS5Ub3RhbHMSLgoMb3Blbl9pbnRlbnRzGBUgAygLMhguY2VsbGFmbG93LnYxLk9wZW5JbnRlbnQSKgoKb3Blbl96b25lcxgWIAMoCzIWLmNlbGxhZmxvdy52MS5PcGVuWm9uZRIhCgV3YWl0cxgXIAMoCzISLmNlbGxhZmxvdy52MS5XYWl0IpABCgRXYWl0EhAKCHN0ZXBfa2V5GAEgASgJEiQKBGtpbmQYAiABKA4yFi5jZWxsYWZsb3cudjEuV2FpdEtpbmQSDAoEbmFtZRgDIAEoCRILCgNzZXEYBCABKAQSDgoGZHVlX21zGAUgASgEEhAKCGNoaWxkX2lkGAYgASgJEhMKC2FyZ3NfZGlnZXN0GAcgASgMIsYBCgZUb3RhbHMSEQoJbGxtX2NhbGxzGAEgASgEEhQKDGlucHV0X3Rva2VucxgCIAEoBBIaChJjYWNoZWRfcmVhZF90b2tlbnMYAyABKAQSGgoSY2FjaGVfd3JpdGVfdG9rZW5zGAQgASgEEhUKDW91dHB1dF90b2tlbnMYBSABKAQSEgoKY29zdF9uYW5vcxgGIAEoAxIVCg13YXN0ZWRfdG9rZW5zGAcgASgEEhkKEXdhc3RlZF9jb3N0X25hbm9zGAggASgDIogBCgpPcGVuSW50ZW50EhAKCHN0ZXBfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SCwoDc2VxGAMgASgEEg4KBmR1ZV9tcxgEIAEoBBIPCgd1bmtub3duGAUgASgIEikKBnBvbGljeRgGIAEoDjIZLmNlbGxhZmxvdy52MS5HdWFyZFBvbGljeSI6CghPcGVuWm9uZRIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEgsKA3NlcRgDIAEoBCJTCgdSZWZ1c2FsEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIRCglyZXRyeWFibGUYAyABKAgSFgoOcmV0cnlfYWZ0ZXJfbXMYBCABKAQqwAIKDVBheWxvYWRGb3JtYXQSHgoaUEFZTE9BRF9GT1JNQVRfVU5TUEVDSUZJRUQQABIYChRQQVlMT0FEX0ZPUk1BVF9WQUxVRRABEhcKE1BBWUxPQURfRk9STUFUX0pTT04QAhIYChRQQVlMT0FEX0ZPUk1BVF9CWVRFUxADEhoKFlBBWUxPQURfRk9STUFUX0ZBSUxVUkUQBBIeChpQQVlMT0FEX0ZPUk1BVF9MTE1fUkVRVUVTVBAFEh8KG1BBWUxPQURfRk9STUFUX0xMTV9SRVNQT05TRRAGEh4KGlBBWUxPQURfRk9STUFUX1NUQVRFX0RFTFRBEAcSJQohUEFZTE9BRF9GT1JNQVRfQ09OVkVSU0FUSU9OX0RFTFRBEAgSHgoaUEFZTE9BRF9GT1JNQVRfWk9ORV9SRUNPUkQQCSqPAQoMUmVzb3VyY2VNb2RlEh0KGVJFU09VUkNFX01PREVfVU5TUEVDSUZJRUQQABIWChJSRVNPVVJDRV9NT0RFX1JFQUQQARIXChNSRVNPVVJDRV9NT0RFX1dSSVRFEAISGAoUUkVTT1VSQ0VfTU9ERV9ERUxFVEUQAxIVChFSRVNPVVJDRV9NT0RFX1JVThAEKvUBCg1TZXNzaW9uU3RhdHVzEh4KGlNFU1NJT05fU1RBVFVTX1VOU1BFQ0lGSUVEEAASGgoWU0VTU0lPTl9TVEFUVVNfUEVORElORxABEhoKFlNFU1NJT05fU1RBVFVTX1JVTk5JTkcQAhIaChZTRVNTSU9OX1NUQVRVU19XQUlUSU5HEAMSGQoVU0VTU0lPTl9TVEFUVVNfUEFVU0VEEAQSHAoYU0VTU0lPTl9TVEFUVVNfQ09NUExFVEVEEAUSGQoVU0VTU0lPTl9TVEFUVVNfRkFJTEVEEAYSHAoYU0VTU0lPTl9TVEFUVVNfQ0FOQ0VMTEVEEAcqxgEKC1BhdXNlUmVhc29uEhwKGFBBVVNFX1JFQVNPTl9VTlNQRUNJRklFRBAAEhoKFlBBVVNFX1JFQVNPTl9SRVFVRVNURUQQARIfChtQQVVTRV9SRUFTT05fRUZGRUNUX1VOS05PV04QAhIfChtQQVVTRV9SRUFTT05fTk9OREVURVJNSU5JU00QAxIiCh5QQVVTRV9SRUFTT05fUkVUUklFU19FWEhBVVNURUQQBBIXChNQQVVTRV9SRUFTT05fQlVER0VUEAUqjgEKC0d1YXJkUG9saWN5EhwKGEdVQVJEX1BPTElDWV9VTlNQRUNJRklFRBAAEhYKEkdVQVJEX1BPTElDWV9QQVVTRRABEhUKEUdVQVJEX1BPTElDWV9GQUlMEAISFgoSR1VBUkRfUE9MSUNZX1JFVFJZEAMSGgoWR1VBUkRfUE9MSUNZX1JFQ09OQ0lMRRAEKn0KCFdhaXRLaW5kEhkKFVdBSVRfS0lORF9VTlNQRUNJRklFRBAAEhMKD1dBSVRfS0lORF9USU1FUhABEhQKEFdBSVRfS0lORF9TSUdOQUwQAhIWChJXQUlUX0tJTkRfQVBQUk9WQUwQAxITCg9XQUlUX0tJTkRfQ0hJTEQQBCqUAQoQQXBwcm92YWxEZWNpc2lvbhIhCh1BUFBST1ZBTF9ERUNJU0lPTl9VTlNQRUNJRklFRBAAEh4KGkFQUFJPVkFMX0RFQ0lTSU9OX0FQUFJPVkVEEAESHgoaQVBQUk9WQUxfREVDSVNJT05fUkVKRUNURUQQAhIdChlBUFBST1ZBTF9ERUNJU0lPTl9FWFBJUkVEEANiBnByb3RvMw");
 
 /**
  * Content of an event: opaque bytes with a format.
@@ -429,6 +429,13 @@ export type Session = Message<"cellaflow.v1.Session"> & {
    * @generated from field: repeated cellaflow.v1.OpenZone open_zones = 22;
    */
   openZones: OpenZone[];
+
+  /**
+   * What the run waits for: timers, signals, approvals, children; oldest first.
+   *
+   * @generated from field: repeated cellaflow.v1.Wait waits = 23;
+   */
+  waits: Wait[];
 };
 
 /**
@@ -437,6 +444,70 @@ export type Session = Message<"cellaflow.v1.Session"> & {
  */
 export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
   messageDesc(file_cellaflow_v1_common, 5);
+
+/**
+ * Something that a run waits for and that has not come yet.
+ *
+ * @generated from message cellaflow.v1.Wait
+ */
+export type Wait = Message<"cellaflow.v1.Wait"> & {
+  /**
+   * Step key.
+   *
+   * @generated from field: string step_key = 1;
+   */
+  stepKey: string;
+
+  /**
+   * What for.
+   *
+   * @generated from field: cellaflow.v1.WaitKind kind = 2;
+   */
+  kind: WaitKind;
+
+  /**
+   * Name of the timer, signal, approval or child.
+   *
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * Seq of the event that opened it.
+   *
+   * @generated from field: uint64 seq = 4;
+   */
+  seq: bigint;
+
+  /**
+   * When the timer fires, the signal is waited for no longer or the approval expires, in ms since the Unix epoch;
+   * 0: never.
+   *
+   * @generated from field: uint64 due_ms = 5;
+   */
+  dueMs: bigint;
+
+  /**
+   * Child session; empty for other kinds.
+   *
+   * @generated from field: string child_id = 6;
+   */
+  childId: string;
+
+  /**
+   * Digest of the arguments that an approval is bound to (32 bytes); empty for other kinds.
+   *
+   * @generated from field: bytes args_digest = 7;
+   */
+  argsDigest: Uint8Array;
+};
+
+/**
+ * Describes the message cellaflow.v1.Wait.
+ * Use `create(WaitSchema)` to create a new message.
+ */
+export const WaitSchema: GenMessage<Wait> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_common, 6);
 
 /**
  * Sums over a session's model calls.
@@ -506,7 +577,7 @@ export type Totals = Message<"cellaflow.v1.Totals"> & {
  * Use `create(TotalsSchema)` to create a new message.
  */
 export const TotalsSchema: GenMessage<Totals> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_common, 6);
+  messageDesc(file_cellaflow_v1_common, 7);
 
 /**
  * A guarded step that was started and whose outcome is not in the ledger.
@@ -562,7 +633,7 @@ export type OpenIntent = Message<"cellaflow.v1.OpenIntent"> & {
  * Use `create(OpenIntentSchema)` to create a new message.
  */
 export const OpenIntentSchema: GenMessage<OpenIntent> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_common, 7);
+  messageDesc(file_cellaflow_v1_common, 8);
 
 /**
  * A zone that was entered and neither committed nor rolled back.
@@ -597,7 +668,7 @@ export type OpenZone = Message<"cellaflow.v1.OpenZone"> & {
  * Use `create(OpenZoneSchema)` to create a new message.
  */
 export const OpenZoneSchema: GenMessage<OpenZone> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_common, 8);
+  messageDesc(file_cellaflow_v1_common, 9);
 
 /**
  * Why a request was refused. Carried in the status details of unary calls and in Nack on a channel.
@@ -639,7 +710,7 @@ export type Refusal = Message<"cellaflow.v1.Refusal"> & {
  * Use `create(RefusalSchema)` to create a new message.
  */
 export const RefusalSchema: GenMessage<Refusal> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_common, 9);
+  messageDesc(file_cellaflow_v1_common, 10);
 
 /**
  * How the bytes of a payload are to be read. The engine never reads them.
@@ -943,4 +1014,93 @@ export enum GuardPolicy {
  */
 export const GuardPolicySchema: GenEnum<GuardPolicy> = /*@__PURE__*/
   enumDesc(file_cellaflow_v1_common, 4);
+
+/**
+ * What a wait is for.
+ *
+ * @generated from enum cellaflow.v1.WaitKind
+ */
+export enum WaitKind {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: WAIT_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A timer.
+   *
+   * @generated from enum value: WAIT_KIND_TIMER = 1;
+   */
+  TIMER = 1,
+
+  /**
+   * A signal.
+   *
+   * @generated from enum value: WAIT_KIND_SIGNAL = 2;
+   */
+  SIGNAL = 2,
+
+  /**
+   * An approval.
+   *
+   * @generated from enum value: WAIT_KIND_APPROVAL = 3;
+   */
+  APPROVAL = 3,
+
+  /**
+   * A child session.
+   *
+   * @generated from enum value: WAIT_KIND_CHILD = 4;
+   */
+  CHILD = 4,
+}
+
+/**
+ * Describes the enum cellaflow.v1.WaitKind.
+ */
+export const WaitKindSchema: GenEnum<WaitKind> = /*@__PURE__*/
+  enumDesc(file_cellaflow_v1_common, 5);
+
+/**
+ * How an approval is or was decided.
+ *
+ * @generated from enum cellaflow.v1.ApprovalDecision
+ */
+export enum ApprovalDecision {
+  /**
+   * Refused.
+   *
+   * @generated from enum value: APPROVAL_DECISION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The call may be made.
+   *
+   * @generated from enum value: APPROVAL_DECISION_APPROVED = 1;
+   */
+  APPROVED = 1,
+
+  /**
+   * The call must not be made.
+   *
+   * @generated from enum value: APPROVAL_DECISION_REJECTED = 2;
+   */
+  REJECTED = 2,
+
+  /**
+   * Nobody decided in time; said by the engine only.
+   *
+   * @generated from enum value: APPROVAL_DECISION_EXPIRED = 3;
+   */
+  EXPIRED = 3,
+}
+
+/**
+ * Describes the enum cellaflow.v1.ApprovalDecision.
+ */
+export const ApprovalDecisionSchema: GenEnum<ApprovalDecision> = /*@__PURE__*/
+  enumDesc(file_cellaflow_v1_common, 6);
 

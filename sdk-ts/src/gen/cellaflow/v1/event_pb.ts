@@ -4,7 +4,7 @@
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { After, GuardPolicy, PauseReason, Payload, Resource, Usage } from "./common_pb.js";
+import type { After, ApprovalDecision, GuardPolicy, PauseReason, Payload, Resource, Usage } from "./common_pb.js";
 import { file_cellaflow_v1_common } from "./common_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cellaflow/v1/event.proto.
  */
 export const file_cellaflow_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("ChhjZWxsYWZsb3cvdjEvZXZlbnQucHJvdG8SDGNlbGxhZmxvdy52MSK2CgoFRXZlbnQSCwoDc2VxGAEgASgEEg8KB3RpbWVfbXMYAiABKAQSJAoGYXV0aG9yGAMgASgOMhQuY2VsbGFmbG93LnYxLkF1dGhvchINCgVlcG9jaBgEIAEoBBIiCgVhZnRlchgFIAEoCzITLmNlbGxhZmxvdy52MS5BZnRlchIMCgRoYXNoGAYgASgMEioKC3N0YXRlX2RlbHRhGAcgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSMQoSY29udmVyc2F0aW9uX2RlbHRhGAggASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSNwoPc2Vzc2lvbl9zdGFydGVkGBQgASgLMhwuY2VsbGFmbG93LnYxLlNlc3Npb25TdGFydGVkSAASMwoNbGVhc2VfZ3JhbnRlZBgVIAEoCzIaLmNlbGxhZmxvdy52MS5MZWFzZUdyYW50ZWRIABI1Cg5sZWFzZV9yZWxlYXNlZBgWIAEoCzIbLmNlbGxhZmxvdy52MS5MZWFzZVJlbGVhc2VkSAASNQoOc2Vzc2lvbl9wYXVzZWQYFyABKAsyGy5jZWxsYWZsb3cudjEuU2Vzc2lvblBhdXNlZEgAEjcKD3Nlc3Npb25fcmVzdW1lZBgYIAEoCzIcLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVzdW1lZEgAEjsKEXNlc3Npb25fY29tcGxldGVkGBkgASgLMh4uY2VsbGFmbG93LnYxLlNlc3Npb25Db21wbGV0ZWRIABI1Cg5zZXNzaW9uX2ZhaWxlZBgaIAEoCzIbLmNlbGxhZmxvdy52MS5TZXNzaW9uRmFpbGVkSAASOwoRc2Vzc2lvbl9jYW5jZWxsZWQYGyABKAsyHi5jZWxsYWZsb3cudjEuU2Vzc2lvbkNhbmNlbGxlZEgAEjUKDnN0ZXBfY29tcGxldGVkGB4gASgLMhsuY2VsbGFmbG93LnYxLlN0ZXBDb21wbGV0ZWRIABIvCgtzdGVwX2ZhaWxlZBgfIAEoCzIYLmNlbGxhZmxvdy52MS5TdGVwRmFpbGVkSAASMQoMZ3VhcmRfaW50ZW50GCMgASgLMhkuY2VsbGFmbG93LnYxLkd1YXJkSW50ZW50SAASMwoNZ3VhcmRfdW5rbm93bhgkIAEoCzIaLmNlbGxhZmxvdy52MS5HdWFyZFVua25vd25IABI1Cg5ndWFyZF9yZXNvbHZlZBglIAEoCzIbLmNlbGxhZmxvdy52MS5HdWFyZFJlc29sdmVkSAASNQoOc3RlcF9oZWFydGJlYXQYJiABKAsyGy5jZWxsYWZsb3cudjEuU3RlcEhlYXJ0YmVhdEgAEjEKDHpvbmVfZW50ZXJlZBgoIAEoCzIZLmNlbGxhZmxvdy52MS5ab25lRW50ZXJlZEgAEjUKDnpvbmVfY29tbWl0dGVkGCkgASgLMhsuY2VsbGFmbG93LnYxLlpvbmVDb21taXR0ZWRIABIvCgt6b25lX2ZhaWxlZBgqIAEoCzIYLmNlbGxhZmxvdy52MS5ab25lRmFpbGVkSAASOAoQem9uZV9yb2xsZWRfYmFjaxgrIAEoCzIcLmNlbGxhZmxvdy52MS5ab25lUm9sbGVkQmFja0gAEjMKDXRva2VuX2NyZWF0ZWQYPCABKAsyGi5jZWxsYWZsb3cudjEuVG9rZW5DcmVhdGVkSAASMwoNdG9rZW5fcmV2b2tlZBg9IAEoCzIaLmNlbGxhZmxvdy52MS5Ub2tlblJldm9rZWRIAEIGCgRib2R5IskBCg5TZXNzaW9uU3RhcnRlZBIRCgluYW1lc3BhY2UYASABKAkSEAoId29ya2Zsb3cYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRISCgpnZW5lcmF0aW9uGAQgASgNEiQKBWlucHV0GAUgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEgoKbGluZWFnZV9pZBgGIAEoCRIPCgdyb290X2lkGAcgASgJEiIKA2tleRgIIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIlYKDExlYXNlR3JhbnRlZBINCgVlcG9jaBgBIAEoBBIQCghpbnN0YW5jZRgCIAEoCRIQCgh0YWtlb3ZlchgDIAEoCBITCgtpbmNhcm5hdGlvbhgEIAEoCSJLCg1MZWFzZVJlbGVhc2VkEg0KBWVwb2NoGAEgASgEEisKBnJlYXNvbhgCIAEoDjIbLmNlbGxhZmxvdy52MS5SZWxlYXNlUmVhc29uInQKDVNlc3Npb25QYXVzZWQSKQoGcmVhc29uGAEgASgOMhkuY2VsbGFmbG93LnYxLlBhdXNlUmVhc29uEhAKCHN0ZXBfa2V5GAIgASgJEiYKB2RldGFpbHMYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZCIcCg5TZXNzaW9uUmVzdW1lZBIKCgJieRgBIAEoCSI5ChBTZXNzaW9uQ29tcGxldGVkEiUKBm91dHB1dBgBIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIjcKDVNlc3Npb25GYWlsZWQSJgoHZmFpbHVyZRgBIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIiIKEFNlc3Npb25DYW5jZWxsZWQSDgoGcmVhc29uGAEgASgJIscCCg1TdGVwQ29tcGxldGVkEhAKCHN0ZXBfa2V5GAEgASgJEgwKBG5hbWUYAiABKAkSDwoHYXR0ZW1wdBgDIAEoDRIUCgxpbnB1dF9kaWdlc3QYBCABKAwSJAoFaW5wdXQYBSABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIlCgZvdXRwdXQYBiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIiCgNsbG0YByABKAsyFS5jZWxsYWZsb3cudjEuTGxtQ2FsbBIpCglyZXNvdXJjZXMYCCADKAsyFi5jZWxsYWZsb3cudjEuUmVzb3VyY2USEgoKY29zdF9uYW5vcxgJIAEoAxITCgtkdXJhdGlvbl91cxgKIAEoBBIZChFkZWR1cGxpY2F0ZWRfZnJvbRgLIAEoCRIPCgdndWFyZGVkGAwgASgIIn4KB0xsbUNhbGwSJgoHcmVxdWVzdBgBIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEicKCHJlc3BvbnNlGAIgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSIgoFdXNhZ2UYAyABKAsyEy5jZWxsYWZsb3cudjEuVXNhZ2Ui6QEKClN0ZXBGYWlsZWQSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdhdHRlbXB0GAMgASgNEhQKDGlucHV0X2RpZ2VzdBgEIAEoDBImCgdmYWlsdXJlGAUgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSDQoFZmluYWwYBiABKAgSEwoLcmV0cnlfYXRfbXMYByABKAQSIgoFdXNhZ2UYCCABKAsyEy5jZWxsYWZsb3cudjEuVXNhZ2USEwoLZHVyYXRpb25fdXMYCSABKAQSDwoHZ3VhcmRlZBgKIAEoCCJaCg1TdGVwSGVhcnRiZWF0EhAKCHN0ZXBfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SJgoHZGV0YWlscxgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIukBCgtHdWFyZEludGVudBIQCghzdGVwX2tleRgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2F0dGVtcHQYAyABKA0SFAoMaW5wdXRfZGlnZXN0GAQgASgMEhIKCmF0dGVtcHRfbXMYBSABKAQSEAoIZ3JhY2VfbXMYBiABKAQSKQoGcG9saWN5GAcgASgOMhkuY2VsbGFmbG93LnYxLkd1YXJkUG9saWN5Ei4KD2lkZW1wb3RlbmN5X2tleRgIIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEhIKCmlucHV0X2hhc2gYCSABKAwihgEKDEd1YXJkVW5rbm93bhIQCghzdGVwX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEisKBnJlYXNvbhgDIAEoDjIbLmNlbGxhZmxvdy52MS5Vbmtub3duUmVhc29uEiYKB2ZhaWx1cmUYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZCK7AQoNR3VhcmRSZXNvbHZlZBIQCghzdGVwX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEiwKCnJlc29sdXRpb24YAyABKA4yGC5jZWxsYWZsb3cudjEuUmVzb2x1dGlvbhIlCgZvdXRwdXQYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBImCgdmYWlsdXJlGAUgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSCgoCYnkYBiABKAkiVAoLWm9uZUVudGVyZWQSEAoIem9uZV9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdhdHRlbXB0GAMgASgNEhQKDGlucHV0X2RpZ2VzdBgEIAEoDCLTAQoNWm9uZUNvbW1pdHRlZBIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEiUKBm91dHB1dBgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiUKBnJlY29yZBgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEigKCWxsbV9jYWxscxgFIAMoCzIVLmNlbGxhZmxvdy52MS5MbG1DYWxsEhMKC2R1cmF0aW9uX3VzGAYgASgEEhIKCmNvc3RfbmFub3MYByABKAMinwEKClpvbmVGYWlsZWQSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRImCgdmYWlsdXJlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSDQoFZmluYWwYBCABKAgSIgoFdXNhZ2UYBSADKAsyEy5jZWxsYWZsb3cudjEuVXNhZ2USEwoLcmV0cnlfYXRfbXMYBiABKAQikAEKDlpvbmVSb2xsZWRCYWNrEhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SLAoGcmVhc29uGAMgASgOMhwuY2VsbGFmbG93LnYxLlJvbGxiYWNrUmVhc29uEhYKDmV2aWRlbmNlX2J5dGVzGAQgASgEEhUKDXdhc3RlZF90b2tlbnMYBSABKAQidwoMVG9rZW5DcmVhdGVkEhAKCHRva2VuX2lkGAEgASgJEgwKBG5hbWUYAiABKAkSIAoEcm9sZRgDIAEoDjISLmNlbGxhZmxvdy52MS5Sb2xlEhEKCW5hbWVzcGFjZRgEIAEoCRISCgpleHBpcmVzX21zGAUgASgEIiAKDFRva2VuUmV2b2tlZBIQCgh0b2tlbl9pZBgBIAEoCSpuCgZBdXRob3ISFgoSQVVUSE9SX1VOU1BFQ0lGSUVEEAASEQoNQVVUSE9SX1dPUktFUhABEhEKDUFVVEhPUl9DTElFTlQQAhIRCg1BVVRIT1JfRFJJVkVSEAMSEwoPQVVUSE9SX09QRVJBVE9SEAQqhQEKDVJlbGVhc2VSZWFzb24SHgoaUkVMRUFTRV9SRUFTT05fVU5TUEVDSUZJRUQQABIbChdSRUxFQVNFX1JFQVNPTl9TSFVURE9XThABEhwKGFJFTEVBU0VfUkVBU09OX1NVU1BFTkRFRBACEhkKFVJFTEVBU0VfUkVBU09OX1VOQUJMRRADKsEBCg1Vbmtub3duUmVhc29uEh4KGlVOS05PV05fUkVBU09OX1VOU1BFQ0lGSUVEEAASGAoUVU5LTk9XTl9SRUFTT05fVEhSRVcQARIcChhVTktOT1dOX1JFQVNPTl9USU1FRF9PVVQQAhIaChZVTktOT1dOX1JFQVNPTl9BQk9SVEVEEAMSHQoZVU5LTk9XTl9SRUFTT05fTk9fT1VUQ09NRRAEEh0KGVVOS05PV05fUkVBU09OX0dSQUNFX09WRVIQBSqJAQoKUmVzb2x1dGlvbhIaChZSRVNPTFVUSU9OX1VOU1BFQ0lGSUVEEAASFQoRUkVTT0xVVElPTl9PVVRQVVQQARIWChJSRVNPTFVUSU9OX0ZBSUxVUkUQAhIaChZSRVNPTFVUSU9OX05PVF9BUFBMSUVEEAMSFAoQUkVTT0xVVElPTl9SRVRSWRAEKmoKDlJvbGxiYWNrUmVhc29uEh8KG1JPTExCQUNLX1JFQVNPTl9VTlNQRUNJRklFRBAAEhwKGFJPTExCQUNLX1JFQVNPTl9UQUtFT1ZFUhABEhkKFVJPTExCQUNLX1JFQVNPTl9BQk9SVBACKnMKBFJvbGUSFAoQUk9MRV9VTlNQRUNJRklFRBAAEg8KC1JPTEVfV09SS0VSEAESDwoLUk9MRV9DTElFTlQQAhISCg5ST0xFX0NPTVBBQ1RPUhADEg8KC1JPTEVfVklFV0VSEAQSDgoKUk9MRV9BRE1JThAFYgZwcm90bzM", [file_cellaflow_v1_common]);
+  fileDesc("ChhjZWxsYWZsb3cvdjEvZXZlbnQucHJvdG8SDGNlbGxhZmxvdy52MSL0DQoFRXZlbnQSCwoDc2VxGAEgASgEEg8KB3RpbWVfbXMYAiABKAQSJAoGYXV0aG9yGAMgASgOMhQuY2VsbGFmbG93LnYxLkF1dGhvchINCgVlcG9jaBgEIAEoBBIiCgVhZnRlchgFIAEoCzITLmNlbGxhZmxvdy52MS5BZnRlchIMCgRoYXNoGAYgASgMEioKC3N0YXRlX2RlbHRhGAcgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSMQoSY29udmVyc2F0aW9uX2RlbHRhGAggASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSNwoPc2Vzc2lvbl9zdGFydGVkGBQgASgLMhwuY2VsbGFmbG93LnYxLlNlc3Npb25TdGFydGVkSAASMwoNbGVhc2VfZ3JhbnRlZBgVIAEoCzIaLmNlbGxhZmxvdy52MS5MZWFzZUdyYW50ZWRIABI1Cg5sZWFzZV9yZWxlYXNlZBgWIAEoCzIbLmNlbGxhZmxvdy52MS5MZWFzZVJlbGVhc2VkSAASNQoOc2Vzc2lvbl9wYXVzZWQYFyABKAsyGy5jZWxsYWZsb3cudjEuU2Vzc2lvblBhdXNlZEgAEjcKD3Nlc3Npb25fcmVzdW1lZBgYIAEoCzIcLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVzdW1lZEgAEjsKEXNlc3Npb25fY29tcGxldGVkGBkgASgLMh4uY2VsbGFmbG93LnYxLlNlc3Npb25Db21wbGV0ZWRIABI1Cg5zZXNzaW9uX2ZhaWxlZBgaIAEoCzIbLmNlbGxhZmxvdy52MS5TZXNzaW9uRmFpbGVkSAASOwoRc2Vzc2lvbl9jYW5jZWxsZWQYGyABKAsyHi5jZWxsYWZsb3cudjEuU2Vzc2lvbkNhbmNlbGxlZEgAEjUKDnN0ZXBfY29tcGxldGVkGB4gASgLMhsuY2VsbGFmbG93LnYxLlN0ZXBDb21wbGV0ZWRIABIvCgtzdGVwX2ZhaWxlZBgfIAEoCzIYLmNlbGxhZmxvdy52MS5TdGVwRmFpbGVkSAASMQoMZ3VhcmRfaW50ZW50GCMgASgLMhkuY2VsbGFmbG93LnYxLkd1YXJkSW50ZW50SAASMwoNZ3VhcmRfdW5rbm93bhgkIAEoCzIaLmNlbGxhZmxvdy52MS5HdWFyZFVua25vd25IABI1Cg5ndWFyZF9yZXNvbHZlZBglIAEoCzIbLmNlbGxhZmxvdy52MS5HdWFyZFJlc29sdmVkSAASNQoOc3RlcF9oZWFydGJlYXQYJiABKAsyGy5jZWxsYWZsb3cudjEuU3RlcEhlYXJ0YmVhdEgAEjEKDHpvbmVfZW50ZXJlZBgoIAEoCzIZLmNlbGxhZmxvdy52MS5ab25lRW50ZXJlZEgAEjUKDnpvbmVfY29tbWl0dGVkGCkgASgLMhsuY2VsbGFmbG93LnYxLlpvbmVDb21taXR0ZWRIABIvCgt6b25lX2ZhaWxlZBgqIAEoCzIYLmNlbGxhZmxvdy52MS5ab25lRmFpbGVkSAASOAoQem9uZV9yb2xsZWRfYmFjaxgrIAEoCzIcLmNlbGxhZmxvdy52MS5ab25lUm9sbGVkQmFja0gAEjMKDXRpbWVyX3N0YXJ0ZWQYLCABKAsyGi5jZWxsYWZsb3cudjEuVGltZXJTdGFydGVkSAASLwoLdGltZXJfZmlyZWQYLSABKAsyGC5jZWxsYWZsb3cudjEuVGltZXJGaXJlZEgAEjcKD3NpZ25hbF9yZWNlaXZlZBguIAEoCzIcLmNlbGxhZmxvdy52MS5TaWduYWxSZWNlaXZlZEgAEjUKDnNpZ25hbF9hd2FpdGVkGC8gASgLMhsuY2VsbGFmbG93LnYxLlNpZ25hbEF3YWl0ZWRIABI5ChBzaWduYWxfZGVsaXZlcmVkGDAgASgLMh0uY2VsbGFmbG93LnYxLlNpZ25hbERlbGl2ZXJlZEgAEjEKDHdhaXRfZHJvcHBlZBgxIAEoCzIZLmNlbGxhZmxvdy52MS5XYWl0RHJvcHBlZEgAEj0KEmFwcHJvdmFsX3JlcXVlc3RlZBgyIAEoCzIfLmNlbGxhZmxvdy52MS5BcHByb3ZhbFJlcXVlc3RlZEgAEjkKEGFwcHJvdmFsX2RlY2lkZWQYMyABKAsyHS5jZWxsYWZsb3cudjEuQXBwcm92YWxEZWNpZGVkSAASMwoNdG9rZW5fY3JlYXRlZBg8IAEoCzIaLmNlbGxhZmxvdy52MS5Ub2tlbkNyZWF0ZWRIABIzCg10b2tlbl9yZXZva2VkGD0gASgLMhouY2VsbGFmbG93LnYxLlRva2VuUmV2b2tlZEgAQgYKBGJvZHkiyQEKDlNlc3Npb25TdGFydGVkEhEKCW5hbWVzcGFjZRgBIAEoCRIQCgh3b3JrZmxvdxgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEhIKCmdlbmVyYXRpb24YBCABKA0SJAoFaW5wdXQYBSABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBISCgpsaW5lYWdlX2lkGAYgASgJEg8KB3Jvb3RfaWQYByABKAkSIgoDa2V5GAggASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQiVgoMTGVhc2VHcmFudGVkEg0KBWVwb2NoGAEgASgEEhAKCGluc3RhbmNlGAIgASgJEhAKCHRha2VvdmVyGAMgASgIEhMKC2luY2FybmF0aW9uGAQgASgJIksKDUxlYXNlUmVsZWFzZWQSDQoFZXBvY2gYASABKAQSKwoGcmVhc29uGAIgASgOMhsuY2VsbGFmbG93LnYxLlJlbGVhc2VSZWFzb24idAoNU2Vzc2lvblBhdXNlZBIpCgZyZWFzb24YASABKA4yGS5jZWxsYWZsb3cudjEuUGF1c2VSZWFzb24SEAoIc3RlcF9rZXkYAiABKAkSJgoHZGV0YWlscxgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIhwKDlNlc3Npb25SZXN1bWVkEgoKAmJ5GAEgASgJIjkKEFNlc3Npb25Db21wbGV0ZWQSJQoGb3V0cHV0GAEgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQiNwoNU2Vzc2lvbkZhaWxlZBImCgdmYWlsdXJlGAEgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQiIgoQU2Vzc2lvbkNhbmNlbGxlZBIOCgZyZWFzb24YASABKAkixwIKDVN0ZXBDb21wbGV0ZWQSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdhdHRlbXB0GAMgASgNEhQKDGlucHV0X2RpZ2VzdBgEIAEoDBIkCgVpbnB1dBgFIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiUKBm91dHB1dBgGIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiIKA2xsbRgHIAEoCzIVLmNlbGxhZmxvdy52MS5MbG1DYWxsEikKCXJlc291cmNlcxgIIAMoCzIWLmNlbGxhZmxvdy52MS5SZXNvdXJjZRISCgpjb3N0X25hbm9zGAkgASgDEhMKC2R1cmF0aW9uX3VzGAogASgEEhkKEWRlZHVwbGljYXRlZF9mcm9tGAsgASgJEg8KB2d1YXJkZWQYDCABKAgifgoHTGxtQ2FsbBImCgdyZXF1ZXN0GAEgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSJwoIcmVzcG9uc2UYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIiCgV1c2FnZRgDIAEoCzITLmNlbGxhZmxvdy52MS5Vc2FnZSLpAQoKU3RlcEZhaWxlZBIQCghzdGVwX2tleRgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2F0dGVtcHQYAyABKA0SFAoMaW5wdXRfZGlnZXN0GAQgASgMEiYKB2ZhaWx1cmUYBSABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBINCgVmaW5hbBgGIAEoCBITCgtyZXRyeV9hdF9tcxgHIAEoBBIiCgV1c2FnZRgIIAEoCzITLmNlbGxhZmxvdy52MS5Vc2FnZRITCgtkdXJhdGlvbl91cxgJIAEoBBIPCgdndWFyZGVkGAogASgIIloKDVN0ZXBIZWFydGJlYXQSEAoIc3RlcF9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRImCgdkZXRhaWxzGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQi6QEKC0d1YXJkSW50ZW50EhAKCHN0ZXBfa2V5GAEgASgJEgwKBG5hbWUYAiABKAkSDwoHYXR0ZW1wdBgDIAEoDRIUCgxpbnB1dF9kaWdlc3QYBCABKAwSEgoKYXR0ZW1wdF9tcxgFIAEoBBIQCghncmFjZV9tcxgGIAEoBBIpCgZwb2xpY3kYByABKA4yGS5jZWxsYWZsb3cudjEuR3VhcmRQb2xpY3kSLgoPaWRlbXBvdGVuY3lfa2V5GAggASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEgoKaW5wdXRfaGFzaBgJIAEoDCKGAQoMR3VhcmRVbmtub3duEhAKCHN0ZXBfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SKwoGcmVhc29uGAMgASgOMhsuY2VsbGFmbG93LnYxLlVua25vd25SZWFzb24SJgoHZmFpbHVyZRgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIrsBCg1HdWFyZFJlc29sdmVkEhAKCHN0ZXBfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SLAoKcmVzb2x1dGlvbhgDIAEoDjIYLmNlbGxhZmxvdy52MS5SZXNvbHV0aW9uEiUKBm91dHB1dBgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiYKB2ZhaWx1cmUYBSABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIKCgJieRgGIAEoCSJUCgtab25lRW50ZXJlZBIQCgh6b25lX2tleRgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2F0dGVtcHQYAyABKA0SFAoMaW5wdXRfZGlnZXN0GAQgASgMItMBCg1ab25lQ29tbWl0dGVkEhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SJQoGb3V0cHV0GAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSJQoGcmVjb3JkGAQgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSKAoJbGxtX2NhbGxzGAUgAygLMhUuY2VsbGFmbG93LnYxLkxsbUNhbGwSEwoLZHVyYXRpb25fdXMYBiABKAQSEgoKY29zdF9uYW5vcxgHIAEoAyKfAQoKWm9uZUZhaWxlZBIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEiYKB2ZhaWx1cmUYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBINCgVmaW5hbBgEIAEoCBIiCgV1c2FnZRgFIAMoCzITLmNlbGxhZmxvdy52MS5Vc2FnZRITCgtyZXRyeV9hdF9tcxgGIAEoBCKQAQoOWm9uZVJvbGxlZEJhY2sSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIsCgZyZWFzb24YAyABKA4yHC5jZWxsYWZsb3cudjEuUm9sbGJhY2tSZWFzb24SFgoOZXZpZGVuY2VfYnl0ZXMYBCABKAQSFQoNd2FzdGVkX3Rva2VucxgFIAEoBCJQCgxUaW1lclN0YXJ0ZWQSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZkdWVfbXMYAyABKAQSEAoIZGVsYXlfbXMYBCABKAQiHgoKVGltZXJGaXJlZBIQCghzdGVwX2tleRgBIAEoCSJjCg5TaWduYWxSZWNlaXZlZBIMCgRuYW1lGAEgASgJEhEKCXNpZ25hbF9pZBgCIAEoCRIkCgV2YWx1ZRgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEgoKAmJ5GAQgASgJIlMKDVNpZ25hbEF3YWl0ZWQSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZkdWVfbXMYAyABKAQSEgoKdGltZW91dF9tcxgEIAEoBCI3Cg9TaWduYWxEZWxpdmVyZWQSEAoIc3RlcF9rZXkYASABKAkSEgoKc2lnbmFsX3NlcRgCIAEoBCIfCgtXYWl0RHJvcHBlZBIQCghzdGVwX2tleRgBIAEoCSKUAQoRQXBwcm92YWxSZXF1ZXN0ZWQSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIjCgRjYWxsGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEwoLYXJnc19kaWdlc3QYBCABKAwSDgoGZHVlX21zGAUgASgEEhUKDWV4cGlyZXNfaW5fbXMYBiABKAQiiQEKD0FwcHJvdmFsRGVjaWRlZBIQCghzdGVwX2tleRgBIAEoCRIwCghkZWNpc2lvbhgCIAEoDjIeLmNlbGxhZmxvdy52MS5BcHByb3ZhbERlY2lzaW9uEgoKAmJ5GAMgASgJEiYKB2NvbW1lbnQYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZCJ3CgxUb2tlbkNyZWF0ZWQSEAoIdG9rZW5faWQYASABKAkSDAoEbmFtZRgCIAEoCRIgCgRyb2xlGAMgASgOMhIuY2VsbGFmbG93LnYxLlJvbGUSEQoJbmFtZXNwYWNlGAQgASgJEhIKCmV4cGlyZXNfbXMYBSABKAQiIAoMVG9rZW5SZXZva2VkEhAKCHRva2VuX2lkGAEgASgJKm4KBkF1dGhvchIWChJBVVRIT1JfVU5TUEVDSUZJRUQQABIRCg1BVVRIT1JfV09SS0VSEAESEQoNQVVUSE9SX0NMSUVOVBACEhEKDUFVVEhPUl9EUklWRVIQAxITCg9BVVRIT1JfT1BFUkFUT1IQBCqhAQoNUmVsZWFzZVJlYXNvbhIeChpSRUxFQVNFX1JFQVNPTl9VTlNQRUNJRklFRBAAEhsKF1JFTEVBU0VfUkVBU09OX1NIVVRET1dOEAESHAoYUkVMRUFTRV9SRUFTT05fU1VTUEVOREVEEAISGQoVUkVMRUFTRV9SRUFTT05fVU5BQkxFEAMSGgoWUkVMRUFTRV9SRUFTT05fV0FJVElORxAEKsEBCg1Vbmtub3duUmVhc29uEh4KGlVOS05PV05fUkVBU09OX1VOU1BFQ0lGSUVEEAASGAoUVU5LTk9XTl9SRUFTT05fVEhSRVcQARIcChhVTktOT1dOX1JFQVNPTl9USU1FRF9PVVQQAhIaChZVTktOT1dOX1JFQVNPTl9BQk9SVEVEEAMSHQoZVU5LTk9XTl9SRUFTT05fTk9fT1VUQ09NRRAEEh0KGVVOS05PV05fUkVBU09OX0dSQUNFX09WRVIQBSqJAQoKUmVzb2x1dGlvbhIaChZSRVNPTFVUSU9OX1VOU1BFQ0lGSUVEEAASFQoRUkVTT0xVVElPTl9PVVRQVVQQARIWChJSRVNPTFVUSU9OX0ZBSUxVUkUQAhIaChZSRVNPTFVUSU9OX05PVF9BUFBMSUVEEAMSFAoQUkVTT0xVVElPTl9SRVRSWRAEKmoKDlJvbGxiYWNrUmVhc29uEh8KG1JPTExCQUNLX1JFQVNPTl9VTlNQRUNJRklFRBAAEhwKGFJPTExCQUNLX1JFQVNPTl9UQUtFT1ZFUhABEhkKFVJPTExCQUNLX1JFQVNPTl9BQk9SVBACKnMKBFJvbGUSFAoQUk9MRV9VTlNQRUNJRklFRBAAEg8KC1JPTEVfV09SS0VSEAESDwoLUk9MRV9DTElFTlQQAhISCg5ST0xFX0NPTVBBQ1RPUhADEg8KC1JPTEVfVklFV0VSEAQSDgoKUk9MRV9BRE1JThAFYgZwcm90bzM", [file_cellaflow_v1_common]);
 
 /**
  * One event of a session, as it is read.
@@ -225,6 +225,70 @@ export type Event = Message<"cellaflow.v1.Event"> & {
      */
     value: ZoneRolledBack;
     case: "zoneRolledBack";
+  } | {
+    /**
+     * A timer was started.
+     *
+     * @generated from field: cellaflow.v1.TimerStarted timer_started = 44;
+     */
+    value: TimerStarted;
+    case: "timerStarted";
+  } | {
+    /**
+     * A timer fired.
+     *
+     * @generated from field: cellaflow.v1.TimerFired timer_fired = 45;
+     */
+    value: TimerFired;
+    case: "timerFired";
+  } | {
+    /**
+     * A signal was received.
+     *
+     * @generated from field: cellaflow.v1.SignalReceived signal_received = 46;
+     */
+    value: SignalReceived;
+    case: "signalReceived";
+  } | {
+    /**
+     * The run awaits a signal.
+     *
+     * @generated from field: cellaflow.v1.SignalAwaited signal_awaited = 47;
+     */
+    value: SignalAwaited;
+    case: "signalAwaited";
+  } | {
+    /**
+     * An awaited signal was delivered, or its time ran out.
+     *
+     * @generated from field: cellaflow.v1.SignalDelivered signal_delivered = 48;
+     */
+    value: SignalDelivered;
+    case: "signalDelivered";
+  } | {
+    /**
+     * The run does not want a wait any more.
+     *
+     * @generated from field: cellaflow.v1.WaitDropped wait_dropped = 49;
+     */
+    value: WaitDropped;
+    case: "waitDropped";
+  } | {
+    /**
+     * The run asked for an approval.
+     *
+     * @generated from field: cellaflow.v1.ApprovalRequested approval_requested = 50;
+     */
+    value: ApprovalRequested;
+    case: "approvalRequested";
+  } | {
+    /**
+     * An approval was decided, or expired.
+     *
+     * @generated from field: cellaflow.v1.ApprovalDecided approval_decided = 51;
+     */
+    value: ApprovalDecided;
+    case: "approvalDecided";
   } | {
     /**
      * A token was created (system sessions).
@@ -1150,6 +1214,300 @@ export const ZoneRolledBackSchema: GenMessage<ZoneRolledBack> = /*@__PURE__*/
   messageDesc(file_cellaflow_v1_event, 19);
 
 /**
+ * A timer was started. Fires once, when ledger time has reached due_ms.
+ *
+ * @generated from message cellaflow.v1.TimerStarted
+ */
+export type TimerStarted = Message<"cellaflow.v1.TimerStarted"> & {
+  /**
+   * Step key.
+   *
+   * @generated from field: string step_key = 1;
+   */
+  stepKey: string;
+
+  /**
+   * Name.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * When it fires, in ms since the Unix epoch. In an append: 0 if delay_ms is meant.
+   *
+   * @generated from field: uint64 due_ms = 3;
+   */
+  dueMs: bigint;
+
+  /**
+   * Only in an append: how long after the event's ledger time it fires, in ms, at most ten years.
+   *
+   * @generated from field: uint64 delay_ms = 4;
+   */
+  delayMs: bigint;
+};
+
+/**
+ * Describes the message cellaflow.v1.TimerStarted.
+ * Use `create(TimerStartedSchema)` to create a new message.
+ */
+export const TimerStartedSchema: GenMessage<TimerStarted> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_event, 20);
+
+/**
+ * A timer fired: the outcome of its step.
+ *
+ * @generated from message cellaflow.v1.TimerFired
+ */
+export type TimerFired = Message<"cellaflow.v1.TimerFired"> & {
+  /**
+   * Step key.
+   *
+   * @generated from field: string step_key = 1;
+   */
+  stepKey: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.TimerFired.
+ * Use `create(TimerFiredSchema)` to create a new message.
+ */
+export const TimerFiredSchema: GenMessage<TimerFired> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_event, 21);
+
+/**
+ * A signal was received. It stays buffered until the run awaits one of its name.
+ *
+ * @generated from message cellaflow.v1.SignalReceived
+ */
+export type SignalReceived = Message<"cellaflow.v1.SignalReceived"> & {
+  /**
+   * Name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Id its sender gave it; empty: none.
+   *
+   * @generated from field: string signal_id = 2;
+   */
+  signalId: string;
+
+  /**
+   * Value.
+   *
+   * @generated from field: cellaflow.v1.Payload value = 3;
+   */
+  value?: Payload | undefined;
+
+  /**
+   * Name of the token that sent it.
+   *
+   * @generated from field: string by = 4;
+   */
+  by: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.SignalReceived.
+ * Use `create(SignalReceivedSchema)` to create a new message.
+ */
+export const SignalReceivedSchema: GenMessage<SignalReceived> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_event, 22);
+
+/**
+ * The run awaits a signal.
+ *
+ * @generated from message cellaflow.v1.SignalAwaited
+ */
+export type SignalAwaited = Message<"cellaflow.v1.SignalAwaited"> & {
+  /**
+   * Step key.
+   *
+   * @generated from field: string step_key = 1;
+   */
+  stepKey: string;
+
+  /**
+   * Name of the signal.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * When it is waited for no longer, in ms since the Unix epoch; 0: never.
+   *
+   * @generated from field: uint64 due_ms = 3;
+   */
+  dueMs: bigint;
+
+  /**
+   * Only in an append: how long it is waited for, in ms; 0: for ever.
+   *
+   * @generated from field: uint64 timeout_ms = 4;
+   */
+  timeoutMs: bigint;
+};
+
+/**
+ * Describes the message cellaflow.v1.SignalAwaited.
+ * Use `create(SignalAwaitedSchema)` to create a new message.
+ */
+export const SignalAwaitedSchema: GenMessage<SignalAwaited> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_event, 23);
+
+/**
+ * An awaited signal was delivered, or its time ran out: the outcome of its step.
+ *
+ * @generated from message cellaflow.v1.SignalDelivered
+ */
+export type SignalDelivered = Message<"cellaflow.v1.SignalDelivered"> & {
+  /**
+   * Step key.
+   *
+   * @generated from field: string step_key = 1;
+   */
+  stepKey: string;
+
+  /**
+   * Seq of the SignalReceived that holds the value; 0: the time ran out.
+   *
+   * @generated from field: uint64 signal_seq = 2;
+   */
+  signalSeq: bigint;
+};
+
+/**
+ * Describes the message cellaflow.v1.SignalDelivered.
+ * Use `create(SignalDeliveredSchema)` to create a new message.
+ */
+export const SignalDeliveredSchema: GenMessage<SignalDelivered> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_event, 24);
+
+/**
+ * The run does not want a wait any more. The step has no outcome and gets none.
+ *
+ * @generated from message cellaflow.v1.WaitDropped
+ */
+export type WaitDropped = Message<"cellaflow.v1.WaitDropped"> & {
+  /**
+   * Step key.
+   *
+   * @generated from field: string step_key = 1;
+   */
+  stepKey: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.WaitDropped.
+ * Use `create(WaitDroppedSchema)` to create a new message.
+ */
+export const WaitDroppedSchema: GenMessage<WaitDropped> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_event, 25);
+
+/**
+ * The run asked for an approval of a call.
+ *
+ * @generated from message cellaflow.v1.ApprovalRequested
+ */
+export type ApprovalRequested = Message<"cellaflow.v1.ApprovalRequested"> & {
+  /**
+   * Step key.
+   *
+   * @generated from field: string step_key = 1;
+   */
+  stepKey: string;
+
+  /**
+   * Name.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * The call to approve: a value {toolCall, args}.
+   *
+   * @generated from field: cellaflow.v1.Payload call = 3;
+   */
+  call?: Payload | undefined;
+
+  /**
+   * Digest of the canonical arguments (32 bytes). A decision must name it.
+   *
+   * @generated from field: bytes args_digest = 4;
+   */
+  argsDigest: Uint8Array;
+
+  /**
+   * When it expires, in ms since the Unix epoch; 0: never.
+   *
+   * @generated from field: uint64 due_ms = 5;
+   */
+  dueMs: bigint;
+
+  /**
+   * Only in an append: how long it may be decided, in ms; 0: for ever.
+   *
+   * @generated from field: uint64 expires_in_ms = 6;
+   */
+  expiresInMs: bigint;
+};
+
+/**
+ * Describes the message cellaflow.v1.ApprovalRequested.
+ * Use `create(ApprovalRequestedSchema)` to create a new message.
+ */
+export const ApprovalRequestedSchema: GenMessage<ApprovalRequested> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_event, 26);
+
+/**
+ * An approval was decided or expired: the outcome of its step.
+ *
+ * @generated from message cellaflow.v1.ApprovalDecided
+ */
+export type ApprovalDecided = Message<"cellaflow.v1.ApprovalDecided"> & {
+  /**
+   * Step key.
+   *
+   * @generated from field: string step_key = 1;
+   */
+  stepKey: string;
+
+  /**
+   * How.
+   *
+   * @generated from field: cellaflow.v1.ApprovalDecision decision = 2;
+   */
+  decision: ApprovalDecision;
+
+  /**
+   * Who: name of the token, or "name (on behalf of somebody)"; empty: it expired.
+   *
+   * @generated from field: string by = 3;
+   */
+  by: string;
+
+  /**
+   * Comment; absent: none.
+   *
+   * @generated from field: cellaflow.v1.Payload comment = 4;
+   */
+  comment?: Payload | undefined;
+};
+
+/**
+ * Describes the message cellaflow.v1.ApprovalDecided.
+ * Use `create(ApprovalDecidedSchema)` to create a new message.
+ */
+export const ApprovalDecidedSchema: GenMessage<ApprovalDecided> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_event, 27);
+
+/**
  * A token was created.
  *
  * @generated from message cellaflow.v1.TokenCreated
@@ -1196,7 +1554,7 @@ export type TokenCreated = Message<"cellaflow.v1.TokenCreated"> & {
  * Use `create(TokenCreatedSchema)` to create a new message.
  */
 export const TokenCreatedSchema: GenMessage<TokenCreated> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 20);
+  messageDesc(file_cellaflow_v1_event, 28);
 
 /**
  * A token was revoked.
@@ -1217,7 +1575,7 @@ export type TokenRevoked = Message<"cellaflow.v1.TokenRevoked"> & {
  * Use `create(TokenRevokedSchema)` to create a new message.
  */
 export const TokenRevokedSchema: GenMessage<TokenRevoked> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 21);
+  messageDesc(file_cellaflow_v1_event, 29);
 
 /**
  * Who appended an event.
@@ -1300,6 +1658,14 @@ export enum ReleaseReason {
    * @generated from enum value: RELEASE_REASON_UNABLE = 3;
    */
   UNABLE = 3,
+
+  /**
+   * All that the run could go on with are timers, signals, approvals and children: nobody holds the session until one
+   * of them comes.
+   *
+   * @generated from enum value: RELEASE_REASON_WAITING = 4;
+   */
+  WAITING = 4,
 }
 
 /**

@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Payload, PayloadPiece, Session, SessionStatus } from "./common_pb.js";
+import type { ApprovalDecision, Payload, PayloadPiece, Session, SessionStatus } from "./common_pb.js";
 import { file_cellaflow_v1_common } from "./common_pb.js";
 import type { Event } from "./event_pb.js";
 import { file_cellaflow_v1_event } from "./event_pb.js";
@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cellaflow/v1/session.proto.
  */
 export const file_cellaflow_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChpjZWxsYWZsb3cvdjEvc2Vzc2lvbi5wcm90bxIMY2VsbGFmbG93LnYxIlEKClNlc3Npb25SZWYSFAoKc2Vzc2lvbl9pZBgBIAEoCUgAEicKA2tleRgCIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uS2V5SABCBAoCYnkiPgoKU2Vzc2lvbktleRIRCgluYW1lc3BhY2UYASABKAkSEAoId29ya2Zsb3cYAiABKAkSCwoDa2V5GAMgASgJIj4KEUdldFNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZiKLAQoSR2V0U2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIlCgZvdXRwdXQYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBImCgdmYWlsdXJlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQiaQoTQXdhaXRTZXNzaW9uUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYSDwoHd2FpdF9tcxgCIAEoBBIWCg51bnRpbF91bmxlYXNlZBgDIAEoCCKdAQoUQXdhaXRTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEiUKBm91dHB1dBgCIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiYKB2ZhaWx1cmUYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIOCgZsZWFzZWQYBCABKAgikAEKE0xpc3RTZXNzaW9uc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEi0KCHN0YXR1c2VzGAIgAygOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMSEAoId29ya2Zsb3cYAyABKAkSEQoJcGFnZV9zaXplGAQgASgNEhIKCnBhZ2VfdG9rZW4YBSABKAkiWAoUTGlzdFNlc3Npb25zUmVzcG9uc2USJwoIc2Vzc2lvbnMYASADKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkixQEKF1N1YnNjcmliZVNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZhIQCghmcm9tX3NlcRgCIAEoBBIXCg91bnRpbF9jYXVnaHRfdXAYAyABKAgSFAoMaGVhZGVyc19vbmx5GAQgASgIEg4KBnRva2VucxgFIAEoCBIuCgtmcm9tX3Rva2VucxgGIAMoCzIZLmNlbGxhZmxvdy52MS5Ub2tlbk9mZnNldCI+CgtUb2tlbk9mZnNldBIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEgwKBGJ5dGUYAyABKAQiqAIKGFN1YnNjcmliZVNlc3Npb25SZXNwb25zZRIkCgVldmVudBgBIAEoCzITLmNlbGxhZmxvdy52MS5FdmVudEgAEisKBXBpZWNlGAIgASgLMhouY2VsbGFmbG93LnYxLlBheWxvYWRQaWVjZUgAEisKCWNhdWdodF91cBgDIAEoCzIWLmNlbGxhZmxvdy52MS5DYXVnaHRVcEgAEiAKA2VuZBgEIAEoCzIRLmNlbGxhZmxvdy52MS5FbmRIABIvCgt0b2tlbl9jaHVuaxgKIAEoCzIYLmNlbGxhZmxvdy52MS5Ub2tlbkNodW5rSAASMQoMc3RyZWFtX3Jlc2V0GAsgASgLMhkuY2VsbGFmbG93LnYxLlN0cmVhbVJlc2V0SABCBgoEYm9keSJNCgpUb2tlbkNodW5rEhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDgoGb2Zmc2V0GAMgASgEEgwKBGRhdGEYBCABKAwiMAoLU3RyZWFtUmVzZXQSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDSIXCghDYXVnaHRVcBILCgNzZXEYASABKAQiPwoDRW5kEgsKA3NlcRgBIAEoBBIrCgZzdGF0dXMYAiABKA4yGy5jZWxsYWZsb3cudjEuU2Vzc2lvblN0YXR1czL0AgoOU2Vzc2lvblNlcnZpY2USTwoKR2V0U2Vzc2lvbhIfLmNlbGxhZmxvdy52MS5HZXRTZXNzaW9uUmVxdWVzdBogLmNlbGxhZmxvdy52MS5HZXRTZXNzaW9uUmVzcG9uc2USVQoMQXdhaXRTZXNzaW9uEiEuY2VsbGFmbG93LnYxLkF3YWl0U2Vzc2lvblJlcXVlc3QaIi5jZWxsYWZsb3cudjEuQXdhaXRTZXNzaW9uUmVzcG9uc2USVQoMTGlzdFNlc3Npb25zEiEuY2VsbGFmbG93LnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaIi5jZWxsYWZsb3cudjEuTGlzdFNlc3Npb25zUmVzcG9uc2USYwoQU3Vic2NyaWJlU2Vzc2lvbhIlLmNlbGxhZmxvdy52MS5TdWJzY3JpYmVTZXNzaW9uUmVxdWVzdBomLmNlbGxhZmxvdy52MS5TdWJzY3JpYmVTZXNzaW9uUmVzcG9uc2UwAWIGcHJvdG8z", [file_cellaflow_v1_common, file_cellaflow_v1_event]);
+  fileDesc("ChpjZWxsYWZsb3cvdjEvc2Vzc2lvbi5wcm90bxIMY2VsbGFmbG93LnYxIlEKClNlc3Npb25SZWYSFAoKc2Vzc2lvbl9pZBgBIAEoCUgAEicKA2tleRgCIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uS2V5SABCBAoCYnkiPgoKU2Vzc2lvbktleRIRCgluYW1lc3BhY2UYASABKAkSEAoId29ya2Zsb3cYAiABKAkSCwoDa2V5GAMgASgJIj4KEUdldFNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZiKLAQoSR2V0U2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIlCgZvdXRwdXQYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBImCgdmYWlsdXJlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQigAEKE0F3YWl0U2Vzc2lvblJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEg8KB3dhaXRfbXMYAiABKAQSFgoOdW50aWxfdW5sZWFzZWQYAyABKAgSFQoNdGhyb3VnaF93YWl0cxgEIAEoCCKdAQoUQXdhaXRTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEiUKBm91dHB1dBgCIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiYKB2ZhaWx1cmUYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIOCgZsZWFzZWQYBCABKAgikAEKE0xpc3RTZXNzaW9uc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEi0KCHN0YXR1c2VzGAIgAygOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMSEAoId29ya2Zsb3cYAyABKAkSEQoJcGFnZV9zaXplGAQgASgNEhIKCnBhZ2VfdG9rZW4YBSABKAkiWAoUTGlzdFNlc3Npb25zUmVzcG9uc2USJwoIc2Vzc2lvbnMYASADKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkixQEKF1N1YnNjcmliZVNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZhIQCghmcm9tX3NlcRgCIAEoBBIXCg91bnRpbF9jYXVnaHRfdXAYAyABKAgSFAoMaGVhZGVyc19vbmx5GAQgASgIEg4KBnRva2VucxgFIAEoCBIuCgtmcm9tX3Rva2VucxgGIAMoCzIZLmNlbGxhZmxvdy52MS5Ub2tlbk9mZnNldCI+CgtUb2tlbk9mZnNldBIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEgwKBGJ5dGUYAyABKAQiqAIKGFN1YnNjcmliZVNlc3Npb25SZXNwb25zZRIkCgVldmVudBgBIAEoCzITLmNlbGxhZmxvdy52MS5FdmVudEgAEisKBXBpZWNlGAIgASgLMhouY2VsbGFmbG93LnYxLlBheWxvYWRQaWVjZUgAEisKCWNhdWdodF91cBgDIAEoCzIWLmNlbGxhZmxvdy52MS5DYXVnaHRVcEgAEiAKA2VuZBgEIAEoCzIRLmNlbGxhZmxvdy52MS5FbmRIABIvCgt0b2tlbl9jaHVuaxgKIAEoCzIYLmNlbGxhZmxvdy52MS5Ub2tlbkNodW5rSAASMQoMc3RyZWFtX3Jlc2V0GAsgASgLMhkuY2VsbGFmbG93LnYxLlN0cmVhbVJlc2V0SABCBgoEYm9keSJNCgpUb2tlbkNodW5rEhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDgoGb2Zmc2V0GAMgASgEEgwKBGRhdGEYBCABKAwiMAoLU3RyZWFtUmVzZXQSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDSIXCghDYXVnaHRVcBILCgNzZXEYASABKAQiPwoDRW5kEgsKA3NlcRgBIAEoBBIrCgZzdGF0dXMYAiABKA4yGy5jZWxsYWZsb3cudjEuU2Vzc2lvblN0YXR1cyKIAQoUU2lnbmFsU2Vzc2lvblJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEgwKBG5hbWUYAiABKAkSJAoFdmFsdWUYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIRCglzaWduYWxfaWQYBCABKAkiSgoVU2lnbmFsU2Vzc2lvblJlc3BvbnNlEgsKA3NlcRgBIAEoBBIRCglkdXBsaWNhdGUYAiABKAgSEQoJZGVsaXZlcmVkGAMgASgIIuwBChVEZWNpZGVBcHByb3ZhbFJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEhAKCHN0ZXBfa2V5GAIgASgJEjAKCGRlY2lzaW9uGAMgASgOMh4uY2VsbGFmbG93LnYxLkFwcHJvdmFsRGVjaXNpb24SJgoHY29tbWVudBgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEhMKC2FyZ3NfZGlnZXN0GAUgASgMEhEKCWRlZHVwZV9pZBgGIAEoDBIUCgxvbl9iZWhhbGZfb2YYByABKAkiQAoWRGVjaWRlQXBwcm92YWxSZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24yqwQKDlNlc3Npb25TZXJ2aWNlEk8KCkdldFNlc3Npb24SHy5jZWxsYWZsb3cudjEuR2V0U2Vzc2lvblJlcXVlc3QaIC5jZWxsYWZsb3cudjEuR2V0U2Vzc2lvblJlc3BvbnNlElUKDEF3YWl0U2Vzc2lvbhIhLmNlbGxhZmxvdy52MS5Bd2FpdFNlc3Npb25SZXF1ZXN0GiIuY2VsbGFmbG93LnYxLkF3YWl0U2Vzc2lvblJlc3BvbnNlElUKDExpc3RTZXNzaW9ucxIhLmNlbGxhZmxvdy52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0GiIuY2VsbGFmbG93LnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNlEmMKEFN1YnNjcmliZVNlc3Npb24SJS5jZWxsYWZsb3cudjEuU3Vic2NyaWJlU2Vzc2lvblJlcXVlc3QaJi5jZWxsYWZsb3cudjEuU3Vic2NyaWJlU2Vzc2lvblJlc3BvbnNlMAESWAoNU2lnbmFsU2Vzc2lvbhIiLmNlbGxhZmxvdy52MS5TaWduYWxTZXNzaW9uUmVxdWVzdBojLmNlbGxhZmxvdy52MS5TaWduYWxTZXNzaW9uUmVzcG9uc2USWwoORGVjaWRlQXBwcm92YWwSIy5jZWxsYWZsb3cudjEuRGVjaWRlQXBwcm92YWxSZXF1ZXN0GiQuY2VsbGFmbG93LnYxLkRlY2lkZUFwcHJvdmFsUmVzcG9uc2ViBnByb3RvMw", [file_cellaflow_v1_common, file_cellaflow_v1_event]);
 
 /**
  * Names one session.
@@ -170,6 +170,13 @@ export type AwaitSessionRequest = Message<"cellaflow.v1.AwaitSessionRequest"> & 
    * @generated from field: bool until_unleased = 3;
    */
   untilUnleased: boolean;
+
+  /**
+   * Do not return because the session waits: only when it can go on with until_unleased, has ended or is paused.
+   *
+   * @generated from field: bool through_waits = 4;
+   */
+  throughWaits: boolean;
 };
 
 /**
@@ -581,7 +588,169 @@ export const EndSchema: GenMessage<End> = /*@__PURE__*/
   messageDesc(file_cellaflow_v1_session, 14);
 
 /**
- * The read side: sessions and their events.
+ * A signal.
+ *
+ * @generated from message cellaflow.v1.SignalSessionRequest
+ */
+export type SignalSessionRequest = Message<"cellaflow.v1.SignalSessionRequest"> & {
+  /**
+   * To which session.
+   *
+   * @generated from field: cellaflow.v1.SessionRef session = 1;
+   */
+  session?: SessionRef | undefined;
+
+  /**
+   * Name, 1 to 256 bytes.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Value.
+   *
+   * @generated from field: cellaflow.v1.Payload value = 3;
+   */
+  value?: Payload | undefined;
+
+  /**
+   * Makes the signal idempotent for the life of the session: at most 128 bytes of text that the caller chooses, kept in
+   * plain in the event. Empty: a signal sent twice is received twice.
+   *
+   * @generated from field: string signal_id = 4;
+   */
+  signalId: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.SignalSessionRequest.
+ * Use `create(SignalSessionRequestSchema)` to create a new message.
+ */
+export const SignalSessionRequestSchema: GenMessage<SignalSessionRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_session, 15);
+
+/**
+ * The signal is durable.
+ *
+ * @generated from message cellaflow.v1.SignalSessionResponse
+ */
+export type SignalSessionResponse = Message<"cellaflow.v1.SignalSessionResponse"> & {
+  /**
+   * Seq of the SignalReceived.
+   *
+   * @generated from field: uint64 seq = 1;
+   */
+  seq: bigint;
+
+  /**
+   * True if a signal of this id had been received before; nothing was appended.
+   *
+   * @generated from field: bool duplicate = 2;
+   */
+  duplicate: boolean;
+
+  /**
+   * True if the run awaited it and has it now; false: it is buffered (or, of a duplicate: not known).
+   *
+   * @generated from field: bool delivered = 3;
+   */
+  delivered: boolean;
+};
+
+/**
+ * Describes the message cellaflow.v1.SignalSessionResponse.
+ * Use `create(SignalSessionResponseSchema)` to create a new message.
+ */
+export const SignalSessionResponseSchema: GenMessage<SignalSessionResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_session, 16);
+
+/**
+ * A decision.
+ *
+ * @generated from message cellaflow.v1.DecideApprovalRequest
+ */
+export type DecideApprovalRequest = Message<"cellaflow.v1.DecideApprovalRequest"> & {
+  /**
+   * Session that waits for it.
+   *
+   * @generated from field: cellaflow.v1.SessionRef session = 1;
+   */
+  session?: SessionRef | undefined;
+
+  /**
+   * Step key of the approval.
+   *
+   * @generated from field: string step_key = 2;
+   */
+  stepKey: string;
+
+  /**
+   * Approved or rejected.
+   *
+   * @generated from field: cellaflow.v1.ApprovalDecision decision = 3;
+   */
+  decision: ApprovalDecision;
+
+  /**
+   * Comment for the run; absent: none.
+   *
+   * @generated from field: cellaflow.v1.Payload comment = 4;
+   */
+  comment?: Payload | undefined;
+
+  /**
+   * Digest of the arguments that were shown to the approver (32 bytes); it must equal the request's.
+   *
+   * @generated from field: bytes args_digest = 5;
+   */
+  argsDigest: Uint8Array;
+
+  /**
+   * Makes the decision idempotent (16 bytes); empty: not.
+   *
+   * @generated from field: bytes dedupe_id = 6;
+   */
+  dedupeId: Uint8Array;
+
+  /**
+   * Person or program the caller decides for, at most 128 bytes; empty: for itself.
+   *
+   * @generated from field: string on_behalf_of = 7;
+   */
+  onBehalfOf: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.DecideApprovalRequest.
+ * Use `create(DecideApprovalRequestSchema)` to create a new message.
+ */
+export const DecideApprovalRequestSchema: GenMessage<DecideApprovalRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_session, 17);
+
+/**
+ * The decision is durable.
+ *
+ * @generated from message cellaflow.v1.DecideApprovalResponse
+ */
+export type DecideApprovalResponse = Message<"cellaflow.v1.DecideApprovalResponse"> & {
+  /**
+   * The session after it.
+   *
+   * @generated from field: cellaflow.v1.Session session = 1;
+   */
+  session?: Session | undefined;
+};
+
+/**
+ * Describes the message cellaflow.v1.DecideApprovalResponse.
+ * Use `create(DecideApprovalResponseSchema)` to create a new message.
+ */
+export const DecideApprovalResponseSchema: GenMessage<DecideApprovalResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_session, 18);
+
+/**
+ * What clients do with sessions that run elsewhere: read them, send them signals, decide their approvals.
  *
  * @generated from service cellaflow.v1.SessionService
  */
@@ -625,6 +794,26 @@ export const SessionService: GenService<{
     methodKind: "server_streaming";
     input: typeof SubscribeSessionRequestSchema;
     output: typeof SubscribeSessionResponseSchema;
+  },
+  /**
+   * Sends a session a signal. It is delivered to the oldest wait for its name, or buffered until there is one.
+   *
+   * @generated from rpc cellaflow.v1.SessionService.SignalSession
+   */
+  signalSession: {
+    methodKind: "unary";
+    input: typeof SignalSessionRequestSchema;
+    output: typeof SignalSessionResponseSchema;
+  },
+  /**
+   * Decides an approval that a session waits for.
+   *
+   * @generated from rpc cellaflow.v1.SessionService.DecideApproval
+   */
+  decideApproval: {
+    methodKind: "unary";
+    input: typeof DecideApprovalRequestSchema;
+    output: typeof DecideApprovalResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_cellaflow_v1_session, 0);
