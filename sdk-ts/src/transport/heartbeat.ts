@@ -96,13 +96,14 @@ export class Heartbeat {
     const thread = new Worker(new URL("./heartbeat-thread.js", import.meta.url), { workerData, execArgv: [] });
     this.thread = thread;
     this.liveness.start();
-    thread.unref();
     thread.on("message", (report: BeatReport) => {
       this.threadBeats = true;
       if (report === "dead" && this.timer !== undefined) this.dead();
     });
     thread.on("error", (error) => this.withoutThread(String(error)));
     thread.on("exit", () => this.withoutThread("it ended"));
+    // After the listeners: the one for messages takes a reference of its own, and no process would end by itself.
+    thread.unref();
   }
 
   /** Beats come from the main thread again: better than from none. */
