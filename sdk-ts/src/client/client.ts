@@ -20,14 +20,18 @@ import { sealerOf } from "../internal/sealing.js";
 import { type Logger, stderrLogger } from "../runtime/observer.js";
 import { payloadValue, stepErrorOf, valuePayload } from "../runtime/payloads.js";
 import type { RunEnd } from "../runtime/run-types.js";
+import { deferred } from "../runtime/step-promise.js";
 import type { Workflow } from "../runtime/workflow.js";
 import type { Binding } from "../transport/channel.js";
 import type { ConnectionOptions } from "../transport/lookup.js";
 import { canonicalDigest } from "../values/canonical.js";
 import { type PayloadCodec, payloadCodec } from "../values/hooks.js";
 import { CALL_MS_MAX, type CallOptions, ClientCore, refOf, retried, type SessionName } from "./core.js";
+import { Deadline, handedOver } from "./deadline.js";
 import { type EventInfo, eventInfo } from "./events.js";
+import { type RunPromise, withStream } from "./run-stream.js";
 import { type SessionInfo, type SessionStatus, sessionInfo, statusFilter } from "./session.js";
+import { type StreamItem, type SubscribeOptions, subscribe } from "./subscribe.js";
 
 /** Longest wait of one call, in ms (the engine's limit). */
 const AWAIT_MS_MAX = 60_000;
@@ -53,6 +57,14 @@ export interface RunHereOptions extends StartOptions {
   waitMs?: number;
   /** Gives the session back (begun steps finish within 30 s) and rejects. */
   signal?: AbortSignal;
+  /**
+   * From this long after the call on no new step begins: begun ones finish (within `handOverMs`), the session is given
+   * back, and the result is "handedOver". Using the key again, here or elsewhere, goes on. For processes that may only
+   * live so long. In ms. Default: none.
+   */
+  deadlineMs?: number;
+  /** How long begun steps get after the deadline before they are aborted, in ms. Default: 30,000. */
+  handOverMs?: number;
 }
 
 /** Which sessions are listed. */
@@ -74,6 +86,8 @@ export type SessionResult<O = unknown> =
   | { status: "waiting"; sessionId: string; reason: string }
   /** Somebody has to resume it; `reason` says why. */
   | { status: "paused"; sessionId: string; reason: string }
+  /** This run's deadline came: the session was given back and goes on wherever it is run next. */
+  | { status: "handedOver"; sessionId: string; reason: string }
   /** Another worker runs it, or it waits for one. */
   | { status: "runningElsewhere"; sessionId: string; reason: string };
 
@@ -104,7 +118,14 @@ export interface Client {
    * @throws CellaflowError `version_mismatch` when the session is pinned to another version; nothing was changed
    * @throws CellaflowError `key_conflict` when the key's session has another input
    */
-  run<I, O>(workflow: Workflow<I, O>, input: I, options?: RunHereOptions): Promise<SessionResult<O>>;
+  run<I, O>(workflow: Workflow<I, O>, input: I, options?: RunHereOptions): RunPromise<O>;
+  /**
+   * Streams a session from an offset on: events, and what zones stream while they stream it. Lost connections and engine
+   * restarts are not seen; nothing is lost or repeated.
+   *
+   * @throws CellaflowError `session_not_found`, `invalid_offset`
+   */
+  subscribe(session: SessionName, options?: SubscribeOptions): AsyncIterable<StreamItem>;
 }
 
 /** One session. */
@@ -180,27 +201,48 @@ class EngineClient implements Client {
     } while (pageToken !== "" && left > 0);
   }
 
-  async run<I, O>(workflow: Workflow<I, O>, input: I, options: RunHereOptions = {}): Promise<SessionResult<O>> {
+  run<I, O>(workflow: Workflow<I, O>, input: I, options: RunHereOptions = {}): RunPromise<O> {
+    const session = deferred<string>();
+    return withStream(this.core, this.runHere(workflow, input, options, session.resolve), session.promise);
+  }
+
+  async *subscribe(session: SessionName, options: SubscribeOptions = {}): AsyncGenerator<StreamItem> {
     const { signal } = options;
+    const call: CallOptions = signal === undefined ? {} : { signal };
+    const sessionId = typeof session === "string" ? session : (await this.get(session, call)).sessionId;
+    yield* subscribe(this.core, sessionId, options);
+  }
+
+  private async runHere<I, O>(
+    workflow: Workflow<I, O>,
+    input: I,
+    options: RunHereOptions,
+    known: (sessionId: string) => void,
+  ): Promise<SessionResult<O>> {
+    const { signal } = options;
+    const deadline = new Deadline(options.deadlineMs, options.handOverMs);
     const request = await this.startRequest(workflow, input, options);
-    const until = performance.now() + (options.waitMs ?? RUN_WAIT_MS_DEFAULT);
+    const until = performance.now() + Math.min(options.waitMs ?? RUN_WAIT_MS_DEFAULT, deadline.leftMs);
     const bind = (): Promise<Binding> => this.core.shared.channel.start(request, signal);
     let told = false;
     for (;;) {
       const binding = await leased(() => retried(bind, signal));
       if (binding !== undefined) {
         const { assigned, link } = binding;
+        known(assigned.session?.sessionId ?? "");
         if (link === undefined) {
           const settled = this.settled<O>(assigned);
           if (settled !== undefined) return settled;
         } else {
           checkVersion(workflow, assigned.session?.version, link.release.bind(link), link.close.bind(link));
-          const end = await this.runHere(workflow as Workflow, binding, signal);
+          const end = await this.hosted(workflow as Workflow, binding, deadline, signal);
+          if (deadline.handedOver(end)) return handedOver(link.sessionId);
           const result = await this.resultOf<O>(link.sessionId, end, signal);
           if (result !== undefined) return result;
         }
       }
       const sessionId = binding?.assigned.session?.sessionId ?? (await this.keySession(workflow, options));
+      known(sessionId);
       if (!told && performance.now() < until) {
         // After a kill -9 this lasts as long as a lease: without a word it would look like a hang.
         this.log("warn", "another run holds this session: waiting for its end, or its lease's", { sessionId });
@@ -240,9 +282,10 @@ class EngineClient implements Client {
     return this.core.seal(request);
   }
 
-  private async runHere(
+  private async hosted(
     workflow: Workflow,
     { assigned, link }: Binding,
+    deadline: Deadline,
     signal: AbortSignal | undefined,
   ): Promise<RunEnd> {
     if (link === undefined) throw new CellaflowError("engine_error", "no lease was granted", "try again");
@@ -252,8 +295,10 @@ class EngineClient implements Client {
       stop = () => void run.suspend("shutdown", 30_000);
       signal?.addEventListener("abort", stop, { once: true });
       if (signal?.aborted) stop();
+      deadline.watch(run);
     });
     signal?.removeEventListener("abort", stop);
+    deadline.unwatch();
     return end;
   }
 

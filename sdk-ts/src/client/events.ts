@@ -45,7 +45,8 @@ export async function* eventInfo(stream: AsyncIterable<SubscribeSessionResponse>
   }
 }
 
-function infoOf(event: Event): EventInfo {
+/** Converts an event whose payloads are whole. */
+export function infoOf(event: Event): EventInfo {
   const { body } = event;
   const value = (body.value ?? {}) as { stepKey?: string; zoneKey?: string; attempt?: number };
   return {

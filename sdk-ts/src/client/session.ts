@@ -71,6 +71,13 @@ const PAUSES: Readonly<Record<PauseReason, PauseKind | undefined>> = {
   [PauseReason.BUDGET]: "budget",
 };
 
+/** Converts a state. */
+export function statusOf(wire: Wire): SessionStatus {
+  const status = STATUSES[wire];
+  if (status !== undefined) return status;
+  throw new CellaflowError("engine_error", "the engine sent a state of an unknown kind", "update @cellaflow/sdk");
+}
+
 /** Converts a session. */
 export function sessionInfo(session: Session | undefined): SessionInfo {
   const status = session === undefined ? undefined : STATUSES[session.status];

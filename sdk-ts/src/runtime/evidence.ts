@@ -8,7 +8,7 @@
  * - V2 evidence is bounded per attempt (`evidence_bytes_max`); what is beyond is not sent.
  */
 
-/** Streamed text waits at most this long, in ms. */
+/** From one message to the next, in ms: streamed text waits at most this long, and the first not at all. */
 const EVIDENCE_WAIT_MS = 50;
 /** …or until this much is there, in bytes. */
 const EVIDENCE_BYTES = 16 * 1_024;
@@ -22,6 +22,7 @@ export class Evidence {
   private waiting = "";
   private offset = 0;
   private timer: NodeJS.Timeout | undefined;
+  private flushedMs = Number.NEGATIVE_INFINITY;
 
   constructor(
     private readonly bytesMax: number,
@@ -31,7 +32,7 @@ export class Evidence {
   add(text: string): void {
     this.waiting += text;
     if (this.waiting.length >= EVIDENCE_BYTES) this.flush();
-    else this.timer ??= setTimeout(() => this.flush(), EVIDENCE_WAIT_MS);
+    else this.timer ??= setTimeout(() => this.flush(), this.flushedMs + EVIDENCE_WAIT_MS - performance.now());
   }
 
   /** Sends nothing any more: the zone has committed or is over. */
@@ -45,6 +46,7 @@ export class Evidence {
   flush(): void {
     clearTimeout(this.timer);
     this.timer = undefined;
+    this.flushedMs = performance.now();
     while (this.waiting !== "") {
       const data = new Uint8Array(MESSAGE_BYTES_MAX);
       // Never cuts a character in two.

@@ -83,7 +83,7 @@ export class ZoneInner {
     private readonly zoneKey: string,
     private readonly zoneName: string,
     private readonly recorded: RecordedZone | undefined,
-    private readonly emit: (text: string) => void,
+    private readonly emit: (callKey: string, text: string) => void,
   ) {
     this.recordedByKey = new Map(recorded?.outcomes.map((outcome) => [outcome.stepKey, outcome]));
   }
@@ -170,7 +170,7 @@ export class ZoneInner {
     const options = { digest: inner.digest, retry: spec.retry, timeoutMs: spec.timeoutMs };
     const { sessionId } = this.run.settings.session;
     const perform = ({ signal, attempt, log }: StepHandle) =>
-      spec.perform({ signal, attempt, sessionId, callKey: inner.key, log, emit: this.emit });
+      spec.perform({ signal, attempt, sessionId, callKey: inner.key, log, emit: (text) => this.emit(inner.key, text) });
     const store = (answer: CallAnswer, attempt: Attempt): InnerResult => ({
       outcome: { case: "llm", value: answer.response },
       attempt: attempt.attempt,

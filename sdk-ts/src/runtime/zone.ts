@@ -48,6 +48,7 @@ import { Request, type RequestSpec } from "./request.js";
 import { backoffMs, mayRetry, pausesExhausted } from "./retry.js";
 import type { Run } from "./run.js";
 import { StateStore } from "./state.js";
+import { StreamNotes, textOfAnswer } from "./streamed.js";
 import { textsOfMessage } from "./texts.js";
 import { ZoneInner } from "./zone-inner.js";
 
@@ -67,6 +68,8 @@ export class ZoneAttempt {
   readonly inner: ZoneInner;
   readonly state: StateStore;
   readonly startedMs = performance.now();
+  /** What it streamed so far. */
+  readonly streamed = new StreamNotes();
   private readonly evidence: Evidence;
   private readonly controller = new AbortController();
 
@@ -82,7 +85,10 @@ export class ZoneAttempt {
       this.sendEvidence(offset, data),
     );
     const live = recorded === undefined && !run.settings.sealed;
-    const emit = live ? (text: string) => this.evidence.add(text) : () => {};
+    const emit = (callKey: string, text: string): void => {
+      const whole = this.streamed.note(callKey, text);
+      if (live) this.evidence.add(whole);
+    };
     this.inner = new ZoneInner(run, key, name, llmCalls, emit);
     this.state = new StateStore(run.settings.codec, (call) => this.check(call), run.state);
   }
@@ -275,6 +281,7 @@ export class ZoneRequest<T> extends Request<T> {
     try {
       bytes = codec.encode(value, { kind: "output", name });
       doc.valueHash = hash("sha256", bytes, "buffer");
+      doc.streamed = attempt.streamed.record(inner.outcomes);
       const state = attempt.state.takeDelta();
       if (state !== undefined) doc.state = state;
       record = documentPayload(PayloadFormat.ZONE_RECORD, ZoneRecordSchema, doc);
@@ -414,12 +421,6 @@ function valueFromOf(value: unknown, attempt: ZoneAttempt): ZoneRecord["valueFro
   if (typeof value !== "string" || value.length < TEXT_OF_CHARS_MIN) return { case: undefined };
   const index = outcomes.findIndex((outcome) => outcome.outcome.case === "llm" && textOfAnswer(outcome) === value);
   return index < 0 ? { case: undefined } : { case: "textOf", value: index };
-}
-
-function textOfAnswer(outcome: ZoneOutcome): string {
-  if (outcome.outcome.case !== "llm") return "";
-  const parts = outcome.outcome.value.message?.parts ?? [];
-  return parts.map((part) => (part.kind.case === "text" ? part.kind.value : "")).join("");
 }
 
 function textsOfOutcome(outcome: ZoneOutcome, decode: (bytes: Uint8Array) => unknown): (string | undefined)[] {
