@@ -1,9 +1,9 @@
 # Each target is one script; `make help` lists them. What a script needs set up, it sets up itself.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint format
+.PHONY: help setup build demo kill-matrix test lint format
 
 help: ## Lists the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Installs what is missing (fast when nothing is)
 	@scripts/setup
@@ -13,6 +13,9 @@ build: ## Builds the engine, the operator CLI and the SDK
 
 demo: ## Kills agent and engine at every step of a real job and shows what it cost
 	@scripts/demo
+
+kill-matrix: ## Kills every example at every event, in every way, and compares what came of it
+	@scripts/kill-matrix
 
 test: ## Runs every test, set-up included
 	@scripts/test

@@ -10,6 +10,7 @@ const good: Measured = {
   bill: {
     requests: 10,
     redundant: 0,
+    redundantCalls: [],
     interrupted: 1,
     repaid: 2,
     interruptedByEngineKills: 0,

@@ -138,7 +138,6 @@ class Running {
   private see(event: Event): void {
     this.events.push(event);
     if (event.body.case === "sessionStarted") {
-      this.watch.sessionId = event.body.value.rootId;
       this.around.onSession(event.body.value.rootId);
     }
     if (event.body.case === "sessionPaused") this.paused = ` (paused: ${PauseReason[event.body.value.reason]})`;

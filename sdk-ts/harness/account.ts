@@ -39,6 +39,8 @@ export type Target = "none" | "agent" | "engine" | "both";
 export interface Bill {
   requests: number;
   redundant: number;
+  /** The redundant ones, as "session call", for a person. */
+  redundantCalls: readonly string[];
   interrupted: number;
   repaid: number;
   interruptedByEngineKills: number;
@@ -55,9 +57,11 @@ export function settle(
   targetOf: (session: string) => Target,
 ): Bill {
   const heldSince = earliest(acknowledgements);
+  const redundantCalls: string[] = [];
   const bill: Bill = {
     requests: requests.length,
     redundant: 0,
+    redundantCalls,
     interrupted: 0,
     repaid: 0,
     interruptedByEngineKills: 0,
@@ -69,7 +73,10 @@ export function settle(
     for (const [index, request] of inOrder.entries()) {
       const held = heldSince.get(nameOf(request)) ?? Number.POSITIVE_INFINITY;
       // Both clocks count whole milliseconds: only a call's first request may share one with the acknowledgement.
-      if (request.received_ms > held || (index > 0 && request.received_ms === held)) bill.redundant += 1;
+      if (request.received_ms > held || (index > 0 && request.received_ms === held)) {
+        bill.redundant += 1;
+        redundantCalls.push(`${request.session} ${request.call}`);
+      }
       if (inOrder.slice(0, index).some((earlier) => wholeBefore(earlier, request))) bill.repaid += 1;
       if (isInterrupted(request)) {
         bill.interrupted += 1;

@@ -8,8 +8,15 @@ import type { Child, Processes } from "./processes.js";
 import { Rss } from "./rss.js";
 import type { Connection } from "./wire.js";
 
-/** The engine's settings in the demo, in milliseconds: shorter than the defaults, so that a kill is noticed soon. */
-export const ENGINE_TIMES_MS = { lease_ttl: 2_000, guard_attempt: 2_000, guard_grace: 1_000 };
+/** An engine's times, in milliseconds. */
+export interface EngineTimes {
+  lease_ttl: number;
+  guard_attempt: number;
+  guard_grace: number;
+}
+
+/** The engine's settings in the demo: shorter than the defaults, so that a kill is noticed soon. */
+export const ENGINE_TIMES_MS: EngineTimes = { lease_ttl: 2_000, guard_attempt: 2_000, guard_grace: 1_000 };
 
 /** How long an engine may take to serve, in ms. */
 const START_MS_MAX = 20_000;
@@ -26,6 +33,7 @@ export class Engine {
     private readonly program: string,
     folder: string,
     private readonly environment: NodeJS.ProcessEnv,
+    private readonly times: EngineTimes,
   ) {
     mkdirSync(folder, { recursive: true });
     this.logFile = join(folder, "engine.log");
@@ -38,8 +46,9 @@ export class Engine {
     program: string,
     folder: string,
     environment: NodeJS.ProcessEnv,
+    times = ENGINE_TIMES_MS,
   ): Promise<Engine> {
-    const engine = new Engine(processes, program, folder, environment);
+    const engine = new Engine(processes, program, folder, environment, times);
     await engine.up("127.0.0.1:0");
     return engine;
   }
@@ -47,6 +56,11 @@ export class Engine {
   /** What clients need; the same after every restart. */
   get connection(): Connection {
     return JSON.parse(readFileSync(join(this.dataDir, "connection.json"), "utf8")) as Connection;
+  }
+
+  /** Of the process now; 0: none. */
+  get pid(): number {
+    return this.child?.pid ?? 0;
   }
 
   /** kill -9; returns false when it had already ended. */
@@ -74,9 +88,9 @@ export class Engine {
         ...this.environment,
         CELLAFLOW_ENGINE_DATA_DIR: this.dataDir,
         CELLAFLOW_ENGINE_LISTEN: listen,
-        CELLAFLOW_ENGINE_LEASE_TTL_MS: String(ENGINE_TIMES_MS.lease_ttl),
-        CELLAFLOW_ENGINE_GUARD_ATTEMPT_MS: String(ENGINE_TIMES_MS.guard_attempt),
-        CELLAFLOW_ENGINE_GUARD_GRACE_MS: String(ENGINE_TIMES_MS.guard_grace),
+        CELLAFLOW_ENGINE_LEASE_TTL_MS: String(this.times.lease_ttl),
+        CELLAFLOW_ENGINE_GUARD_ATTEMPT_MS: String(this.times.guard_attempt),
+        CELLAFLOW_ENGINE_GUARD_GRACE_MS: String(this.times.guard_grace),
       },
       cwd: join(this.dataDir, ".."),
       logFile: this.logFile,

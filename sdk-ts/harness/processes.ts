@@ -1,8 +1,8 @@
 /**
- * The demo's processes: each is started here, known by its own pid, and ended by it.
+ * The processes of the demo and of the kill matrix: each is started here, known by its own pid, and ended by it.
  *
  * Invariants:
- * - P1 Nothing that was started here outlives the demo, unless the demo itself is killed with -9.
+ * - P1 Nothing that was started here outlives the program that started it, unless that itself is killed with -9.
  * - P2 Only processes started here are ever killed.
  */
 import { type ChildProcess, spawn } from "node:child_process";
@@ -30,7 +30,7 @@ export interface Launch {
 /** Lines of a log shown when a process failed. */
 const TAIL_LINES = 15;
 
-/** A process of the demo. */
+/** A process that was started here. */
 export class Child {
   readonly exited: Promise<Exit>;
   private exit: Exit | undefined;
@@ -62,6 +62,16 @@ export class Child {
     return this.running && this.process.kill("SIGKILL");
   }
 
+  /** Sends SIGSTOP: it does nothing until {@link proceed}; returns false when it had already ended. */
+  freeze(): boolean {
+    return this.running && this.process.kill("SIGSTOP");
+  }
+
+  /** Sends SIGCONT. */
+  proceed(): void {
+    if (this.running) this.process.kill("SIGCONT");
+  }
+
   /** Asks it to end; after the grace it is killed. */
   async stop(graceMs = 3_000): Promise<void> {
     if (!this.running) return;
@@ -81,13 +91,13 @@ export class Child {
   }
 }
 
-/** All processes of one demo. */
+/** All processes of one program. */
 export class Processes {
   private readonly children = new Set<Child>();
   private ending = false;
 
   launch(how: Launch): Child {
-    if (this.ending) throw new Error("the demo ends: nothing is started any more");
+    if (this.ending) throw new Error("everything ends: nothing is started any more");
     // Opened at once: a folder that is removed right after a program was found missing must not be looked up later.
     const log = createWriteStream(how.logFile, { fd: openSync(how.logFile, "a") });
     const started = spawn(how.command, how.args, {

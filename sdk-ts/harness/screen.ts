@@ -1,5 +1,5 @@
 /**
- * Shows the demo to a person: a table that is drawn over itself in a terminal, plain lines elsewhere.
+ * Shows a long run of ours to a person: a table that is drawn over itself in a terminal, plain lines elsewhere.
  *
  * Owns: standard output. Invariant: with `--json` nothing but the last line is written to it.
  */
@@ -20,23 +20,33 @@ export class Screen {
   private timer: NodeJS.Timeout | undefined;
   private draw: ((width: number) => string[]) | undefined;
 
-  /** @param quiet with it only {@link last} writes */
+  /**
+   * @param quiet with it only {@link last} writes
+   * @param name what every line starts with
+   */
   constructor(
     private readonly output: Output,
     private quiet: boolean,
+    private readonly name = "demo",
   ) {}
 
   /** Prints a line that stays. */
   say(line: string): void {
     if (this.quiet) return;
     this.erase();
-    this.output.write(`demo: ${line}\n`);
+    this.output.write(`${this.name}: ${line}\n`);
     this.redraw();
   }
 
-  /** Keeps this table below the lines, where the output is a terminal. */
-  live(draw: (width: number) => string[]): void {
-    if (this.quiet || this.output.isTTY !== true) return;
+  /** Whether something can be kept below the lines and drawn over. */
+  get redraws(): boolean {
+    return !this.quiet && this.output.isTTY === true;
+  }
+
+  /** Keeps this table below the lines, where the output is a terminal; undefined: nothing any more. */
+  live(draw: ((width: number) => string[]) | undefined): void {
+    if (!this.redraws) return;
+    if (draw === undefined) this.erase();
     this.draw = draw;
     this.timer ??= setInterval(() => {
       this.erase();

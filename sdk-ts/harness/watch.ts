@@ -37,9 +37,10 @@ export class Watch {
 
   constructor(
     private readonly source: Source,
-    private readonly key: Key,
+    private readonly of: Key | { sessionId: string },
     private readonly onEvent: (event: Event) => void,
   ) {
+    if ("sessionId" in of) this.sessionId = of.sessionId;
     this.ended = this.follow();
     this.failed = new Promise((_resolve, reject) => {
       this.ended.catch(reject);
@@ -67,11 +68,17 @@ export class Watch {
 
   private subscribe(signal: AbortSignal): AsyncIterable<SubscribeSessionResponse> {
     const request = {
-      session: { by: { case: "key" as const, value: this.key } },
+      session: { by: this.by() },
       fromSeq: BigInt(this.seq + 1),
       headersOnly: true,
     };
     return this.source.subscribe(request, signal);
+  }
+
+  private by() {
+    // A key may come to name a successor; what is followed is one session.
+    if (this.sessionId !== "" || "sessionId" in this.of) return { case: "sessionId" as const, value: this.sessionId };
+    return { case: "key" as const, value: this.of };
   }
 
   private take(message: SubscribeSessionResponse): void {
@@ -81,6 +88,8 @@ export class Watch {
       if (seq <= this.seq) return;
       if (seq !== this.seq + 1) throw new Error(`the engine sent event ${seq} after event ${this.seq}`);
       this.seq = seq;
+      const started = body.value.body;
+      if (started.case === "sessionStarted" && this.sessionId === "") this.sessionId = started.value.rootId;
       this.onEvent(body.value);
     } else if (body.case === "end") {
       this.status = body.value.status;

@@ -1,10 +1,11 @@
 /**
- * The few calls of the engine that the demo makes itself: it watches sessions as any client could.
+ * The few calls of the engine that the demo and the kill matrix make themselves: they watch sessions as any client could.
  */
 import {
   create,
   type DescMessage,
   type DescMethodStreaming,
+  type DescMethodUnary,
   fromBinary,
   type MessageInitShape,
   type MessageShape,
@@ -20,6 +21,9 @@ export interface Connection {
   ca: string;
   pid?: number;
 }
+
+/** How long one call may take, in ms. */
+const CALL_MS_MAX = 10_000;
 
 /** A client of one engine; it survives the engine's restarts. */
 export class Wire {
@@ -47,6 +51,24 @@ export class Wire {
   /** Streams a session's events; ends or throws when the engine goes away. */
   subscribe(request: MessageInitShape<typeof SessionService.method.subscribeSession.input>, signal: AbortSignal) {
     return this.stream(SessionService.method.subscribeSession, request, signal);
+  }
+
+  /** Makes one call. */
+  unary<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+  ): Promise<MessageShape<O>> {
+    return new Promise((resolve, reject) => {
+      this.client.makeUnaryRequest(
+        `/${method.parent.typeName}/${method.name}`,
+        (message: MessageShape<I>) => Buffer.from(toBinary(method.input, message)),
+        (bytes: Buffer) => fromBinary(method.output, bytes),
+        create(method.input, request),
+        new grpc.Metadata(),
+        { deadline: Date.now() + CALL_MS_MAX },
+        (error, answer) => (error === null && answer !== undefined ? resolve(answer) : reject(error as Error)),
+      );
+    });
   }
 
   close(): void {

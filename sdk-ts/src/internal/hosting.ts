@@ -25,7 +25,7 @@ export interface RunOptions {
   /** Watches timings. */
   observer?: RunObserver;
   /**
-   * Path of an acknowledgement log: one JSON line per acknowledged commit of a model call or zone, written before the
+   * Path of an acknowledgement log: one JSON line per acknowledged commit and per model call in it, written before the
    * outcome is delivered. Default: the environment's CELLAFLOW_ACK_LOG; else none.
    */
   ackLog?: string;

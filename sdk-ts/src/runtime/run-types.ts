@@ -38,7 +38,7 @@ export interface RunSettings {
   sealed: boolean;
   log: Logger;
   observer: RunObserver;
-  /** Takes one line per acknowledged commit of a model call or zone, before its outcome is delivered. */
+  /** Takes one line per acknowledged commit, before its outcome is delivered. */
   ackLog: ((line: AckLine) => void) | undefined;
   /** Code of the user's is about to run that may block this thread: leases must be renewed from elsewhere. */
   mayBlock?: () => void;
@@ -46,13 +46,18 @@ export interface RunSettings {
   grantedMs: number;
 }
 
-/** One acknowledged commit, as the acknowledgement log has it. */
+/**
+ * One acknowledged commit, as the acknowledgement log has it: a line for every event, and one more for every model call
+ * in it.
+ */
 export interface AckLine {
   session: string;
-  /** Step key of the model call (its `callKey`), or of the zone if it made none. */
+  /** Step key of the model call (its `callKey`), or of the zone if it made none; empty: the line is about the event. */
   call: string;
-  /** Step key of the event: the call itself or the zone it ran in. */
+  /** Step or zone key of the event; empty: it has none. */
   step: string;
+  /** What was appended, e.g. "stepCompleted"; only on lines about the event. */
+  kind?: string;
   seq: number;
   /** When the acknowledgement was held, in ms since the Unix epoch. */
   ms: number;

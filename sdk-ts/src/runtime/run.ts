@@ -15,6 +15,7 @@ import { CellaflowError, NonDeterminismError } from "../errors.js";
 import { toFailure } from "../failure.js";
 import { PauseReason, type Refusal } from "../gen/cellaflow/v1/common_pb.js";
 import { type Event, SessionPausedSchema } from "../gen/cellaflow/v1/event_pb.js";
+import { reached } from "../internal/crash-point.js";
 import { fromUsage } from "../llm/index.js";
 import { misuse } from "../misuse.js";
 import { Activity } from "./activity.js";
@@ -24,7 +25,7 @@ import { InputDigest } from "./digest.js";
 import { Ending, type EndingRun } from "./ending.js";
 import { History, type KeyRecord } from "./history.js";
 import { checkInside } from "./inside.js";
-import type { AfterMark, Appended, ReleaseWhy } from "./journal.js";
+import type { AfterMark, Appended, AppendOp, ReleaseWhy } from "./journal.js";
 import { mismatchOf } from "./mismatch.js";
 import { type Delivery, Order, type OrderTarget } from "./order.js";
 import { failurePayload } from "./payloads.js";
@@ -205,10 +206,18 @@ export class Run implements OrderTarget<Event>, EndingRun {
     });
   }
 
-  /** Writes a line to the acknowledgement log. */
+  /** Writes a line about a model call to the acknowledgement log. */
   logAck(call: string, step: string, seq: number): void {
     const session = this.settings.session.sessionId;
     this.tell(() => this.settings.ackLog?.({ session, call, step, seq, ms: Date.now() }));
+  }
+
+  private logCommit(op: AppendOp, seq: number): void {
+    if (this.settings.ackLog === undefined || seq === 0) return;
+    const { stepKey, zoneKey } = (op.value ?? {}) as { stepKey?: string; zoneKey?: string };
+    const { sessionId: session } = this.settings.session;
+    const line = { session, call: "", step: stepKey ?? zoneKey ?? "", kind: op.case ?? "", seq, ms: Date.now() };
+    this.tell(() => this.settings.ackLog?.(line));
   }
 
   /** Notes that the run moves, for the detection of a replay that stands still. */
@@ -296,6 +305,8 @@ export class Run implements OrderTarget<Event>, EndingRun {
 
   private acked(ask: AppendAsk, answer: Appended, texts: readonly (string | undefined)[]): void {
     this.activity.answered();
+    this.logCommit(ask.op, answer.seq);
+    reached(this.settings.session.sessionId, answer.seq);
     if (this.phase === "over") return;
     this.noteEvents(answer.before);
     if (answer.recorded !== undefined) this.noteEvent(answer.recorded);

@@ -22,6 +22,7 @@ import {
   RevokeReason,
   type WorkerMessage,
 } from "../gen/cellaflow/v1/worker_pb.js";
+import { reached } from "../internal/crash-point.js";
 import type { Sealer } from "../internal/sealing.js";
 import type { Entry, Journal, ReleaseWhy } from "../runtime/journal.js";
 import type { Run } from "../runtime/run.js";
@@ -156,6 +157,7 @@ export class SessionLink implements Journal {
   // ---- what the engine says ----
 
   events(events: readonly Event[]): void {
+    for (const { seq } of events) reached(this.sessionId, Number(seq));
     if (this.run !== undefined) return this.noteLive(this.run, events);
     this.recorded.push(...events);
     const last = this.recorded.at(-1);
