@@ -19,6 +19,7 @@ export {
 export type { CallOptions as ClientCallOptions, SessionName } from "./client/core.js";
 export type { EventInfo, EventUsage } from "./client/events.js";
 export type { PauseKind, SessionInfo, SessionStatus } from "./client/session.js";
+export { type SseOptions, sseHandler, type WebHandler } from "./client/sse.js";
 export type { StreamItem, SubscribeOptions } from "./client/subscribe.js";
 export {
   CellaflowError,
