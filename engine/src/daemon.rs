@@ -33,7 +33,7 @@ struct Parts {
     settings: Settings,
     clock: Arc<dyn Clock>,
     mint: Mint,
-    tls: Arc<rustls::ServerConfig>,
+    tls: watch::Receiver<Arc<rustls::ServerConfig>>,
     tokens: Arc<dyn TokenLookup>,
     listener: TcpListener,
     metrics: Metrics,
@@ -74,7 +74,7 @@ async fn start(settings: Settings) -> Result<(), String> {
             settings: prepared.settings.clone(),
             clock,
             mint,
-            tls: Arc::clone(&prepared.tls),
+            tls: watch::channel(Arc::clone(&prepared.tls)).1,
             tokens: Arc::new(prepared.tokens.clone()),
             listener,
             metrics,
@@ -87,8 +87,10 @@ async fn start(settings: Settings) -> Result<(), String> {
         return serve(parts, publish).await;
     }
     let files = settings.tls.as_ref().ok_or("no certificate is set")?;
-    let tls = tls::load(&files.cert, &files.key)
+    let loaded = tls::load(files)
         .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    let (current, tls) = watch::channel(loaded);
+    drop(tokio::spawn(tls::reload::follow(files.clone(), current)));
     let tokens = Arc::new(auth::StaticTokens::new(&settings.tokens));
     let listener =
         listen::bind(settings.listen).map_err(|error| format!("listen ({}): {error}", settings.listen))?;

@@ -135,6 +135,7 @@ pub fn kind(event: &Event) -> &'static str {
         Body::SessionCancelled(_) => "session_cancelled",
         Body::StepCompleted(_) => "step_completed",
         Body::StepFailed(_) => "step_failed",
+        Body::StepHeartbeat(_) => "step_heartbeat",
         Body::GuardIntent(_) => "guard_intent",
         Body::GuardUnknown(_) => "guard_unknown",
         Body::GuardResolved(_) => "guard_resolved",

@@ -12,7 +12,7 @@ use cellaflow_proto::v1::session_service_client::SessionServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 
 use super::lookup::{self, Found, Surroundings};
@@ -85,7 +85,10 @@ pub(super) fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> 
 async fn connect(found: &Found) -> Result<Engine, Failure> {
     let connection = &found.connection;
     let roots = if connection.ca.is_empty() { system_roots()? } else { connection.ca.clone() };
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(roots));
+    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(roots));
+    if !connection.cert.is_empty() {
+        tls = tls.identity(Identity::from_pem(&connection.cert, &connection.key));
+    }
     let endpoint = Endpoint::from_shared(connection.url.clone())
         .and_then(|endpoint| {
             endpoint
@@ -118,6 +121,9 @@ fn advice(problem: &str) -> &'static str {
     if problem.contains("CaUsedAsEndEntity") {
         return "the server's certificate is marked as a certificate authority: give the engine one that is not (openssl: \
                 -addext basicConstraints=critical,CA:FALSE)";
+    }
+    if problem.contains("CertificateRequired") {
+        return "the engine asks its clients for a certificate: give --cert and --key, or CELLAFLOW_CERT and CELLAFLOW_KEY";
     }
     "is it running, and is this its address? `cellaflow dev` starts one; `cellaflow connect` shows what is found"
 }
@@ -187,8 +193,12 @@ mod tests {
         // Bound and let go: nothing listens on it now.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let ca = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap().cert.pem();
-        let connection =
-            Connection { url: format!("https://{free}"), token: "cf_secret".into(), ca, pid: None };
+        let connection = Connection {
+            url: format!("https://{free}"),
+            token: "cf_secret".into(),
+            ca,
+            ..Connection::default()
+        };
         let failure =
             connect(&Found { connection, source: "CELLAFLOW_URL".into(), stale: None }).await.err().unwrap();
         assert_eq!(failure.exit, Exit::Unavailable);

@@ -37,9 +37,14 @@ impl Connect {
         if let Some(stale) = &found.stale {
             output::complain(&format!("note: {stale}"));
         }
-        let Connection { url, token, ca, .. } = &found.connection;
+        let Connection { url, token, ca, cert, key, .. } = &found.connection;
         if self.json {
-            return Ok(output::json(&serde_json::json!({ "url": url, "token": token, "ca": ca })));
+            let mut all = serde_json::json!({ "url": url, "token": token, "ca": ca });
+            if let Some(fields) = all.as_object_mut().filter(|_| !cert.is_empty()) {
+                fields.insert("cert".to_owned(), cert.as_str().into());
+                fields.insert("key".to_owned(), key.as_str().into());
+            }
+            return Ok(output::json(&all));
         }
         Ok(if self.env { exports(&found.connection) } else { summary(&found) })
     }
@@ -47,11 +52,15 @@ impl Connect {
 
 /// Shell commands for any POSIX shell; the certificate is given as text, which the other side's files need not hold.
 fn exports(connection: &Connection) -> String {
-    let Connection { url, token, ca, .. } = connection;
+    let Connection { url, token, ca, cert, key, .. } = connection;
     let mut lines =
         format!("export CELLAFLOW_URL={}\nexport CELLAFLOW_TOKEN={}\n", quoted(url), quoted(token));
     if !ca.is_empty() {
         lines += &format!("export CELLAFLOW_CA={}\n", quoted(ca.trim_end()));
+    }
+    if !cert.is_empty() {
+        let (cert, key) = (quoted(cert.trim_end()), quoted(key.trim_end()));
+        lines += &format!("export CELLAFLOW_CERT={cert}\nexport CELLAFLOW_KEY={key}\n");
     }
     lines
 }
@@ -100,8 +109,12 @@ mod tests {
     #[test]
     fn exports_survive_a_shell() {
         let ca = "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n";
-        let connection =
-            Connection { url: "https://a:1".into(), token: "it's; $(x)".into(), ca: ca.into(), pid: None };
+        let connection = Connection {
+            url: "https://a:1".into(),
+            token: "it's; $(x)".into(),
+            ca: ca.into(),
+            ..Connection::default()
+        };
         let script = exports(&connection)
             + "printf '%s|%s|%s' \"$CELLAFLOW_URL\" \"$CELLAFLOW_TOKEN\" \"$CELLAFLOW_CA\"";
         let out = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
@@ -123,8 +136,12 @@ mod tests {
 
     #[test]
     fn the_summary_keeps_the_secret() {
-        let connection =
-            Connection { url: "https://a:1".into(), token: "cf_x".into(), ca: String::new(), pid: None };
+        let connection = Connection {
+            url: "https://a:1".into(),
+            token: "cf_x".into(),
+            ca: String::new(),
+            ..Connection::default()
+        };
         let text = summary(&Found { connection, source: "--url".into(), stale: None });
         assert!(!text.contains("cf_x"), "P3: {text}");
     }

@@ -1,7 +1,7 @@
 //! Finds the engine to talk to; the TypeScript SDK looks in the same places in the same order.
 //!
 //! 1. options,
-//! 2. `CELLAFLOW_URL`, `CELLAFLOW_TOKEN`, `CELLAFLOW_CA`,
+//! 2. `CELLAFLOW_URL`, `CELLAFLOW_TOKEN`, `CELLAFLOW_CA`, `CELLAFLOW_CERT`, `CELLAFLOW_KEY`,
 //! 3. the nearest `.cellaflow/connection.json` in this folder or above,
 //! 4. `cellaflow/connection.json` in the user's configuration folder.
 //!
@@ -31,6 +31,12 @@ pub struct Options {
     /// Certificate authority: a path, or PEM text [env: CELLAFLOW_CA]
     #[arg(long, value_name = "PATH|PEM")]
     pub ca: Option<String>,
+    /// Certificate of this client, for engines that ask for one: a path, or PEM text [env: CELLAFLOW_CERT]
+    #[arg(long, value_name = "PATH|PEM")]
+    pub cert: Option<String>,
+    /// Private key of --cert: a path, or PEM text [env: CELLAFLOW_KEY]
+    #[arg(long, value_name = "PATH|PEM")]
+    pub key: Option<String>,
     /// Data folder of a dev engine, instead of looking for .cellaflow
     #[arg(long, alias = "data-dir", value_name = "PATH", conflicts_with = "url")]
     pub data: Option<PathBuf>,
@@ -108,18 +114,25 @@ pub enum Error {
         /// Where it came from.
         origin: String,
     },
-    /// The certificate authority cannot be read.
+    /// A certificate or key cannot be read.
     #[error(
-        "the certificate authority {path:?} ({origin}) cannot be read: {reason}; give the path of a PEM file, or its text"
+        "the {what} {path:?} ({origin}) cannot be read: {reason}; give the path of a PEM file, or its text"
     )]
-    Ca {
-        /// The path.
+    Pem {
+        /// What it is to hold.
+        what: &'static str,
+        /// The path; what looks like a key is not shown.
         path: String,
         /// Where it came from.
         origin: &'static str,
         /// The system's reason.
         reason: String,
     },
+    /// A client certificate without its key, or the other way round.
+    #[error(
+        "a client certificate needs its key: give both --cert and --key (or CELLAFLOW_CERT and CELLAFLOW_KEY)"
+    )]
+    HalfIdentity,
     /// A connection file cannot be used (L2).
     #[error(transparent)]
     File(#[from] crate::dev::Error),
@@ -137,8 +150,11 @@ pub fn find(options: &Options, around: &Surroundings) -> Result<Found, Error> {
     if let Some((url, origin)) = url {
         let Some((token, _)) = token else { return Err(Error::NoToken { url: url.to_owned(), origin }) };
         check_url(url, origin)?;
-        let ca = ca.map_or(Ok(String::new()), |(text, origin)| read_ca(text, origin))?;
-        let connection = Connection { url: url.to_owned(), token: token.to_owned(), ca, pid: None };
+        let ca =
+            ca.map_or(Ok(String::new()), |(text, origin)| read_pem("certificate authority", text, origin))?;
+        let mut connection =
+            Connection { url: url.to_owned(), token: token.to_owned(), ca, ..Connection::default() };
+        identify(&mut connection, options, around)?;
         return Ok(Found { connection, source: origin.to_owned(), stale: None });
     }
     let mut places = vec!["--url and CELLAFLOW_URL".to_owned()];
@@ -150,8 +166,9 @@ pub fn find(options: &Options, around: &Surroundings) -> Result<Found, Error> {
                 found.connection.token.clone_from(token);
             }
             if let Some(ca) = &options.ca {
-                found.connection.ca = read_ca(ca, "--ca")?;
+                found.connection.ca = read_pem("certificate authority", ca, "--ca")?;
             }
+            identify(&mut found.connection, options, around)?;
             return Ok(found);
         }
         places.push(path.display().to_string());
@@ -194,18 +211,28 @@ fn check_url(url: &str, origin: &str) -> Result<(), Error> {
     if is_https { Ok(()) } else { Err(Error::Url { url: url.to_owned(), origin: origin.to_owned() }) }
 }
 
+/// Adds the client's own certificate, if one is given. It is no secret of one engine: the environment's goes with an
+/// address out of a file, too.
+fn identify(connection: &mut Connection, options: &Options, around: &Surroundings) -> Result<(), Error> {
+    let cert = option_or_env(options.cert.as_deref(), "--cert", around, "CELLAFLOW_CERT");
+    let key = option_or_env(options.key.as_deref(), "--key", around, "CELLAFLOW_KEY");
+    if let Some((text, origin)) = cert {
+        connection.cert = read_pem("client certificate", text, origin)?;
+    }
+    if let Some((text, origin)) = key {
+        connection.key = read_pem("client key", text, origin)?;
+    }
+    if connection.cert.is_empty() == connection.key.is_empty() { Ok(()) } else { Err(Error::HalfIdentity) }
+}
+
 /// Accepts PEM text itself, because a container often has no file to point to.
-fn read_ca(text: &str, origin: &'static str) -> Result<String, Error> {
+fn read_pem(what: &'static str, text: &str, origin: &'static str) -> Result<String, Error> {
     if text.trim_start().starts_with("-----BEGIN") {
         return Ok(text.to_owned());
     }
-    let failed = |reason: String| Error::Ca { path: text.to_owned(), origin, reason };
+    let failed = |reason: String| Error::Pem { what, path: text.to_owned(), origin, reason };
     let pem = std::fs::read_to_string(text).map_err(|error| failed(error.to_string()))?;
-    if pem.contains("-----BEGIN CERTIFICATE") {
-        Ok(pem)
-    } else {
-        Err(failed("it holds no certificate".to_owned()))
-    }
+    if pem.contains("-----BEGIN ") { Ok(pem) } else { Err(failed("it is no PEM file".to_owned())) }
 }
 
 #[cfg(test)]

@@ -67,6 +67,12 @@ fn unexplained(status: &Status) -> Failure {
                 "{name}: {message}{cause}; the connection to the engine broke: look whether it still runs, then try again"
             ))
         }
+        // Under TLS 1.3 a client learns only from its first answer that it lacked a certificate, and the transport drops
+        // the reason.
+        Code::Cancelled | Code::Unknown => Failure::unavailable(format!(
+            "{name}: {message}; the engine closed the connection: look whether it still runs, and whether it asks its clients for a \
+             certificate (--cert and --key, or CELLAFLOW_CERT and CELLAFLOW_KEY)"
+        )),
         Code::Unimplemented => Failure::other(format!(
             "{name}: {message}; the engine's version may differ from this program's: compare `cellaflow --version` on both sides"
         )),

@@ -57,11 +57,19 @@ const fn only(mode: Mode, key: Key) -> Key {
 }
 
 /// The keys that are not limits.
-const GENERAL: [Key; 11] = [
+const GENERAL: [Key; 12] = [
     key("listen", Kind::Address, "Address of the gRPC port [default: 0.0.0.0:50051, dev: 127.0.0.1:50051]"),
     key("data_dir", Kind::Path, "Folder of the ledger [default: /var/lib/cellaflow, dev: .cellaflow]"),
     only(Mode::Serve, key("tls_cert", Kind::Path, "PEM file with the server's certificate chain")),
     only(Mode::Serve, key("tls_key", Kind::Path, "PEM file with the certificate's private key")),
+    only(
+        Mode::Serve,
+        key(
+            "tls_client_ca",
+            Kind::Path,
+            "PEM file with the authorities whose certificates clients must have [default: clients need none]",
+        ),
+    ),
     only(Mode::Dev, key("san", Kind::List, "Further host names or addresses for the server's certificate")),
     key(
         "metrics_listen",

@@ -46,6 +46,8 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Private key of the first certificate.
     pub key: PathBuf,
+    /// Authorities whose certificates clients must have; `None`: clients need none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Everything the daemon can be told.
@@ -160,6 +162,7 @@ impl Settings {
             ("data_dir", Value::Text(text)) => self.data_dir = text.into(),
             ("tls_cert", Value::Text(text)) => pending.cert = Some(text.into()),
             ("tls_key", Value::Text(text)) => pending.key = Some(text.into()),
+            ("tls_client_ca", Value::Text(text)) => pending.client_ca = Some(text.into()),
             ("log_format", Value::Text(text)) => {
                 self.log_format = if text == "json" { LogFormat::Json } else { LogFormat::Human };
             }
@@ -168,8 +171,9 @@ impl Settings {
     }
 
     fn check(&mut self, pending: Pending, faults: &mut Faults) {
-        self.check_tls(pending.cert, pending.key, faults);
-        self.check_metrics(pending.metrics_allow_remote, faults);
+        let metrics_allow_remote = pending.metrics_allow_remote;
+        self.check_tls(pending, faults);
+        self.check_metrics(metrics_allow_remote, faults);
         self.check_limits(faults);
         if self.data_dir.exists() && !self.data_dir.is_dir() {
             let problem = format!("{} is not a folder", self.data_dir.display());
@@ -186,7 +190,8 @@ impl Settings {
         }
     }
 
-    fn check_tls(&mut self, cert: Option<PathBuf>, key: Option<PathBuf>, faults: &mut Faults) {
+    fn check_tls(&mut self, pending: Pending, faults: &mut Faults) {
+        let Pending { cert, key, client_ca, .. } = pending;
         if self.mode == Mode::Dev {
             return;
         }
@@ -203,10 +208,11 @@ impl Settings {
             );
         }
         let (Some(cert), Some(key)) = (cert, key) else { return };
-        for fault in crate::rpc::tls::check_files(&cert, &key) {
+        let files = TlsFiles { cert, key, client_ca };
+        for fault in crate::rpc::tls::check_files(&files) {
             faults.add(fault.key, self.origin(fault.key), fault.problem, fault.instead);
         }
-        self.tls = Some(TlsFiles { cert, key });
+        self.tls = Some(files);
     }
 
     fn check_metrics(&self, allow_remote: bool, faults: &mut Faults) {
@@ -255,6 +261,7 @@ impl Settings {
 struct Pending {
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
     metrics_allow_remote: bool,
 }
 

@@ -47,6 +47,7 @@ impl Settings {
             "data_dir" => path(&self.data_dir),
             "tls_cert" => self.tls.as_ref().map(|tls| path(&tls.cert)).into(),
             "tls_key" => self.tls.as_ref().map(|tls| path(&tls.key)).into(),
+            "tls_client_ca" => self.tls.as_ref().and_then(|tls| tls.client_ca.as_deref()).map(path).into(),
             "san" => self.sans.clone().into(),
             "metrics_listen" => self.metrics_listen.map_or("off".to_owned(), |a| a.to_string()).into(),
             "metrics_allow_remote" => self.metrics_listen.is_some_and(|a| !a.ip().is_loopback()).into(),

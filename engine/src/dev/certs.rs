@@ -92,6 +92,10 @@ pub(super) fn ensure(root: &Path, names: &[String], clock: &dyn Clock, mint: &Mi
     store.issue(&authority, names)
 }
 
+fn pem<'a>(cert: &'a str, key: &'a str) -> tls::Pem<'a> {
+    tls::Pem { cert: cert.as_bytes(), key: key.as_bytes(), client_ca: None }
+}
+
 struct Store {
     folder: std::path::PathBuf,
     now_ms: u64,
@@ -128,7 +132,7 @@ impl Store {
             return Ok(None);
         };
         // A start that was killed between two files leaves a pair that does not fit: issue again.
-        let server = tls::server_config(cert.as_bytes(), key.as_bytes()).ok();
+        let server = tls::server_config(pem(&cert, &key)).ok();
         Ok(server.map(|server| Certs { ca_pem, server }))
     }
 
@@ -186,7 +190,7 @@ impl Store {
             "issued.json",
             &serde_json::to_string_pretty(&issued).expect("texts and numbers are JSON"),
         )?;
-        let server = tls::server_config(cert_pem.as_bytes(), key_pem.as_bytes())
+        let server = tls::server_config(pem(&cert_pem, &key_pem))
             .expect("a certificate made for this key goes with it");
         Ok(Certs { ca_pem: authority.pem.clone(), server })
     }

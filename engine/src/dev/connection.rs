@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Error, files};
 
 /// Address, token and certificate authority of an engine.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
     /// Address, starting with `https://`.
     pub url: String,
@@ -16,6 +16,12 @@ pub struct Connection {
     /// Certificate authority as PEM text; empty: those that the system trusts.
     #[serde(default)]
     pub ca: String,
+    /// Certificate of this client as PEM text, for engines that ask for one; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cert: String,
+    /// Private key of that certificate as PEM text; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub key: String,
     /// The engine's process when the file was written; absent in files written by people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,

@@ -160,6 +160,7 @@ pub fn prepare(mut settings: Settings, clock: &dyn Clock, mint: &Mint) -> Result
         token: token.clone(),
         ca: certs.ca_pem,
         pid: Some(std::process::id()),
+        ..Connection::default()
     };
     let entry = tokens::Entry {
         hash: token_hash(&token),

@@ -21,7 +21,7 @@ const connections = new Map<string, Shared>();
 /** Returns the connection these options lead to. @throws CellaflowError `no_connection`, `invalid_connection` */
 export function connectionOf(options: ConnectionOptions = {}): Shared {
   const found = findConnection(options);
-  const key = JSON.stringify([found.url, found.token, found.ca, found.namespace]);
+  const key = JSON.stringify([found.url, found.token, found.ca, found.cert, found.namespace]);
   let shared = connections.get(key);
   if (shared === undefined) {
     const client = new GrpcClient(found);

@@ -49,12 +49,13 @@ export class GrpcClient {
   constructor(readonly found: FoundConnection) {
     const ca = found.ca === "" ? null : Buffer.from(found.ca);
     const { host, target } = addressOf(found);
+    const identity = found.cert === "" ? undefined : { cert: Buffer.from(found.cert), key: Buffer.from(found.key) };
     const token = grpc.credentials.createFromMetadataGenerator((_params, done) => {
       const metadata = new grpc.Metadata();
       metadata.set("authorization", `Bearer ${found.token}`);
       done(null, metadata);
     });
-    const credentials = grpc.credentials.combineChannelCredentials(sslFor(host, ca), token);
+    const credentials = grpc.credentials.combineChannelCredentials(sslFor(host, ca, identity), token);
     this.client = new grpc.Client(target, credentials, {
       // TLS has no server names that are addresses; which certificate is wanted is said in `sslFor`.
       ...(isIP(host) === 0 ? {} : { "grpc.ssl_target_name_override": "localhost" }),
@@ -152,9 +153,13 @@ function pathOf(method: DescMethod): string {
 }
 
 /** Credentials of a server; its certificate has to name the host that was asked for. */
-function sslFor(host: string, ca: Buffer | null): grpc.ChannelCredentials {
-  if (isIP(host) === 0) return grpc.credentials.createSsl(ca);
-  return grpc.credentials.createSsl(ca, null, null, {
+function sslFor(
+  host: string,
+  ca: Buffer | null,
+  { key, cert }: { key: Buffer | null; cert: Buffer | null } = { key: null, cert: null },
+): grpc.ChannelCredentials {
+  if (isIP(host) === 0) return grpc.credentials.createSsl(ca, key, cert);
+  return grpc.credentials.createSsl(ca, key, cert, {
     checkServerIdentity: (_name, cert) => checkServerIdentity(host, cert),
   });
 }

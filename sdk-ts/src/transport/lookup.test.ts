@@ -71,3 +71,15 @@ test("the certificate authority is PEM text or a file", () => {
   assert.equal(found(path), pem);
   assert.throws(() => found(join(top, "none.pem")), { code: "invalid_connection" });
 });
+
+test("a client certificate comes with its key, from options, environment or file", () => {
+  const pem = (what: string) => `-----BEGIN ${what}-----\nx\n-----END ${what}-----\n`;
+  const [cert, key] = [pem("CERTIFICATE"), pem("PRIVATE KEY")];
+  const env = { HOME: home, CELLAFLOW_CERT: cert, CELLAFLOW_KEY: key };
+  const found = findConnection({}, { env, folder: deep });
+  assert.deepEqual([found.cert, found.key], [cert, key]);
+  const plain = findConnection({}, { env: { HOME: home }, folder: deep });
+  assert.deepEqual([plain.cert, plain.key], ["", ""]);
+  const half = { env: { HOME: home, CELLAFLOW_CERT: cert }, folder: deep };
+  assert.throws(() => findConnection({}, half), { code: "invalid_connection" });
+});

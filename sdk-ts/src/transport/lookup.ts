@@ -2,7 +2,7 @@
  * Finds the engine to talk to; the command line looks in the same places in the same order.
  *
  * 1. options,
- * 2. `CELLAFLOW_URL`, `CELLAFLOW_TOKEN`, `CELLAFLOW_CA`,
+ * 2. `CELLAFLOW_URL`, `CELLAFLOW_TOKEN`, `CELLAFLOW_CA`, `CELLAFLOW_CERT`, `CELLAFLOW_KEY`,
  * 3. the nearest `.cellaflow/connection.json` in this folder or above,
  * 4. `cellaflow/connection.json` in the user's configuration folder.
  *
@@ -25,6 +25,10 @@ export interface ConnectionOptions {
   token?: string;
   /** Certificate authority: PEM text or the path of a PEM file. Default: those that the system trusts. */
   ca?: string;
+  /** Certificate of this client, for engines that ask for one: PEM text or the path of a PEM file. Default: none. */
+  cert?: string;
+  /** Private key of `cert`: PEM text or the path of a PEM file. */
+  key?: string;
   /** Namespace. Default: the token's. */
   namespace?: string;
 }
@@ -35,6 +39,9 @@ export interface FoundConnection {
   token: string;
   /** PEM text; empty: those that the system trusts. */
   ca: string;
+  /** PEM text of this client's certificate and its key; empty: none. */
+  cert: string;
+  key: string;
   namespace: string;
   /** The place, for messages. */
   source: string;
@@ -57,7 +64,8 @@ export function findConnection(options: ConnectionOptions, around: Surroundings 
     const token = options.token ?? setting(env, "CELLAFLOW_TOKEN");
     const source = options.url === undefined ? "CELLAFLOW_URL" : "the options";
     if (token === undefined) throw invalid(source, "there is an address but no token", "set CELLAFLOW_TOKEN as well");
-    return { url, token, ca: pemOf(options.ca ?? setting(env, "CELLAFLOW_CA") ?? ""), namespace, source };
+    const ca = pemOf(options.ca ?? setting(env, "CELLAFLOW_CA") ?? "");
+    return { url, token, ca, ...identityOf(options, env, {}), namespace, source };
   }
   const looked: string[] = [];
   for (const path of candidates(around)) {
@@ -69,6 +77,7 @@ export function findConnection(options: ConnectionOptions, around: Surroundings 
       ...found,
       token: options.token ?? found.token,
       ca: pemOf(options.ca ?? found.ca),
+      ...identityOf(options, env, found),
       namespace,
       source: path,
     };
@@ -109,15 +118,30 @@ function readIfThere(path: string): string | undefined {
   }
 }
 
-function parse(path: string, text: string): { url: string; token: string; ca: string } {
+/** It is no secret of one engine: the environment's goes with an address out of a file, too. */
+function identityOf(
+  options: ConnectionOptions,
+  env: Surroundings["env"],
+  file: { cert?: string; key?: string },
+): { cert: string; key: string } {
+  const cert = pemOf(options.cert ?? setting(env, "CELLAFLOW_CERT") ?? file.cert ?? "");
+  const key = pemOf(options.key ?? setting(env, "CELLAFLOW_KEY") ?? file.key ?? "");
+  if ((cert === "") === (key === "")) return { cert, key };
+  throw invalid("the client certificate", "certificate and key go together", "set CELLAFLOW_CERT and CELLAFLOW_KEY");
+}
+
+function parse(path: string, text: string): { url: string; token: string; ca: string; cert: string; key: string } {
   let file: unknown;
   try {
     file = JSON.parse(text);
   } catch {
     throw invalid(path, "it is no JSON", "delete it and start `cellaflow dev`, which writes a new one");
   }
-  const { url, token, ca } = (file ?? {}) as Record<string, unknown>;
-  if (typeof url === "string" && typeof token === "string") return { url, token, ca: typeof ca === "string" ? ca : "" };
+  const { url, token, ca, cert, key } = (file ?? {}) as Record<string, unknown>;
+  const orEmpty = (value: unknown): string => (typeof value === "string" ? value : "");
+  if (typeof url === "string" && typeof token === "string") {
+    return { url, token, ca: orEmpty(ca), cert: orEmpty(cert), key: orEmpty(key) };
+  }
   throw invalid(path, "it names no url and token", "delete it and start `cellaflow dev`, which writes a new one");
 }
 
@@ -128,7 +152,7 @@ function pemOf(ca: string): string {
   throw invalid(
     ca,
     text === undefined ? "there is no such file" : "it is no PEM file",
-    "name the engine's CA certificate",
+    "name a PEM file, or give its text",
   );
 }
 

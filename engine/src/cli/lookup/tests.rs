@@ -3,7 +3,12 @@
 use super::*;
 
 fn connection(url: &str) -> Connection {
-    Connection { url: url.to_owned(), token: format!("token of {url}"), ca: "pem".to_owned(), pid: None }
+    Connection {
+        url: url.to_owned(),
+        token: format!("token of {url}"),
+        ca: "pem".to_owned(),
+        ..Connection::default()
+    }
 }
 
 fn around(folder: &Path, env: &[(&str, &str)]) -> Surroundings {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -37,8 +37,8 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// What the accept loop needs besides its socket.
 #[derive(Clone)]
 pub struct Options {
-    /// Server side of TLS.
-    pub tls: Arc<rustls::ServerConfig>,
+    /// Server side of TLS, as new handshakes find it.
+    pub tls: watch::Receiver<Arc<rustls::ServerConfig>>,
     /// Connections open at a time.
     pub connections_max: usize,
     /// Handshakes and refusals under way at a time.
@@ -51,7 +51,7 @@ pub struct Options {
 
 impl Options {
     /// Takes the limits from the settings.
-    pub fn new(tls: Arc<rustls::ServerConfig>, limits: &Limits, metrics: Metrics) -> Self {
+    pub fn new(tls: watch::Receiver<Arc<rustls::ServerConfig>>, limits: &Limits, metrics: Metrics) -> Self {
         let count = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self {
             tls,
@@ -163,7 +163,8 @@ async fn admit(socket: TcpStream, options: Options, ready: Ready, permits: Permi
         }
         // Small messages must not wait for an acknowledgement of the one before.
         socket.set_nodelay(true)?;
-        TlsAcceptor::from(Arc::clone(&options.tls)).accept(socket).await.map(Some)
+        let tls = Arc::clone(&options.tls.borrow());
+        TlsAcceptor::from(tls).accept(socket).await.map(Some)
     };
     match tokio::time::timeout(options.handshake_max, work).await {
         Ok(Ok(Some(tls))) => {

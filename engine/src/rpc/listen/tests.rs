@@ -47,8 +47,9 @@ impl Fixture {
 fn listen(adjust: impl FnOnce(&mut Options)) -> (Fixture, ReceiverStream<io::Result<Connection>>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let ca_pem = made.cert.pem();
-    let tls = crate::rpc::tls::server_config(ca_pem.as_bytes(), made.signing_key.serialize_pem().as_bytes())
-        .unwrap();
+    let key_pem = made.signing_key.serialize_pem();
+    let pem = crate::rpc::tls::Pem { cert: ca_pem.as_bytes(), key: key_pem.as_bytes(), client_ca: None };
+    let (_, tls) = watch::channel(crate::rpc::tls::server_config(pem).unwrap());
     let metrics = Metrics::new();
     let mut options = Options::new(tls, &Limits::default(), metrics.clone());
     adjust(&mut options);
