@@ -394,7 +394,7 @@ function settledResult<O>(
 function checkVersion(
   workflow: { name: string; version: string },
   pinned: string | undefined,
-  release: (why: "unable") => Promise<void>,
+  release: (why: "unable") => Promise<boolean>,
   close: () => void,
 ): void {
   if (pinned === undefined || pinned === workflow.version) return;

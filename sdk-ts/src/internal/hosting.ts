@@ -29,7 +29,14 @@ export interface RunOptions {
    * outcome is delivered. Default: the environment's CELLAFLOW_ACK_LOG; else none.
    */
   ackLog?: string;
+  /**
+   * How long a run whose code only waits (for timers, signals, approvals, children) is kept before the session is given
+   * back, in ms. If a timer of it fires within five seconds it is kept until then. Default: 250.
+   */
+  suspendLingerMs?: number;
 }
+
+const SUSPEND_LINGER_MS = 250;
 
 /** Runs a bound session until it ends for this process. */
 export async function host(
@@ -64,6 +71,7 @@ export async function host(
     observer: options.observer ?? {},
     ackLog: ackLogOf(options.ackLog),
     mayBlock: () => channel.outliveBlocking(),
+    suspendLingerMs: options.suspendLingerMs ?? SUSPEND_LINGER_MS,
     grantedMs: link.grantedMs,
   });
   started(run);

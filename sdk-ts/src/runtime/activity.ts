@@ -75,7 +75,7 @@ export class Activity {
     this.whenIdle?.();
   }
 
-  private get isIdle(): boolean {
+  get isIdle(): boolean {
     return this.executing.size === 0 && this.unacked === 0;
   }
 }

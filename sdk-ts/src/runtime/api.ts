@@ -7,6 +7,7 @@ import type { Llm, MessageInput, ToolCall, Tools } from "../llm/index.js";
 import type { Message } from "./messages.js";
 import type { RetryPolicy, StepHandle, StepOptions } from "./options.js";
 import type { State } from "./state.js";
+import type { Waits } from "./waits.js";
 
 /** The conversation of a session. Only workflow code adds to it; it is committed with the next event of the run. */
 export interface Messages {
@@ -68,7 +69,7 @@ export interface OpenZone extends Zone, AsyncDisposable {
  * sees the same outcomes in the same order. A promise of a run that is suspended (paused, fenced, shutting down)
  * stays unsettled; nothing is thrown into workflow code for that.
  */
-export interface Context {
+export interface Context extends Waits {
   readonly sessionId: string;
   /** The session's root; the same in all forks of a session. */
   readonly rootId: string;

@@ -24,6 +24,7 @@ import { Seeded } from "./seeded.js";
 import type { State } from "./state.js";
 import { StepRequest } from "./step.js";
 import { StepPromise } from "./step-promise.js";
+import { type Waits, waitsOf } from "./waits.js";
 import { type ZoneAttempt, ZoneRequest } from "./zone.js";
 import { openZone, zoneHost, zoneOf } from "./zone-context.js";
 
@@ -52,6 +53,9 @@ export function contextOf(run: Run): Context {
 class RunContext implements Context {
   readonly messages: Messages;
   readonly llm: Llm;
+  readonly sleep: Waits["sleep"];
+  readonly signal: Waits["signal"];
+  readonly approval: Waits["approval"];
   private readonly run: Run;
   /** Name of the zone that is open around the code of this ctx. */
   private opened: string | undefined;
@@ -63,6 +67,10 @@ class RunContext implements Context {
     this.run = shared.run;
     this.messages = messagesOf(this.run, (call) => this.check(call));
     this.llm = sessionLlm(this.host());
+    const { sleep, signal, approval } = this.waits();
+    this.sleep = sleep;
+    this.signal = signal;
+    this.approval = approval;
   }
 
   get sessionId(): string {
@@ -213,6 +221,14 @@ class RunContext implements Context {
 
   private watched<T>(label: string, made: Promise<T>): Promise<T> {
     return StepPromise.from(made).watch(this.run.unobserved, label);
+  }
+
+  private waits(): Waits {
+    return waitsOf({
+      run: this.run,
+      check: (call) => this.check(call),
+      submit: (kind, name, key, input, make) => this.submit(kind, name, key, input, make),
+    });
   }
 
   private host(): SessionHost {

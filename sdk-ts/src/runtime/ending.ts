@@ -51,6 +51,11 @@ export class Ending {
 
   constructor(private readonly run: EndingRun) {}
 
+  /** True once the workflow's code is over. */
+  get hasBegun(): boolean {
+    return this.end !== undefined;
+  }
+
   /** True once the workflow's code is over and nothing more may be requested. */
   get isClosed(): boolean {
     return this.end !== undefined && this.timer === undefined;

@@ -6,6 +6,8 @@
  * An outcome that workflow code saw at some moment is seen again no earlier, whatever I/O of its own the code does
  * in between. The ledger tells the moment in two ways, both from the `after` of worker appends:
  *
+ * Besides: signals that were received and not yet delivered to the code.
+ *
  * Invariants:
  * - H1 an outcome waits until every recorded request that was made before its first delivery (its `after.seq` is
  *   lower) has been made again.
@@ -14,7 +16,13 @@
  */
 import { CellaflowError } from "../errors.js";
 import { PauseReason, type Payload } from "../gen/cellaflow/v1/common_pb.js";
-import { type Event, type GuardResolved, Resolution, UnknownReason } from "../gen/cellaflow/v1/event_pb.js";
+import {
+  type Event,
+  type GuardResolved,
+  Resolution,
+  type SignalReceived,
+  UnknownReason,
+} from "../gen/cellaflow/v1/event_pb.js";
 
 /** Why another attempt of a guarded step may start. */
 export interface WhyAgain {
@@ -39,7 +47,7 @@ export interface GuardRecord extends WhyAgain {
 /** What the ledger holds under one step key. */
 export interface KeyRecord {
   key: string;
-  kind: "step" | "zone";
+  kind: "step" | "zone" | "timer" | "signal" | "approval";
   /** Keyed digest of the input; undefined: no event said it. Empty: no input. */
   digest: Uint8Array | undefined;
   /** Last attempt of which an event speaks. */
@@ -53,6 +61,8 @@ export interface KeyRecord {
   guard: GuardRecord | undefined;
   /** What an attempt last said of how far it was. */
   progress: Payload | undefined;
+  /** When a wait is over at the latest, ms since the Unix epoch; undefined: never, or it is none. */
+  dueMs: number | undefined;
   outcome: Event | undefined;
   /** The run has asked for it. */
   requested: boolean;
@@ -72,6 +82,7 @@ const NOTHING: Noted = { key: undefined, outcome: false };
 /** The recorded events of one session. */
 export class History {
   private readonly records = new Map<string, KeyRecord>();
+  private readonly signals = new Map<number, SignalReceived>();
   private readonly requestsAt = new Map<number, number>();
   private gates: KeyRecord[] = [];
   private gate = 0;
@@ -108,6 +119,13 @@ export class History {
   forgetOutcome(key: string): void {
     const record = this.records.get(key);
     if (record !== undefined) record.outcome = undefined;
+  }
+
+  /** Returns a signal by the seq at which it was received, and lets go of it; undefined: there is none. */
+  takeSignal(seq: number): SignalReceived | undefined {
+    const received = this.signals.get(seq);
+    this.signals.delete(seq);
+    return received;
   }
 
   /** H1, H2. */
@@ -180,6 +198,28 @@ export class History {
       }
       case "zoneRolledBack":
         return { key: this.record("zone", body.value.zoneKey).key, outcome: false };
+      case "timerStarted":
+        return this.waits(this.record("timer", body.value.stepKey), body.value.dueMs);
+      case "timerFired":
+        return this.outcome(this.record("timer", body.value.stepKey), event);
+      case "signalReceived":
+        this.signals.set(Number(event.seq), body.value);
+        return NOTHING;
+      case "signalAwaited":
+        return this.waits(this.record("signal", body.value.stepKey), body.value.dueMs);
+      case "signalDelivered":
+        return this.outcome(this.record("signal", body.value.stepKey), event);
+      case "approvalRequested": {
+        const { stepKey, argsDigest, dueMs } = body.value;
+        return this.waits(this.record("approval", stepKey, argsDigest), dueMs);
+      }
+      case "approvalDecided":
+        return this.outcome(this.record("approval", body.value.stepKey), event);
+      case "waitDropped": {
+        // A wait is never dropped before it was opened.
+        const record = this.records.get(body.value.stepKey);
+        return record === undefined ? NOTHING : this.outcome(record, event);
+      }
       case "sessionPaused":
         this.exhausted = body.value.reason === PauseReason.RETRIES_EXHAUSTED ? body.value.stepKey : undefined;
         return NOTHING;
@@ -237,6 +277,7 @@ export class History {
       retryAtMs: 0,
       guard: undefined,
       progress: undefined,
+      dueMs: undefined,
       outcome: undefined,
       // What comes after the replay answers requests of this very run.
       requested: this.sealed,
@@ -256,6 +297,11 @@ export class History {
     record.attempt = attempt;
     record.failures += 1;
     record.retryAtMs = Number(retryAtMs);
+    return { key: record.key, outcome: false };
+  }
+
+  private waits(record: KeyRecord, dueMs: bigint): Noted {
+    record.dueMs = dueMs === 0n ? undefined : Number(dueMs);
     return { key: record.key, outcome: false };
   }
 

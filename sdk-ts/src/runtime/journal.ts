@@ -48,7 +48,7 @@ export interface Entry {
 }
 
 /** Why a lease is given back. */
-export type ReleaseWhy = "shutdown" | "suspended" | "unable";
+export type ReleaseWhy = "shutdown" | "suspended" | "unable" | "waiting";
 
 /** One leased session's way to the ledger. */
 export interface Journal {
@@ -57,8 +57,12 @@ export interface Journal {
   readonly full: boolean;
   /** Calls back when there is room again. */
   whenRoom(proceed: () => void): void;
-  /** Gives the lease back; `done` when the engine has answered or cannot be reached in time. */
-  release(why: ReleaseWhy): Promise<void>;
+  /**
+   * Gives the lease back; resolves when the engine has answered or cannot be reached in time, with false if it refused.
+   * "waiting" names the last seq that the run has seen, is refused if the session has gone on since, and waits for its
+   * answer as long as it takes.
+   */
+  release(why: ReleaseWhy, seenSeq?: number): Promise<boolean>;
   /** The run ended without a release (completed, fenced): forget it. */
   close(): void;
 }

@@ -44,6 +44,16 @@ export class Order<E> {
     return seq;
   }
 
+  /** Last seq up to which all is known and delivered. */
+  get deliveredTo(): number {
+    return this.next - 1;
+  }
+
+  /** True while nothing that is known waits for its delivery. */
+  get isDrained(): boolean {
+    return this.known.size === 0;
+  }
+
   /** The outcome that holds the others back; undefined: none does. */
   get head(): Delivery<E> | undefined {
     return this.known.get(this.next) ?? undefined;

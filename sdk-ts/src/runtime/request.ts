@@ -45,6 +45,11 @@ export abstract class Request<T = unknown> {
     return false;
   }
 
+  /** True while only an outcome that comes from outside the run can move it: the session need not be held for it. */
+  get parked(): boolean {
+    return false;
+  }
+
   /** Tokens and cost of its model calls, once it was delivered. */
   get usage(): readonly Usage[] {
     return [];

@@ -42,6 +42,8 @@ export interface RunSettings {
   ackLog: ((line: AckLine) => void) | undefined;
   /** Code of the user's is about to run that may block this thread: leases must be renewed from elsewhere. */
   mayBlock?: () => void;
+  /** How long a run whose code only waits is kept before it is given back, in ms. */
+  suspendLingerMs: number;
   /** `performance.now()` when the lease was granted. */
   grantedMs: number;
 }
@@ -68,7 +70,7 @@ export type RunEnd =
   | { kind: "completed"; output: unknown }
   | { kind: "failed"; failure: StepError }
   /** The lease was given back; the session goes on elsewhere or later. */
-  | { kind: "suspended"; why: "paused" | "shutdown" | "unable"; error?: CellaflowError }
+  | { kind: "suspended"; why: "paused" | "shutdown" | "unable" | "waiting"; error?: CellaflowError }
   /** Another worker holds the lease, or the session ended otherwise. */
   | { kind: "fenced" };
 

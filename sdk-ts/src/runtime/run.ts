@@ -9,6 +9,7 @@
  * - U2 an abandoned run (paused, fenced, shutting down) settles nothing any more and throws nothing into workflow code.
  * - U3 every append carries what its request had seen (`after`), and the first one after a write carries the write.
  * - U4 a run that cannot be what the ledger recorded pauses its session and shows both sides.
+ * - U5 a run that only waits is given back (`parking.ts`): it ends here, and is replayed when there is an outcome.
  */
 import { create } from "@bufbuild/protobuf";
 import { CellaflowError, NonDeterminismError } from "../errors.js";
@@ -28,6 +29,7 @@ import { checkInside } from "./inside.js";
 import type { AfterMark, Appended, AppendOp, ReleaseWhy } from "./journal.js";
 import { mismatchOf } from "./mismatch.js";
 import { type Delivery, Order, type OrderTarget } from "./order.js";
+import { Parking, type ParkingRun } from "./parking.js";
 import { failurePayload } from "./payloads.js";
 import type { Request } from "./request.js";
 import { Resources } from "./resources.js";
@@ -42,7 +44,7 @@ const PAUSE_GRACE_MS = 30_000;
 
 type Phase = "running" | "ending" | "suspending" | "over";
 
-export class Run implements OrderTarget<Event>, EndingRun {
+export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
   readonly history = new History();
   readonly texts = new TextRegistry();
   readonly conversation = new Conversation(this.texts);
@@ -50,6 +52,7 @@ export class Run implements OrderTarget<Event>, EndingRun {
   readonly resources: Resources;
   readonly activity: Activity;
   readonly inputDigest: InputDigest;
+  readonly parking: Parking;
   readonly unobserved: Unobserved = new Map();
   /** Settles when the run is over for this process. */
   readonly ended: Promise<RunEnd>;
@@ -74,6 +77,7 @@ export class Run implements OrderTarget<Event>, EndingRun {
     this.resources = new Resources(settings.log);
     this.inputDigest = new InputDigest(settings.digestSalt);
     this.activity = new Activity(settings.limits.openMax);
+    this.parking = new Parking(this, settings.suspendLingerMs);
     this.stall = new Stall(
       settings.limits.replayStallMsMax,
       () => this.stalledOn(),
@@ -134,6 +138,27 @@ export class Run implements OrderTarget<Event>, EndingRun {
     this.over(error === undefined ? { kind: "suspended", why } : { kind: "suspended", why, error });
   }
 
+  // ---- a run that only waits ----
+
+  get isParked(): boolean {
+    if (this.phase !== "running" || this.ending.hasBegun || !this.activity.isIdle || !this.order.isDrained)
+      return false;
+    for (const request of this.requests.values()) if (!request.parked) return false;
+    return !this.isBusyOutside;
+  }
+
+  get isBusyOutside(): boolean {
+    return this.resources.pending > 0;
+  }
+
+  async park(): Promise<boolean> {
+    const given = await this.settings.journal.release("waiting", this.order.deliveredTo);
+    if (!given || this.phase !== "running") return false;
+    this.abortAll(new CellaflowError("suspended", "the session waits", "stop: it goes on from its events"));
+    this.over({ kind: "suspended", why: "waiting" });
+    return true;
+  }
+
   // ---- requests of workflow code ----
 
   /** Refuses a ctx call from inside a step or zone, or after the end. */
@@ -175,6 +200,7 @@ export class Run implements OrderTarget<Event>, EndingRun {
     }
     if (record?.outcome !== undefined) request.replay(record.outcome);
     else request.begin(record);
+    this.parking.moved();
     this.order.poke();
     this.ending.offer();
     return promise;
@@ -257,6 +283,7 @@ export class Run implements OrderTarget<Event>, EndingRun {
     this.mark = { seq, requests: this.requestCount };
     this.nowMs = Math.max(this.nowMs, timeMs);
     this.stall.progress();
+    this.parking.moved();
     try {
       const texts = event === undefined ? request.deliverOwn(seq) : request.deliverEvent(event);
       const deltaTexts = event === undefined ? request.deltaTexts : textsOfDelta(event);
@@ -319,6 +346,7 @@ export class Run implements OrderTarget<Event>, EndingRun {
     }
     ask.acked?.(answer);
     if (ask.outcomeOf !== undefined) this.ending.offer();
+    this.parking.moved();
     this.activity.checkIdle();
   }
 
@@ -329,6 +357,7 @@ export class Run implements OrderTarget<Event>, EndingRun {
     if (ask.refused !== undefined) ask.refused(refusal);
     else if (refusal.code === "session_paused") void this.suspend("paused", PAUSE_GRACE_MS);
     else this.giveUp("the engine refused an append of this run", refusalError(refusal));
+    this.parking.moved();
     this.activity.checkIdle();
   }
 
@@ -412,6 +441,7 @@ export class Run implements OrderTarget<Event>, EndingRun {
     this.phase = "over";
     this.ending.stop();
     this.stall.stop();
+    this.parking.stop();
     this.order.stop();
     this.requests.clear();
     this.activity.close();

@@ -11,6 +11,7 @@ import {
   GuardResolvedSchema,
   GuardUnknownSchema,
   LeaseGrantedSchema,
+  LeaseReleasedSchema,
   Resolution,
   RollbackReason,
   SessionStartedSchema,
@@ -25,6 +26,7 @@ import type { EngineLimits, Entry, Journal, ReleaseWhy } from "./journal.js";
 import { valuePayload } from "./payloads.js";
 import { Run } from "./run.js";
 import type { AckLine, RunEnd } from "./run-types.js";
+import { MemoryWaits } from "./test-kit-waits.js";
 import type { Workflow } from "./workflow.js";
 
 export const TEST_LIMITS: EngineLimits = {
@@ -48,7 +50,10 @@ export class MemorySession implements Journal {
   readonly logged: string[] = [];
   readonly released: ReleaseWhy[] = [];
   readonly evidence: string[] = [];
+  readonly waits = new MemoryWaits((body) => this.push(body));
   full = false;
+  /** How long a run that only waits is kept, in ms. */
+  lingerMs = 60_000;
   /** True: nothing is taken or acknowledged any more. */
   dead = false;
   run: Run | undefined;
@@ -63,6 +68,7 @@ export class MemorySession implements Journal {
     /** Ledger time of the first event, in ms since the Unix epoch. */
     startMs = 1_700_000_000_000,
   ) {
+    for (const event of events) this.waits.noted(event, false);
     this.timeMs = Math.max(startMs, Number(events.at(-1)?.timeMs ?? 0));
   }
 
@@ -90,11 +96,14 @@ export class MemorySession implements Journal {
       log: (level, message) => this.logged.push(`${level} ${message}`),
       observer: {},
       ackLog: (line) => this.lines.push(line),
+      suspendLingerMs: this.lingerMs,
       grantedMs: performance.now(),
     });
     this.run = run;
     run.noteEvents(this.events);
     run.start(this.events.length);
+    this.waits.resume();
+    void run.ended.then(() => this.waits.stop());
     const died = new Promise<"killed">((resolve) => {
       this.onDeath = () => resolve("killed");
     });
@@ -115,8 +124,13 @@ export class MemorySession implements Journal {
     for (const proceed of this.waiting.splice(0)) proceed();
   }
 
-  async release(why: ReleaseWhy): Promise<void> {
+  async release(why: ReleaseWhy, seenSeq = 0): Promise<boolean> {
+    await new Promise(setImmediate);
+    const waits = why === "waiting";
+    if (waits && (this.events.length > seenSeq || this.waits.isEmpty)) return false;
     this.released.push(why);
+    if (waits) this.store({ case: "leaseReleased", value: create(LeaseReleasedSchema, { epoch: 1n }) });
+    return true;
   }
 
   close(): void {}
@@ -134,8 +148,12 @@ export class MemorySession implements Journal {
     this.push({ case: "guardResolved", value });
   }
 
-  private push(body: Event["body"]): void {
-    this.run?.noteEvents([this.store(body)]);
+  private push(body: Event["body"]): number {
+    if (this.dead) return 0;
+    const event = this.store(body);
+    this.run?.noteEvents([event]);
+    this.waits.noted(event);
+    return Number(event.seq);
   }
 
   private take(entry: Entry): void {
@@ -149,9 +167,16 @@ export class MemorySession implements Journal {
       return entry.refused(create(RefusalSchema, { code: "session_ended", message: "session_ended: it has ended" }));
     }
     const body = op.case === "guardReconciliation" ? resolved(op.value) : (op as Event["body"]);
+    if (this.waits.refuses(body)) {
+      return entry.refused(create(RefusalSchema, { code: "step_conflict", message: "step_conflict: no such wait" }));
+    }
     const event = this.store(body, entry);
+    setImmediate(() => {
+      if (!this.dead) this.waits.noted(event);
+    });
     if (Number(event.seq) >= this.killAfterSeq) {
       this.dead = true;
+      this.waits.stop();
       return this.onDeath();
     }
     // Like the wire: what is acknowledged arrives in a later macrotask.

@@ -72,7 +72,8 @@ async function check(
   throw misuse.invalidValue(what, name, result.issues.map(describeIssue));
 }
 
-function describeIssue(issue: StandardSchemaV1.Issue): string {
+/** Returns an issue of a schema in words. */
+export function describeIssue(issue: StandardSchemaV1.Issue): string {
   const path = (issue.path ?? []).map((part) => String(typeof part === "object" ? part.key : part)).join(".");
   return path === "" ? issue.message : `${path}: ${issue.message}`;
 }

@@ -40,6 +40,7 @@ const REASONS = {
   shutdown: ReleaseReason.SHUTDOWN,
   suspended: ReleaseReason.SUSPENDED,
   unable: ReleaseReason.UNABLE,
+  waiting: ReleaseReason.WAITING,
 } as const;
 
 interface Unacked {
@@ -47,6 +48,8 @@ interface Unacked {
   bytes: number;
   /** Undefined: a release. */
   entry: Entry | undefined;
+  /** The release was carried out (true) or refused. */
+  released?(given: boolean): void;
 }
 
 export class SessionLink implements Journal {
@@ -65,7 +68,6 @@ export class SessionLink implements Journal {
   /** False while a lost connection is not bound again: entries wait. */
   private bound = true;
   private rebindId: bigint | undefined;
-  private released: (() => void) | undefined;
   private closed = false;
 
   constructor(
@@ -128,18 +130,26 @@ export class SessionLink implements Journal {
     this.sendTracked(requestId, { message: workerMessage({ case: "append", value }), bytes: entry.bytes, entry });
   }
 
-  async release(why: ReleaseWhy): Promise<void> {
-    if (this.closed) return;
+  async release(why: ReleaseWhy, seenSeq = 0): Promise<boolean> {
+    if (this.closed) return true;
     const requestId = this.channel.requestId(this);
     const { sessionId, epoch } = this;
-    const value = create(ReleaseSchema, { requestId, sessionId, epoch, reason: REASONS[why] });
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, RELEASE_MS_MAX);
-      this.released = () => {
+    const value = create(ReleaseSchema, {
+      requestId,
+      sessionId,
+      epoch,
+      reason: REASONS[why],
+      seenSeq: BigInt(seenSeq),
+    });
+    return new Promise<boolean>((resolve) => {
+      // A run that only waits can go on waiting for the engine as well.
+      const timer = why === "waiting" ? undefined : setTimeout(() => resolve(true), RELEASE_MS_MAX);
+      const released = (given: boolean): void => {
         clearTimeout(timer);
-        resolve();
+        resolve(given);
       };
-      this.sendTracked(requestId, { message: workerMessage({ case: "release", value }), bytes: 0, entry: undefined });
+      const message = workerMessage({ case: "release", value });
+      this.sendTracked(requestId, { message, bytes: 0, entry: undefined, released });
     });
   }
 
@@ -169,7 +179,7 @@ export class SessionLink implements Journal {
   acked(ack: Ack): void {
     const unacked = this.forgetRequest(ack.requestId);
     if (unacked === undefined) return;
-    if (unacked.entry === undefined) return this.released?.();
+    if (unacked.entry === undefined) return unacked.released?.(true);
     const { seq, timeMs, duplicate, recorded, before } = this.sealer?.open(ack) ?? ack;
     unacked.entry.acked({ seq: Number(seq), timeMs: Number(timeMs), duplicate, recorded, before });
   }
@@ -181,7 +191,7 @@ export class SessionLink implements Journal {
     if (unacked === undefined) return;
     if (refusal.retryable && unacked.entry !== undefined) return this.tryLater(nack.requestId, refusal); // J2
     this.forgetRequest(nack.requestId);
-    if (unacked.entry === undefined) this.released?.();
+    if (unacked.entry === undefined) unacked.released?.(false);
     else unacked.entry.refused(refusal);
   }
 
