@@ -6,19 +6,26 @@
  * recorded, and work goes on at the first one that is not there. Locals are rebuilt by that re-execution. Unguarded
  * steps run at least once; effects that must not happen twice belong in guarded steps.
  */
+
+export type { ApprovalInfo, ApprovalRef, DecideOptions } from "./client/approvals.js";
 export {
   type Client,
   type ClientOptions,
   createClient,
   type ListOptions,
+  type ResultOptions,
   type RunHereOptions,
   type SessionHandle,
   type SessionResult,
   type StartOptions,
+  type WhileWaiting,
 } from "./client/client.js";
 export type { CallOptions as ClientCallOptions, SessionName } from "./client/core.js";
 export type { EventInfo, EventUsage } from "./client/events.js";
-export type { PauseKind, SessionInfo, SessionStatus } from "./client/session.js";
+export { nodeHandler } from "./client/node-http.js";
+export type { QueryOptions, SessionView } from "./client/query.js";
+export type { PauseKind, SessionInfo, SessionStatus, WaitInfo } from "./client/session.js";
+export type { SendSignalOptions, SignalReceipt } from "./client/signals.js";
 export { type SseOptions, sseHandler, type WebHandler } from "./client/sse.js";
 export type { StreamItem, SubscribeOptions } from "./client/subscribe.js";
 export {
@@ -75,11 +82,15 @@ export type {
   ZoneOptions,
   ZoneStepOptions,
 } from "./runtime/api.js";
+export type { ApprovalCall, ApprovalOutcome } from "./runtime/approval.js";
 export type { Message, MessagePart, PartExtras } from "./runtime/messages.js";
 export type { DeliveredStep, FinishedReplay, Logger, LogLevel, RunObserver } from "./runtime/observer.js";
 export type { Finding, Resource, RetryPolicy, StepHandle, StepLog, StepOptions } from "./runtime/options.js";
 export type { State } from "./runtime/state.js";
+export type { SleepTime } from "./runtime/timer.js";
+export type { ApprovalOptions, SignalOptions, WaitOptions, Waits } from "./runtime/waits.js";
 export { type Workflow, type WorkflowOptions, workflow } from "./runtime/workflow.js";
 export type { ConnectionOptions } from "./transport/lookup.js";
 export type { PayloadHooks, PayloadWhere } from "./values/hooks.js";
+export { type ApprovalHandlerOptions, type Approver, approvalHandler, approvalUrl } from "./web/approvals.js";
 export { createWorker, type Worker, type WorkerOptions, type WorkerRunOptions } from "./worker/worker.js";

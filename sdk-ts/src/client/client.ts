@@ -8,34 +8,39 @@ import { CellaflowError } from "../errors.js";
 import type { StepError } from "../failure.js";
 import { EngineService, IfEnded, StartSessionRequestSchema } from "../gen/cellaflow/v1/engine_pb.js";
 import {
-  AwaitSessionRequestSchema,
   GetSessionRequestSchema,
   ListSessionsRequestSchema,
   SessionService,
   SubscribeSessionRequestSchema,
 } from "../gen/cellaflow/v1/session_pb.js";
 import { connectionOf } from "../internal/connection.js";
-import { host, quietLogger, type RunOptions, redaction } from "../internal/hosting.js";
+import { quietLogger, type RunOptions, redaction } from "../internal/hosting.js";
 import { sealerOf } from "../internal/sealing.js";
 import { type Logger, stderrLogger } from "../runtime/observer.js";
-import { payloadValue, stepErrorOf, valuePayload } from "../runtime/payloads.js";
-import type { RunEnd } from "../runtime/run-types.js";
+import { valuePayload } from "../runtime/payloads.js";
 import { deferred } from "../runtime/step-promise.js";
 import type { Workflow } from "../runtime/workflow.js";
-import type { Binding } from "../transport/channel.js";
 import type { ConnectionOptions } from "../transport/lookup.js";
 import { canonicalDigest } from "../values/canonical.js";
-import { type PayloadCodec, payloadCodec } from "../values/hooks.js";
-import { CALL_MS_MAX, type CallOptions, ClientCore, refOf, retried, type SessionName } from "./core.js";
-import { Deadline, handedOver } from "./deadline.js";
+import { payloadCodec } from "../values/hooks.js";
+import {
+  type ApprovalInfo,
+  type ApprovalRef,
+  approvalAt,
+  type DecideOptions,
+  decideApproval,
+  openApprovals,
+} from "./approvals.js";
+import { type CallOptions, ClientCore, refOf, type SessionName } from "./core.js";
 import { type EventInfo, eventInfo } from "./events.js";
+import { untilMovable } from "./follow.js";
+import { type QueryOptions, querySession, type SessionView } from "./query.js";
+import { awaitResult } from "./results.js";
+import { HereRun } from "./run-here.js";
 import { type RunPromise, withStream } from "./run-stream.js";
 import { type SessionInfo, type SessionStatus, sessionInfo, statusFilter } from "./session.js";
+import { type SendSignalOptions, type SignalReceipt, sendSignal } from "./signals.js";
 import { type StreamItem, type SubscribeOptions, subscribe } from "./subscribe.js";
-
-/** Longest wait of one call, in ms (the engine's limit). */
-const AWAIT_MS_MAX = 60_000;
-const RUN_WAIT_MS_DEFAULT = 60_000;
 
 /** What a client is made of. */
 export interface ClientOptions extends RunOptions {
@@ -55,6 +60,11 @@ export interface StartOptions extends CallOptions {
 export interface RunHereOptions extends StartOptions {
   /** How long another worker's run of the session is followed before `runningElsewhere`, in ms. Default: 60,000. */
   waitMs?: number;
+  /**
+   * What happens while the session only waits (for a timer, signal, approval or child) and is given back: "return" with
+   * `waiting`, or "follow" it and go on here when it can. Default: "return".
+   */
+  whileWaiting?: WhileWaiting;
   /** Gives the session back (begun steps finish within 30 s) and rejects. */
   signal?: AbortSignal;
   /**
@@ -65,6 +75,17 @@ export interface RunHereOptions extends StartOptions {
   deadlineMs?: number;
   /** How long begun steps get after the deadline before they are aborted, in ms. Default: 30,000. */
   handOverMs?: number;
+}
+
+/** What to do while a session waits. */
+export type WhileWaiting = "return" | "follow";
+
+/** How long a result is waited for. */
+export interface ResultOptions extends CallOptions {
+  /** In ms. */
+  waitMs?: number;
+  /** "return" also when the session only waits, or "follow" it to its end or pause. Default: "return". */
+  whileWaiting?: WhileWaiting;
 }
 
 /** Which sessions are listed. */
@@ -104,10 +125,7 @@ export interface Client {
   /** Returns what a session is, by id or by workflow and key. @throws CellaflowError `session_not_found` */
   get(session: SessionName, options?: CallOptions): Promise<SessionInfo>;
   /** Returns how a session stands; waits up to `waitMs` (default 0) for it to end, pause or wait. */
-  result<O = unknown>(
-    sessionId: string,
-    options?: { waitMs?: number; signal?: AbortSignal },
-  ): Promise<SessionResult<O>>;
+  result<O = unknown>(sessionId: string, options?: ResultOptions): Promise<SessionResult<O>>;
   /** Lists sessions, newest first. */
   list(options?: ListOptions): AsyncIterable<SessionInfo>;
   /**
@@ -126,6 +144,30 @@ export interface Client {
    * @throws CellaflowError `session_not_found`, `invalid_offset`
    */
   subscribe(session: SessionName, options?: SubscribeOptions): AsyncIterable<StreamItem>;
+  /**
+   * Sends a session a signal: to the oldest `ctx.signal` of this name, or kept until there is one. Repeated over lost
+   * connections; received once.
+   *
+   * @throws CellaflowError `session_ended`, `signals_full` (64 are kept), `signal_conflict` (the id had another value)
+   */
+  signal(session: SessionName, name: string, value: unknown, options?: SendSignalOptions): Promise<SignalReceipt>;
+  /** Lists the open approvals of a session, oldest first. */
+  approvals(session: SessionName, options?: CallOptions): Promise<ApprovalInfo[]>;
+  /** Returns one approval, open or decided. @throws CellaflowError `approval_not_found` */
+  approval(session: SessionName, stepKey: string, options?: CallOptions): Promise<ApprovalInfo>;
+  /**
+   * Approves exactly the call that was read with {@link Client.approvals}.
+   *
+   * @throws CellaflowError `approval_mismatch` (another call than the one shown), `approval_decided`, `approval_expired`
+   */
+  approve(approval: ApprovalRef, options?: DecideOptions): Promise<void>;
+  /** Rejects a call. @see Client.approve */
+  reject(approval: ApprovalRef, options?: DecideOptions): Promise<void>;
+  /**
+   * Returns what a session's code has kept (`ctx.state`, `ctx.messages`), from its events; its worker is not asked, and
+   * it need not have one.
+   */
+  query(session: SessionName, options?: QueryOptions): Promise<SessionView>;
 }
 
 /** One session. */
@@ -135,7 +177,7 @@ export interface SessionHandle<O = unknown> {
   readonly created: boolean;
   get(options?: CallOptions): Promise<SessionInfo>;
   /** Waits for the end: @see Client.result. Default: as long as it takes. */
-  result(options?: { waitMs?: number; signal?: AbortSignal }): Promise<SessionResult<O>>;
+  result(options?: ResultOptions): Promise<SessionResult<O>>;
   /** The events of the session, oldest first, then live ones until it ends. */
   events(options?: { fromSeq?: number; live?: boolean; signal?: AbortSignal }): AsyncIterable<EventInfo>;
 }
@@ -171,14 +213,15 @@ class EngineClient implements Client {
     return sessionInfo(found.session);
   }
 
-  async result<O = unknown>(
-    sessionId: string,
-    options: { waitMs?: number; signal?: AbortSignal } = {},
-  ): Promise<SessionResult<O>> {
+  async result<O = unknown>(sessionId: string, options: ResultOptions = {}): Promise<SessionResult<O>> {
     const until = performance.now() + (options.waitMs ?? 0);
+    const { signal } = options;
     for (;;) {
-      const { result } = await this.await<O>(sessionId, until - performance.now(), false, options.signal);
-      if (result.status !== "runningElsewhere" || performance.now() >= until) return result;
+      const result = await awaitResult<O>(this.core, sessionId, { waitMs: until - performance.now(), signal });
+      const leftMs = until - performance.now();
+      const follow = result.status === "waiting" && options.whileWaiting === "follow";
+      if (follow && (await untilMovable(this.core, sessionId, { signal, waitMs: leftMs }))) continue;
+      if (result.status !== "runningElsewhere" || leftMs <= 0) return result;
     }
   }
 
@@ -213,47 +256,51 @@ class EngineClient implements Client {
     yield* subscribe(this.core, sessionId, options);
   }
 
+  signal(session: SessionName, name: string, value: unknown, options?: SendSignalOptions): Promise<SignalReceipt> {
+    return sendSignal(this.core, session, name, value, options);
+  }
+
+  approvals(session: SessionName, options?: CallOptions): Promise<ApprovalInfo[]> {
+    return openApprovals(this.core, session, options);
+  }
+
+  approval(session: SessionName, stepKey: string, options?: CallOptions): Promise<ApprovalInfo> {
+    return approvalAt(this.core, session, stepKey, options);
+  }
+
+  approve(approval: ApprovalRef, options?: DecideOptions): Promise<void> {
+    return decideApproval(this.core, approval, "approved", options);
+  }
+
+  reject(approval: ApprovalRef, options?: DecideOptions): Promise<void> {
+    return decideApproval(this.core, approval, "rejected", options);
+  }
+
+  query(session: SessionName, options?: QueryOptions): Promise<SessionView> {
+    return querySession(this.core, session, options);
+  }
+
+  // ---- inside ----
+
   private async runHere<I, O>(
     workflow: Workflow<I, O>,
     input: I,
     options: RunHereOptions,
     known: (sessionId: string) => void,
   ): Promise<SessionResult<O>> {
-    const { signal } = options;
-    const deadline = new Deadline(options.deadlineMs, options.handOverMs);
-    const request = await this.startRequest(workflow, input, options);
-    const until = performance.now() + Math.min(options.waitMs ?? RUN_WAIT_MS_DEFAULT, deadline.leftMs);
-    const bind = (): Promise<Binding> => this.core.shared.channel.start(request, signal);
-    let told = false;
-    for (;;) {
-      const binding = await leased(() => retried(bind, signal));
-      if (binding !== undefined) {
-        const { assigned, link } = binding;
-        known(assigned.session?.sessionId ?? "");
-        if (link === undefined) {
-          const settled = this.settled<O>(assigned);
-          if (settled !== undefined) return settled;
-        } else {
-          checkVersion(workflow, assigned.session?.version, link.release.bind(link), link.close.bind(link));
-          const end = await this.hosted(workflow as Workflow, binding, deadline, signal);
-          if (deadline.handedOver(end)) return handedOver(link.sessionId);
-          const result = await this.resultOf<O>(link.sessionId, end, signal);
-          if (result !== undefined) return result;
-        }
-      }
-      const sessionId = binding?.assigned.session?.sessionId ?? (await this.keySession(workflow, options));
-      known(sessionId);
-      if (!told && performance.now() < until) {
-        // After a kill -9 this lasts as long as a lease: without a word it would look like a hang.
-        this.log("warn", "another run holds this session: waiting for its end, or its lease's", { sessionId });
-        told = true;
-      }
-      const followed = await this.await<O>(sessionId, until - performance.now(), true, signal);
-      if (followed.result.status !== "runningElsewhere" || performance.now() >= until) return followed.result;
-    }
+    const run = new HereRun<O>(
+      this.core,
+      { ...this.options, log: this.log },
+      {
+        workflow: workflow as Workflow,
+        request: await this.startRequest(workflow, input, options),
+        options,
+        keySession: () => this.keySession(workflow as Workflow, options),
+        known,
+      },
+    );
+    return run.result();
   }
-
-  // ---- inside ----
 
   /** @internal */
   async *events(
@@ -282,69 +329,10 @@ class EngineClient implements Client {
     return this.core.seal(request);
   }
 
-  private async hosted(
-    workflow: Workflow,
-    { assigned, link }: Binding,
-    deadline: Deadline,
-    signal: AbortSignal | undefined,
-  ): Promise<RunEnd> {
-    if (link === undefined) throw new CellaflowError("engine_error", "no lease was granted", "try again");
-    let stop = (): void => {};
-    const runOptions = { ...this.options, log: this.log };
-    const end = await host(this.core.shared.channel, link, assigned, workflow, runOptions, (run) => {
-      stop = () => void run.suspend("shutdown", 30_000);
-      signal?.addEventListener("abort", stop, { once: true });
-      if (signal?.aborted) stop();
-      deadline.watch(run);
-    });
-    signal?.removeEventListener("abort", stop);
-    deadline.unwatch();
-    return end;
-  }
-
-  private async resultOf<O>(
-    sessionId: string,
-    end: RunEnd,
-    signal: AbortSignal | undefined,
-  ): Promise<SessionResult<O> | undefined> {
-    if (end.kind === "completed") return { status: "completed", sessionId, output: end.output as O };
-    if (end.kind === "failed") return { status: "failed", sessionId, failure: end.failure };
-    signal?.throwIfAborted();
-    if (end.kind === "suspended" && end.why === "unable" && end.error !== undefined) throw end.error;
-    const { result } = await this.await<O>(sessionId, 0, false, signal);
-    if (result.status === "paused" && end.kind === "suspended" && end.error !== undefined) {
-      return { ...result, reason: end.error.message };
-    }
-    return result.status === "runningElsewhere" ? undefined : result;
-  }
-
-  private settled<O>(binding: Binding["assigned"]): SessionResult<O> | undefined {
-    return settledResult<O>(this.core.open(binding), this.core.codec);
-  }
-
-  private async keySession(workflow: Workflow<never, unknown> | Workflow, options: StartOptions): Promise<string> {
+  private async keySession(workflow: Workflow, options: StartOptions): Promise<string> {
     if (options.key === undefined)
       throw new CellaflowError("lease_held", "a new session is held by another worker", "try again");
     return (await this.get({ workflow: workflow.name, key: options.key })).sessionId;
-  }
-
-  private async await<O>(
-    sessionId: string,
-    waitMs: number,
-    untilUnleased: boolean,
-    signal: AbortSignal | undefined,
-  ): Promise<{ result: SessionResult<O>; leased: boolean }> {
-    const wait = Math.max(0, Math.min(AWAIT_MS_MAX, Math.ceil(waitMs)));
-    const request = create(AwaitSessionRequestSchema, {
-      session: refOf(sessionId),
-      waitMs: BigInt(wait),
-      untilUnleased,
-    });
-    const timeoutMs = CALL_MS_MAX + wait;
-    const response = await this.core.call(SessionService.method.awaitSession, request, { timeoutMs, signal });
-    const result = settledResult<O>(this.core.open(response), this.core.codec);
-    const reason = response.leased ? "another worker runs it" : "no worker runs it";
-    return { result: result ?? { status: "runningElsewhere", sessionId, reason }, leased: response.leased };
   }
 }
 
@@ -359,59 +347,11 @@ class Handle<O> implements SessionHandle<O> {
     return this.client.get(this.sessionId, options);
   }
 
-  result(options: { waitMs?: number; signal?: AbortSignal } = {}): Promise<SessionResult<O>> {
+  result(options: ResultOptions = {}): Promise<SessionResult<O>> {
     return this.client.result<O>(this.sessionId, { waitMs: Number.MAX_SAFE_INTEGER, ...options });
   }
 
   events(options: { fromSeq?: number; live?: boolean; signal?: AbortSignal } = {}): AsyncIterable<EventInfo> {
     return this.client.events(this.sessionId, options);
-  }
-}
-
-/** What is known of a session that does not run. */
-function settledResult<O>(
-  from: Pick<Binding["assigned"], "session" | "output" | "failure">,
-  codec: PayloadCodec,
-): SessionResult<O> | undefined {
-  const { sessionId, status, reason } = sessionInfo(from.session);
-  switch (status) {
-    case "completed":
-      return { status, sessionId, output: payloadValue(from.output, codec) as O };
-    case "failed":
-      return { status, sessionId, failure: stepErrorOf(from.failure) };
-    case "cancelled":
-      return { status, sessionId };
-    case "waiting":
-    case "paused":
-      return { status, sessionId, reason };
-    case "pending":
-    case "running":
-      return undefined;
-  }
-}
-
-/** The engine refuses another version itself; an engine that does not must not make us run the wrong code. */
-function checkVersion(
-  workflow: { name: string; version: string },
-  pinned: string | undefined,
-  release: (why: "unable") => Promise<boolean>,
-  close: () => void,
-): void {
-  if (pinned === undefined || pinned === workflow.version) return;
-  void release("unable").then(close);
-  throw new CellaflowError(
-    "version_mismatch",
-    `the session runs version "${pinned}" of workflow "${workflow.name}", not "${workflow.version}"`,
-    "run it with that version's code, or start another session",
-  );
-}
-
-/** Undefined: another worker holds the lease. */
-async function leased(bind: () => Promise<Binding>): Promise<Binding | undefined> {
-  try {
-    return await bind();
-  } catch (error) {
-    if (error instanceof CellaflowError && error.code === "lease_held") return undefined;
-    throw error;
   }
 }

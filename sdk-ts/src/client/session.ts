@@ -4,13 +4,30 @@
  * Owns: the public shape. Never: calls the engine.
  */
 import { CellaflowError } from "../errors.js";
-import { PauseReason, type Session, SessionStatus as Wire } from "../gen/cellaflow/v1/common_pb.js";
+import {
+  PauseReason,
+  type Session,
+  type Wait,
+  WaitKind,
+  SessionStatus as Wire,
+} from "../gen/cellaflow/v1/common_pb.js";
 
 /** States of a session. */
 export type SessionStatus = "pending" | "running" | "waiting" | "paused" | "completed" | "failed" | "cancelled";
 
 /** Why a session is paused. */
 export type PauseKind = "requested" | "effect_unknown" | "nondeterminism" | "retries_exhausted" | "budget";
+
+/** Something that a session waits for. */
+export interface WaitInfo {
+  stepKey: string;
+  kind: "timer" | "signal" | "approval" | "child";
+  name: string;
+  /** Event that opened it. */
+  seq: number;
+  /** When it fires, runs out or expires; undefined: never. */
+  due: Date | undefined;
+}
 
 /** What a session is. */
 export interface SessionInfo {
@@ -36,6 +53,8 @@ export interface SessionInfo {
   endedAt: Date | undefined;
   /** Completed steps. */
   steps: number;
+  /** What it waits for, oldest first; some of it may be the losers of races. */
+  waits: WaitInfo[];
   /** Sums over completed model calls. */
   totals: {
     llmCalls: number;
@@ -102,6 +121,7 @@ export function sessionInfo(session: Session | undefined): SessionInfo {
     updatedAt: new Date(Number(session.updatedMs)),
     endedAt: session.endedMs === 0n ? undefined : new Date(Number(session.endedMs)),
     steps: Number(session.steps),
+    waits: session.waits.map(waitInfo),
     totals: {
       llmCalls: Number(totals?.llmCalls ?? 0),
       inputTokens: Number(totals?.inputTokens ?? 0),
@@ -112,6 +132,32 @@ export function sessionInfo(session: Session | undefined): SessionInfo {
       wastedTokens: Number(totals?.wastedTokens ?? 0),
       wastedCostNanos: Number(totals?.wastedCostNanos ?? 0),
     },
+  };
+}
+
+const WAITS: Readonly<Record<WaitKind, WaitInfo["kind"] | undefined>> = {
+  [WaitKind.UNSPECIFIED]: undefined,
+  [WaitKind.TIMER]: "timer",
+  [WaitKind.SIGNAL]: "signal",
+  [WaitKind.APPROVAL]: "approval",
+  [WaitKind.CHILD]: "child",
+};
+
+function waitInfo({ stepKey, kind, name, seq, dueMs }: Wait): WaitInfo {
+  const known = WAITS[kind];
+  if (known === undefined) {
+    throw new CellaflowError(
+      "engine_error",
+      "a session waits for something of an unknown kind",
+      "update @cellaflow/sdk",
+    );
+  }
+  return {
+    stepKey,
+    kind: known,
+    name,
+    seq: Number(seq),
+    due: dueMs === 0n ? undefined : new Date(Number(dueMs)),
   };
 }
 

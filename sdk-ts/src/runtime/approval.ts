@@ -10,7 +10,8 @@
 import { create } from "@bufbuild/protobuf";
 import { CellaflowError } from "../errors.js";
 import { ApprovalDecision } from "../gen/cellaflow/v1/common_pb.js";
-import { ApprovalRequestedSchema, type Event } from "../gen/cellaflow/v1/event_pb.js";
+import { type ApprovalDecided, ApprovalRequestedSchema, type Event } from "../gen/cellaflow/v1/event_pb.js";
+import type { PayloadCodec } from "../values/hooks.js";
 import { payloadValue, valuePayload } from "./payloads.js";
 import type { RequestSpec } from "./request.js";
 import type { Run } from "./run.js";
@@ -56,13 +57,7 @@ export class ApprovalRequest extends WaitRequest<ApprovalOutcome> {
 
   protected override outcome(event: Event): void {
     if (event.body.case !== "approvalDecided") return;
-    const { decision, by, comment } = event.body.value;
-    const said = comment === undefined ? undefined : payloadValue(comment, this.run.settings.codec);
-    this.resolve({
-      decision: decisionName(decision),
-      by: by === "" ? undefined : by,
-      comment: said === undefined ? undefined : textOf(said),
-    });
+    this.resolve(approvalOutcome(event.body.value, this.run.settings.codec));
   }
 }
 
@@ -79,8 +74,17 @@ export function encodedCall(run: Run, name: string, call: ApprovalCall): Uint8Ar
   );
 }
 
-/** Names a stored decision. */
-export function decisionName(decision: ApprovalDecision): ApprovalOutcome["decision"] {
+/** Reads a stored decision. */
+export function approvalOutcome({ decision, by, comment }: ApprovalDecided, codec: PayloadCodec): ApprovalOutcome {
+  const said = comment === undefined ? undefined : payloadValue(comment, codec);
+  return {
+    decision: decisionName(decision),
+    by: by === "" ? undefined : by,
+    comment: said === undefined ? undefined : textOf(said),
+  };
+}
+
+function decisionName(decision: ApprovalDecision): ApprovalOutcome["decision"] {
   switch (decision) {
     case ApprovalDecision.APPROVED:
       return "approved";

@@ -226,14 +226,6 @@ export class History {
       case "sessionResumed":
         this.forgive(this.exhausted);
         return NOTHING;
-      case "timerStarted":
-      case "timerFired":
-      case "signalReceived":
-      case "signalAwaited":
-      case "signalDelivered":
-      case "waitDropped":
-      case "approvalRequested":
-      case "approvalDecided":
       case "sessionStarted":
       case "sessionCompleted":
       case "sessionFailed":

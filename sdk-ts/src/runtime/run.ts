@@ -337,7 +337,7 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
     if (this.phase === "over") return;
     this.noteEvents(answer.before);
     if (answer.recorded !== undefined) this.noteEvent(answer.recorded);
-    else if (answer.seq > 0) {
+    else if (answer.seq > 0 && !isOverdue(ask, answer)) {
       const { seq, timeMs } = answer;
       const request = ask.outcomeOf;
       const key = request?.spec.key;
@@ -465,6 +465,11 @@ function refusalError({ code, message, retryable }: Refusal): CellaflowError {
 
 function releaseWhy(why: "paused" | "shutdown" | "unable"): ReleaseWhy {
   return why === "paused" ? "suspended" : why;
+}
+
+/** A drop that came after its wait's outcome is answered with that outcome's seq; the event itself is on the way. */
+function isOverdue(ask: AppendAsk, answer: Appended): boolean {
+  return answer.duplicate && ask.op.case === "waitDropped";
 }
 
 function ignoreRefusal(): void {}

@@ -10,7 +10,7 @@ import { decodeValue, encodeValue } from "./codec.js";
 /** What a payload belongs to. */
 export interface PayloadWhere {
   /** The role of the value. */
-  kind: "input" | "output" | "state" | "message" | "failure" | "chunk";
+  kind: "input" | "output" | "state" | "message" | "failure" | "chunk" | "signal";
   /** The name of the step, zone or workflow it belongs to. */
   name: string;
 }
