@@ -133,6 +133,8 @@ pub fn kind(event: &Event) -> &'static str {
         Body::SessionCompleted(_) => "session_completed",
         Body::SessionFailed(_) => "session_failed",
         Body::SessionCancelled(_) => "session_cancelled",
+        Body::SessionContinued(_) => "session_continued",
+        Body::CancelRequested(_) => "cancel_requested",
         Body::StepCompleted(_) => "step_completed",
         Body::StepFailed(_) => "step_failed",
         Body::StepHeartbeat(_) => "step_heartbeat",

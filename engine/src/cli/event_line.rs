@@ -41,6 +41,16 @@ fn author(event: &Event) -> String {
     }
 }
 
+fn cancelled(e: &v1::SessionCancelled) -> String {
+    let how = if e.terminated { "terminated" } else { "" };
+    let by = if e.by.is_empty() { String::new() } else { format!("by {}", e.by) };
+    let unknown = match e.unknown_step_keys.is_empty() {
+        true => String::new(),
+        false => format!("nobody knows what became of {}", e.unknown_step_keys.join(", ")),
+    };
+    join([how.to_owned(), by, e.reason.clone(), unknown])
+}
+
 /// The type, spelled as in `--json`, and what explains it.
 fn describe(event: &Event) -> (&'static str, String) {
     let Some(body) = &event.body else {
@@ -59,10 +69,17 @@ fn describe(event: &Event) -> (&'static str, String) {
             let reason = format::pause_reason(e.reason()).to_owned();
             ("session_paused", join([e.step_key.clone(), reason, shown(e.details.as_ref())]))
         }
-        Body::SessionResumed(e) => ("session_resumed", format!("by {}", e.by)),
+        Body::SessionResumed(e) => {
+            let retry = if e.retry { ", failed steps are attempted anew" } else { "" };
+            ("session_resumed", format!("by {}{retry}", e.by))
+        }
         Body::SessionCompleted(e) => ("session_completed", shown(e.output.as_ref())),
         Body::SessionFailed(e) => ("session_failed", shown(e.failure.as_ref())),
-        Body::SessionCancelled(e) => ("session_cancelled", e.reason.clone()),
+        Body::SessionCancelled(e) => ("session_cancelled", cancelled(e)),
+        Body::SessionContinued(e) => {
+            ("session_continued", join([format!("as {}", e.successor_id), shown(e.input.as_ref())]))
+        }
+        Body::CancelRequested(e) => ("cancel_requested", join([format!("by {}", e.by), e.reason.clone()])),
         Body::StepCompleted(e) => ("step_completed", step_completed(e)),
         Body::StepFailed(e) => ("step_failed", step_failed(e)),
         Body::StepHeartbeat(e) => {

@@ -144,6 +144,9 @@ fn payloads(event: &mut Event) -> Vec<&mut Payload> {
         Some(Body::SessionPaused(e)) => all.push(e.details.as_mut()),
         Some(Body::SessionCompleted(e)) => all.push(e.output.as_mut()),
         Some(Body::SessionFailed(e)) => all.push(e.failure.as_mut()),
+        Some(Body::SessionContinued(e)) => {
+            all.extend([e.input.as_mut(), e.state.as_mut(), e.conversation.as_mut()]);
+        }
         Some(Body::StepCompleted(e)) => {
             all.extend([e.input.as_mut(), e.output.as_mut()]);
             all.extend(e.llm.iter_mut().flat_map(call));
@@ -166,6 +169,7 @@ fn payloads(event: &mut Event) -> Vec<&mut Payload> {
             | Body::LeaseReleased(_)
             | Body::SessionResumed(_)
             | Body::SessionCancelled(_)
+            | Body::CancelRequested(_)
             | Body::ZoneEntered(_)
             | Body::ZoneRolledBack(_)
             | Body::TimerStarted(_)

@@ -58,7 +58,9 @@ fn moves(body: &Body) -> bool {
         | Body::SessionResumed { .. }
         | Body::SessionCompleted { .. }
         | Body::SessionFailed { .. }
-        | Body::SessionCancelled { .. } => true,
+        | Body::SessionCancelled(_)
+        | Body::SessionContinued(_)
+        | Body::CancelRequested { .. } => true,
         Body::StepCompleted(_)
         | Body::StepFailed(_)
         | Body::StepHeartbeat { .. }

@@ -42,8 +42,10 @@ impl Counters {
             | Body::SessionResumed { .. }
             | Body::SessionCompleted { .. }
             | Body::SessionFailed { .. }
-            | Body::SessionCancelled { .. }
             | Body::StepHeartbeat { .. }
+            | Body::SessionCancelled(_)
+            | Body::SessionContinued(_)
+            | Body::CancelRequested { .. }
             | Body::GuardIntent(_)
             | Body::GuardUnknown { .. }
             | Body::ZoneEntered { .. }

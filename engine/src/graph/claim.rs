@@ -40,7 +40,7 @@ impl Op {
             | Op::SignalAwaited { step_key, .. }
             | Op::WaitDropped { step_key } => Some(step_key),
             Op::ApprovalRequested(asked) => Some(&asked.step_key),
-            Op::Complete { .. } | Op::Fail { .. } => Some(END_KEY),
+            Op::Complete { .. } | Op::Fail { .. } | Op::Continue(_) | Op::Cancelled { .. } => Some(END_KEY),
             Op::Pause { .. } => None,
         }
     }
@@ -75,6 +75,8 @@ impl Op {
             Op::ZoneAborted { attempt, .. } => claim(*attempt, StepState::Retryable, None),
             Op::Complete { output } => claim(0, StepState::Completed, Some(output.digest)),
             Op::Fail { failure } => claim(0, StepState::Failed, Some(failure.digest)),
+            Op::Continue(continued) => claim(1, StepState::Completed, Some(continued.input.digest)),
+            Op::Cancelled { .. } => claim(0, StepState::Failed, None),
             Op::StepHeartbeat { .. }
             | Op::GuardIntent { .. }
             | Op::GuardUnknown { .. }
@@ -105,6 +107,8 @@ impl Op {
             | Op::WaitDropped { .. }
             | Op::Complete { .. }
             | Op::Fail { .. }
+            | Op::Continue(_)
+            | Op::Cancelled { .. }
             | Op::Pause { .. } => None,
         }
     }
@@ -112,7 +116,7 @@ impl Op {
     /// The step key that the append carries, if it carries one.
     pub(super) fn step_key(&self) -> Option<&str> {
         match self {
-            Op::Complete { .. } | Op::Fail { .. } => None,
+            Op::Complete { .. } | Op::Fail { .. } | Op::Continue(_) | Op::Cancelled { .. } => None,
             Op::Pause { step_key, .. } => step_key.as_deref(),
             Op::StepCompleted(_)
             | Op::StepFailed(_)
@@ -160,6 +164,8 @@ impl Command {
                     | Op::WaitDropped { .. }
                     | Op::Complete { .. }
                     | Op::Fail { .. }
+                    | Op::Continue(_)
+                    | Op::Cancelled { .. }
                     | Op::Pause { .. } => None,
                 },
                 ..of(append.session)
@@ -169,10 +175,12 @@ impl Command {
             Self::Resolve(resolve) => of(resolve.session),
             Self::Signal(signal) => Lookups { signal: signal.id.as_deref(), ..of(signal.session) },
             Self::DecideApproval(decided) => Lookups { step: Some(&decided.step_key), ..of(decided.session) },
+            Self::Resume(resume) => of(resume.session),
+            Self::Pause(pause) => of(pause.session),
+            Self::Cancel(cancel) | Self::Terminate(cancel) => of(cancel.session),
             Self::Release { session, .. }
             | Self::IntentDue { session, .. }
             | Self::WaitDue { session, .. }
-            | Self::Resume { session, .. }
             | Self::CreateToken { session, .. }
             | Self::RevokeToken { session, .. } => of(*session),
         }

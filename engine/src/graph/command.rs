@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::event::{
-    After, ApprovalDecision, GuardIntent, GuardPolicy, LeaseGranted, PauseReason, PayloadRef, ReleaseReason,
-    Resolution, StepCompleted, StepFailed, TokenCreated, UnknownReason, ZoneCommitted, ZoneFailed,
+    After, ApprovalDecision, Author, GuardIntent, GuardPolicy, LeaseGranted, Parent, PauseReason, PayloadRef,
+    ReleaseReason, Resolution, SessionContinued, StepCompleted, StepFailed, TokenCreated, UnknownReason,
+    ZoneCommitted, ZoneFailed,
 };
 use super::ids::{
     DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, Namespace, Seq, SessionId, StepKey, TimeMs,
@@ -47,11 +48,13 @@ pub enum Command {
     DecideApproval(DecideApproval),
     /// A person or program resolves a guarded step.
     Resolve(Resolve),
-    Resume {
-        session: SessionId,
-        by: Arc<str>,
-        dedupe: Option<DedupeId>,
-    },
+    Resume(Resume),
+    /// A client or operator pauses a session.
+    Pause(Pause),
+    /// Asks a session to cancel: its run cleans up and ends it.
+    Cancel(Cancel),
+    /// Ends a session at once.
+    Terminate(Cancel),
     CreateToken {
         session: SessionId,
         token: TokenCreated,
@@ -78,6 +81,23 @@ pub struct Start {
     /// Takes the lease in the same frame.
     pub lease: Option<LeaseRequest>,
     pub dedupe: Option<DedupeId>,
+    /// Where it comes from; `None`: from a client, at the top of a tree of its own.
+    pub descent: Option<Descent>,
+}
+
+/// Where a session comes from that no client starts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Descent {
+    /// The spawn that it is the child of; a successor has its predecessor's.
+    pub parent: Option<Parent>,
+    pub top: SessionId,
+    pub depth: u32,
+    /// The session that it continues, under the same key.
+    pub continues: Option<SessionId>,
+    /// State that it begins with.
+    pub state: Option<PayloadRef>,
+    /// Conversation that it begins with.
+    pub conversation: Option<PayloadRef>,
 }
 
 /// A session key, as the ledger looks it up.
@@ -194,6 +214,12 @@ pub enum Op {
     Fail {
         failure: PayloadRef,
     },
+    /// The session ends and `successor`, freshly minted, continues it. An empty version: the session's own.
+    Continue(SessionContinued),
+    /// The session was asked to cancel, has cleaned up and ends.
+    Cancelled {
+        reason: Arc<str>,
+    },
     Pause {
         reason: PauseReason,
         step_key: Option<StepKey>,
@@ -246,6 +272,33 @@ pub struct DecideApproval {
     pub dedupe: Option<DedupeId>,
 }
 
+impl Op {
+    /// The session that the append names and that does not exist yet: whoever submits it mints the id.
+    pub fn to_mint(&mut self) -> Option<&mut SessionId> {
+        match self {
+            Self::Continue(continued) => Some(&mut continued.successor),
+            Self::StepCompleted(_)
+            | Self::StepFailed(_)
+            | Self::StepHeartbeat { .. }
+            | Self::GuardIntent { .. }
+            | Self::GuardUnknown { .. }
+            | Self::GuardFinding { .. }
+            | Self::ZoneEntered { .. }
+            | Self::ZoneCommitted(_)
+            | Self::ZoneFailed(_)
+            | Self::ZoneAborted { .. }
+            | Self::TimerStarted { .. }
+            | Self::SignalAwaited { .. }
+            | Self::ApprovalRequested(_)
+            | Self::WaitDropped { .. }
+            | Self::Complete { .. }
+            | Self::Fail { .. }
+            | Self::Cancelled { .. }
+            | Self::Pause { .. } => None,
+        }
+    }
+}
+
 /// An idempotency key, as the ledger looks it up.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GuardKey {
@@ -289,6 +342,36 @@ pub struct Resolve {
     pub resume: bool,
 }
 
+/// Resumes a paused session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Resume {
+    pub session: SessionId,
+    pub by: Arc<str>,
+    pub dedupe: Option<DedupeId>,
+    /// Failed steps get a fresh round of attempts.
+    pub retry: bool,
+}
+
+/// Pauses a session on request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pause {
+    pub session: SessionId,
+    /// Why and by whom, for people.
+    pub details: Option<PayloadRef>,
+    pub dedupe: Option<DedupeId>,
+}
+
+/// Cancels or terminates a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cancel {
+    pub session: SessionId,
+    pub reason: Arc<str>,
+    /// A token's name, or "parent".
+    pub by: Arc<str>,
+    /// An operator with its dedupe id, or the driver of the tree, whose requests are idempotent by what they ask.
+    pub author: Author,
+}
+
 /// What a decision answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reply {
@@ -320,6 +403,7 @@ pub enum Code {
     SessionEnded,
     SessionPaused,
     SessionNotPaused,
+    CancelRequested,
     Fenced,
     LeaseHeld,
     VersionMismatch,
@@ -339,6 +423,8 @@ pub enum Code {
     ApprovalMismatch,
     ApprovalDecided,
     ApprovalExpired,
+    OpenChildren,
+    TreeTooDeep,
     NotFound,
     InvalidArgument,
     /// A queue is full, the daemon drains, or the disk is nearly full.

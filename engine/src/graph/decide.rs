@@ -16,7 +16,10 @@ use super::ids::{Digest, Epoch, Seq, SessionId, TimeMs};
 use super::session::{
     GuardRow, Head, KeyRow, NAME_BYTES_MAX, STEP_KEY_BYTES_MAX, SignalRow, Status, StepRow, StepState,
 };
-use super::{approval, draft::Draft, end, guard, lease, signal, start, step, timer, token, wait, zone};
+use super::{
+    approval, cancel, draft::Draft, end, guard, lease, signal, start, step, succession, timer, token, wait,
+    zone,
+};
 
 /// The point look-ups a decision may make, all answered before it starts.
 pub trait View {
@@ -83,7 +86,10 @@ pub fn decide(view: &impl View, command: &Command, now: TimeMs) -> Result<Decisi
             approval::decided(&*found(view, decided.session)?, decided, row, now)
         }
         Command::Resolve(resolve) => guard::resolve(&*found(view, resolve.session)?, resolve, now),
-        Command::Resume { session, by, dedupe } => end::resume(&*found(view, *session)?, by, *dedupe, now),
+        Command::Resume(resume) => end::resume(&*found(view, resume.session)?, resume, now),
+        Command::Pause(pause) => end::pause_on_request(&*found(view, pause.session)?, pause, now),
+        Command::Cancel(sent) => cancel::cancel(&*found(view, sent.session)?, sent, now),
+        Command::Terminate(sent) => cancel::terminate(&*found(view, sent.session)?, sent, now),
         Command::CreateToken { session, token } => token::create(&*found(view, *session)?, token, now),
         Command::RevokeToken { session, token } => token::revoke(&*found(view, *session)?, *token, now),
     }
@@ -139,6 +145,8 @@ fn append(view: &impl View, append: &Append, now: TimeMs) -> Result<Decision, Re
         Op::WaitDropped { step_key } => wait::dropped(&run, step_key),
         Op::Complete { output } => end::complete(&run, output),
         Op::Fail { failure } => end::fail(&run, failure),
+        Op::Continue(continued) => succession::continued(&run, continued),
+        Op::Cancelled { reason } => cancel::ended(&run, reason),
         Op::Pause { reason, step_key, details } => {
             end::pause(&run, *reason, step_key.as_ref(), details.as_ref())
         }

@@ -1,6 +1,6 @@
 //! Events in the making. Owns seqs and ledger time of one decision (D3, D4); never judges anything.
 
-use super::command::{Append, Reply};
+use super::command::{Append, Descent, Reply};
 use super::decide::Decision;
 use super::event::{Author, Body, Event};
 use super::ids::{Seq, SessionId, TimeMs};
@@ -47,6 +47,16 @@ impl Draft {
             event.after = append.after;
             event.state_delta.clone_from(&append.state_delta);
             event.conversation_delta.clone_from(&append.conversation_delta);
+        }
+        seq
+    }
+
+    /// Adds the first event of a session that the engine itself starts: what it begins with goes with it.
+    pub fn push_start(&mut self, descent: &Descent, body: Body) -> Seq {
+        let seq = self.push(Author::Driver, body);
+        if let Some(event) = self.events.last_mut() {
+            event.state_delta.clone_from(&descent.state);
+            event.conversation_delta.clone_from(&descent.conversation);
         }
         seq
     }

@@ -1,6 +1,6 @@
 //! Ends and pauses: a session ends once, and what is unknown is settled before.
 //!
-//! Owns completing, failing, pausing and resuming. Never cancels by itself.
+//! Owns completing, failing, pausing and resuming, and what every end waits for. Cancelling is `cancel`'s.
 //!
 //! E1. Terminal sessions accept no event; the same end re-sent by the run that ended it is a duplicate.
 //! E2. An end waits for guarded attempts whose outcome is open; open zones are rolled back before it.
@@ -8,15 +8,13 @@
 //! E4. Resuming is refused while an effect's outcome waits for a person, because the run could only pause again.
 //! E5. A client's or operator's request that was carried out is not carried out again (dedupe id).
 
-use std::sync::Arc;
-
-use super::command::{Code, Rejection, Reply};
-use super::decide::{Decision, Run, nothing};
+use super::command::{Code, Pause, Rejection, Reply, Resume};
+use super::decide::{Decision, Run, invalid, nothing};
 use super::draft::{Draft, ledger_time};
 use super::event::{Author, Body, PauseReason, PayloadRef};
 use super::ids::{DedupeId, Seq, StepKey, TimeMs};
-use super::session::{Head, IntentState, Status};
-use super::zone;
+use super::session::{Head, IntentState, OpenIntent, Status};
+use super::{cancel, zone};
 
 /// When to ask again to end a session whose effects are overdue, in milliseconds.
 const RETRY_MS: u64 = 250;
@@ -33,17 +31,24 @@ pub(super) fn fail(run: &Run<'_>, failure: &PayloadRef) -> Result<Decision, Reje
     end(run, Body::SessionFailed { failure })
 }
 
-fn end(run: &Run<'_>, body: Body) -> Result<Decision, Rejection> {
+/// The run ends its session with `body`.
+pub(super) fn end(run: &Run<'_>, body: Body) -> Result<Decision, Rejection> {
     run.unless_paused()?;
-    check_settled(run.head, run.now)?; // E2
+    cancel::unless_requested(run.head)?;
+    check_settled(run.head, run.now, |intent| intent.state != IntentState::MayRetry)?; // E2
     let mut draft = run.draft();
     zone::roll_back_all(run.head, Author::Worker(run.append.epoch), &mut draft);
     let seq = draft.push_append(run.append, body);
     Ok(draft.appended(seq))
 }
 
-fn check_settled(head: &Head, now: TimeMs) -> Result<(), Rejection> {
-    let mut open = head.intents.iter().filter(|intent| intent.state != IntentState::MayRetry);
+/// Refuses an end while guarded attempts are open that it has to wait for.
+pub(super) fn check_settled(
+    head: &Head,
+    now: TimeMs,
+    waits: impl Fn(&OpenIntent) -> bool,
+) -> Result<(), Rejection> {
+    let mut open = head.intents.iter().filter(|intent| waits(intent));
     let Some(first) = open.next() else {
         return Ok(());
     };
@@ -73,13 +78,9 @@ pub(super) fn pause(
 }
 
 /// A client or operator resumes a session.
-pub(super) fn resume(
-    head: &Head,
-    by: &Arc<str>,
-    dedupe: Option<DedupeId>,
-    now: TimeMs,
-) -> Result<Decision, Rejection> {
-    if let Some(seq) = seen(head, dedupe) {
+pub(super) fn resume(head: &Head, resume: &Resume, now: TimeMs) -> Result<Decision, Rejection> {
+    let Resume { by, dedupe, retry, session: _ } = resume;
+    if let Some(seq) = seen(head, *dedupe) {
         return Ok(seen_before(head, seq));
     }
     match &head.status {
@@ -98,8 +99,31 @@ pub(super) fn resume(
         return Err(Rejection::new(Code::GuardUnresolved, message)); // E4
     }
     let mut draft = Draft::after(head, now);
-    let body = Body::SessionResumed { by: by.clone() };
-    let seq = draft.push(Author::Operator(dedupe), body);
+    let body = Body::SessionResumed { by: by.clone(), retry: *retry };
+    let seq = draft.push(Author::Operator(*dedupe), body);
+    Ok(draft.appended(seq))
+}
+
+/// A client or operator pauses a session (E3).
+pub(super) fn pause_on_request(head: &Head, pause: &Pause, now: TimeMs) -> Result<Decision, Rejection> {
+    if let Some(seq) = seen(head, pause.dedupe) {
+        return Ok(seen_before(head, seq));
+    }
+    if head.system {
+        return Err(invalid("a system session is run by nobody; name a session of a workflow"));
+    }
+    match &head.status {
+        Status::Completed | Status::Failed | Status::Cancelled => return Err(over(head)),
+        Status::Paused { .. } => return Ok(seen_before(head, head.seq)),
+        Status::Pending | Status::Running | Status::Waiting => {}
+    }
+    let mut draft = Draft::after(head, now);
+    let body = Body::SessionPaused {
+        reason: PauseReason::Requested,
+        step_key: None,
+        details: pause.details.clone(),
+    };
+    let seq = draft.push(Author::Operator(pause.dedupe), body);
     Ok(draft.appended(seq))
 }
 

@@ -97,8 +97,10 @@ pub enum Body {
         step_key: Option<StepKey>,
         details: Option<PayloadRef>,
     },
+    /// `retry`: failed steps get a fresh round of attempts.
     SessionResumed {
         by: Arc<str>,
+        retry: bool,
     },
     SessionCompleted {
         output: PayloadRef,
@@ -106,8 +108,11 @@ pub enum Body {
     SessionFailed {
         failure: PayloadRef,
     },
-    SessionCancelled {
+    SessionCancelled(SessionCancelled),
+    SessionContinued(SessionContinued),
+    CancelRequested {
         reason: Arc<str>,
+        by: Arc<str>,
     },
     StepCompleted(StepCompleted),
     StepFailed(StepFailed),
@@ -183,6 +188,46 @@ pub struct SessionStarted {
     pub forked_from: Option<(SessionId, Seq)>,
     /// The engine's own session of a namespace: tokens, claims, archive commits.
     pub system: bool,
+    /// The spawn that this session is the child of.
+    pub parent: Option<Parent>,
+    /// Top of the tree; the session itself if nobody spawned it.
+    pub top: SessionId,
+    /// Sessions between it and the top.
+    pub depth: u32,
+    /// The session that this one continues.
+    pub continued_from: Option<SessionId>,
+}
+
+/// The spawn that a session is the child of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Parent {
+    pub session: SessionId,
+    /// Step key of the spawn.
+    pub step_key: StepKey,
+    /// The child goes on when its parent ends or is cancelled.
+    pub abandoned: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionCancelled {
+    pub reason: Arc<str>,
+    /// A token's name, or "parent".
+    pub by: Arc<str>,
+    /// At once, without the run's doing.
+    pub terminated: bool,
+    /// Guarded steps that were called and whose outcome nobody will say any more.
+    pub unknown: Vec<StepKey>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionContinued {
+    pub successor: SessionId,
+    pub version: Arc<str>,
+    pub input: PayloadRef,
+    /// State it begins with, whole.
+    pub state: Option<PayloadRef>,
+    /// Conversation it begins with, whole.
+    pub conversation: Option<PayloadRef>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -462,6 +507,11 @@ impl Body {
             Self::SessionPaused { details, .. } => refs.extend(details),
             Self::SessionCompleted { output } => refs.push(output),
             Self::SessionFailed { failure } => refs.push(failure),
+            Self::SessionContinued(continued) => {
+                refs.push(&continued.input);
+                refs.extend(&continued.state);
+                refs.extend(&continued.conversation);
+            }
             Self::StepCompleted(step) => {
                 refs.extend(&step.input);
                 refs.push(&step.output);
@@ -489,7 +539,8 @@ impl Body {
             | Self::LeaseGranted(_)
             | Self::LeaseReleased { .. }
             | Self::SessionResumed { .. }
-            | Self::SessionCancelled { .. }
+            | Self::SessionCancelled(_)
+            | Self::CancelRequested { .. }
             | Self::ZoneEntered { .. }
             | Self::ZoneRolledBack(_)
             | Self::TokenCreated(_)

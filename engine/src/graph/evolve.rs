@@ -9,8 +9,8 @@
 //! V6. Limits are not checked here: a ledger written under larger ones stays readable.
 
 use super::event::{
-    Author, Body, Event, GuardIntent, GuardResolved, LeaseGranted, ReleaseReason, Resolution, SessionStarted,
-    StepCompleted, StepFailed, UnknownReason,
+    Author, Body, Event, GuardIntent, GuardResolved, LeaseGranted, ReleaseReason, Resolution,
+    SessionCancelled, SessionStarted, StepCompleted, StepFailed, UnknownReason,
 };
 use super::ids::{Epoch, Hash, Seq, SessionId, StepKey};
 use super::session::{Counters, DEDUPE_IDS_MAX, Head, IntentState, OpenIntent, OpenZone, Status};
@@ -75,6 +75,12 @@ fn start(started: &SessionStarted, event: &Event) -> Result<Head, String> {
         signals: Vec::new(),
         counters: Counters::default(),
         dedupe: Vec::new(),
+        parent: started.parent.clone(),
+        top: started.top,
+        depth: started.depth,
+        cancel_requested: None,
+        continued_from: started.continued_from,
+        continued_to: None,
     };
     remember(&mut head, event)?;
     Ok(head)
@@ -128,10 +134,15 @@ fn apply(head: &mut Head, event: &Event) -> Result<(), String> {
             head.status = Status::Paused { reason: *reason, step_key: step_key.clone() };
             Ok(())
         }
-        Body::SessionResumed { by: _ } => resumed(head),
+        Body::SessionResumed { .. } => resumed(head),
         Body::SessionCompleted { output: _ } => ended(head, Status::Completed),
         Body::SessionFailed { failure: _ } => ended(head, Status::Failed),
-        Body::SessionCancelled { reason: _ } => ended(head, Status::Cancelled),
+        Body::SessionCancelled(end) => cancelled(head, end),
+        Body::SessionContinued(continued) => {
+            head.continued_to = Some(continued.successor);
+            ended(head, Status::Completed)
+        }
+        Body::CancelRequested { .. } => cancel_requested(head, event.seq),
         Body::StepCompleted(step) => step_completed(head, step),
         Body::StepFailed(step) => step_failed(head, step),
         Body::StepHeartbeat { .. } => Ok(()),
@@ -198,6 +209,24 @@ fn ended(head: &mut Head, status: Status) -> Result<(), String> {
     head.signals.clear();
     head.holder = None;
     head.status = status;
+    Ok(())
+}
+
+/// Only what the event names as unknown may be left open.
+fn cancelled(head: &mut Head, end: &SessionCancelled) -> Result<(), String> {
+    ensure(end.terminated || head.epoch == Epoch(0) || head.cancel_requested.is_some(), || {
+        "the run cancels itself without having been asked to".to_owned()
+    })?;
+    head.intents.retain(|intent| !end.unknown.contains(&intent.step_key));
+    ended(head, Status::Cancelled)
+}
+
+fn cancel_requested(head: &mut Head, seq: Seq) -> Result<(), String> {
+    ensure(head.epoch > Epoch(0), || "a session that never ran is asked to clean up".to_owned())?;
+    let paused = matches!(head.status, Status::Paused { .. });
+    ensure(paused || head.cancel_requested.is_none(), || "cancelling was asked for before".to_owned())?;
+    head.cancel_requested = head.cancel_requested.or(Some(seq));
+    head.status = Status::Running;
     Ok(())
 }
 

@@ -258,7 +258,7 @@ fn may_reconcile(run: &Run<'_>, open: &OpenIntent) -> Result<(), Rejection> {
 
 /// Reconciliation found nothing out: a person has to.
 fn pause_run(run: &Run<'_>, key: &StepKey) -> Decision {
-    if matches!(run.head.status, Status::Paused { .. }) {
+    if matches!(run.head.status, Status::Paused { .. }) || run.head.cancel_requested.is_some() {
         return nothing(run.head.session, Reply::Done { entry: None });
     }
     let mut draft = run.draft();
@@ -291,7 +291,8 @@ fn apply_policy(head: &Head, open: &OpenIntent, draft: &mut Draft) {
     let by = "policy".into();
     match open.policy {
         GuardPolicy::Pause => {
-            if !matches!(head.status, Status::Paused { .. }) {
+            // C4: a session that is being cancelled ends without a person's word.
+            if !matches!(head.status, Status::Paused { .. }) && head.cancel_requested.is_none() {
                 draft.push(Author::Driver, effect_unknown(&open.step_key));
             }
         }
@@ -330,7 +331,7 @@ pub(super) fn resolve(head: &Head, resolve: &Resolve, now: TimeMs) -> Result<Dec
     let seq = draft.push(Author::Operator(resolve.dedupe), body);
     if resolve.resume && resumes(head, &resolve.step_key) {
         let by = resolve.by.clone();
-        draft.push(Author::Operator(None), Body::SessionResumed { by });
+        draft.push(Author::Operator(None), Body::SessionResumed { by, retry: false });
     }
     Ok(draft.appended(seq))
 }

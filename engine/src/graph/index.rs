@@ -6,12 +6,13 @@
 //! I3. A due row exists exactly while an intent or wait of the head waits for its due time.
 //! I4. Digests keyed with a namespace's salt are in no event: a rebuild computes them from the payloads. What was
 //!     erased has none, and gets no row.
+//! I5. A start row exists exactly from the event that names a child or successor until that session's first event.
 
 use std::sync::Arc;
 
 use super::command::{Command, GuardKey, Op, StartKey};
 use super::event::{Author, Body, Event, GuardResolved, Resolution, TokenCreated};
-use super::ids::{Digest, Epoch, Seq, StepKey, TimeMs, TokenId};
+use super::ids::{Digest, Epoch, Seq, SessionId, StepKey, TimeMs, TokenId};
 use super::session::{END_KEY, GuardRow, Head, KeyRow, SignalRow, StepRow, StepState, TokenRow, WaitKind};
 
 /// What an event's rows need and its header does not hold (I4).
@@ -46,6 +47,10 @@ pub enum IndexChange {
     DueDelete(DueEntry),
     /// What the zone attempt entered at this seq streamed is in its commit now.
     EvidenceDelete { entry: Seq, attempt: u32 },
+    /// A session is to be started: the successor or child that this event names (I5).
+    StartPut { session: SessionId },
+    /// It was; `by` is the session whose event named it.
+    StartDelete { by: SessionId, session: SessionId },
     /// A token came to be.
     TokenPut { secret_hash: Digest, row: TokenRow },
     /// A token was revoked; its row gets this time.
@@ -97,6 +102,8 @@ impl Digests {
                 | Op::WaitDropped { .. }
                 | Op::Complete { .. }
                 | Op::Fail { .. }
+                | Op::Continue(_)
+                | Op::Cancelled { .. }
                 | Op::Pause { .. } => Self::default(),
             },
             Command::Acquire(_)
@@ -107,7 +114,10 @@ impl Digests {
             | Command::Signal(_)
             | Command::DecideApproval(_)
             | Command::Resolve(_)
-            | Command::Resume { .. }
+            | Command::Resume(_)
+            | Command::Pause(_)
+            | Command::Cancel(_)
+            | Command::Terminate(_)
             | Command::CreateToken { .. }
             | Command::RevokeToken { .. } => Self::default(),
         }
@@ -163,6 +173,10 @@ fn body_changes(
             if !started.system {
                 changes.push(IndexChange::ListPut);
             }
+            let parent = started.parent.as_ref().map(|parent| parent.session);
+            if let Some(by) = started.continued_from.or(parent) {
+                changes.push(IndexChange::StartDelete { by, session: started.session });
+            }
             if let (Some(_), Some((digest, input_digest))) = (&started.key, digests.session_key) {
                 let row = KeyRow { session: started.session, generation: started.generation, input_digest };
                 changes.push(IndexChange::Key { digest, row });
@@ -176,8 +190,14 @@ fn body_changes(
             let digest = Some(failure.digest);
             step(&END_KEY.into(), 0, StepState::Failed, None, digest);
         }
-        Body::SessionCancelled { reason: _ } => {
+        Body::SessionCancelled(_) => {
             step(&END_KEY.into(), 0, StepState::Failed, None, None);
+        }
+        Body::SessionContinued(continued) => {
+            // Attempt 1: a re-sent completion with the same payload is told from it.
+            let digest = Some(continued.input.digest);
+            step(&END_KEY.into(), 1, StepState::Completed, None, digest);
+            changes.push(IndexChange::StartPut { session: continued.successor });
         }
         Body::StepCompleted(done) => {
             let digest = Some(done.output.digest);
@@ -257,7 +277,8 @@ fn body_changes(
         | Body::LeaseGranted(_)
         | Body::LeaseReleased { .. }
         | Body::SessionPaused { .. }
-        | Body::SessionResumed { .. } => {}
+        | Body::SessionResumed { .. }
+        | Body::CancelRequested { .. } => {}
     }
 }
 

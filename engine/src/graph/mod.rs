@@ -2,8 +2,11 @@
 //!
 //! `decide` judges a command against what the ledger says and answers with events; `evolve` folds an event into the
 //! head; `index` says which rows an event changes. Time, ids and digests come in as arguments. Each promise has one
-//! file that states and numbers its invariants: lease (L), guard (G), zone (Z), step (P), start (K), end (E), token (T),
+
 //! wait (W), timer (M), signal (S), approval (A), stream (S).
+
+//! file that states and numbers its invariants: lease (L), guard (G), zone (Z), step (P), start (K), end (E), cancel (C),
+//! succession (N), token (T), wait (W), timer (M), signal (S), approval (A), stream (S).
 
 pub mod command;
 pub mod decide;
@@ -18,6 +21,7 @@ pub mod wait;
 
 mod account;
 mod approval;
+mod cancel;
 mod claim;
 mod draft;
 mod end;
@@ -26,6 +30,7 @@ mod lease;
 mod reject;
 mod start;
 mod step;
+mod succession;
 mod timer;
 mod token;
 mod zone;

@@ -27,11 +27,12 @@ impl std::error::Error for Rejection {}
 
 impl Code {
     /// All codes.
-    pub const ALL: [Code; 30] = [
+    pub const ALL: [Code; 33] = [
         Code::SessionNotFound,
         Code::SessionEnded,
         Code::SessionPaused,
         Code::SessionNotPaused,
+        Code::CancelRequested,
         Code::Fenced,
         Code::LeaseHeld,
         Code::VersionMismatch,
@@ -51,6 +52,8 @@ impl Code {
         Code::ApprovalMismatch,
         Code::ApprovalDecided,
         Code::ApprovalExpired,
+        Code::OpenChildren,
+        Code::TreeTooDeep,
         Code::NotFound,
         Code::InvalidArgument,
         Code::Unavailable,
@@ -68,6 +71,7 @@ impl Code {
             Self::SessionEnded => "session_ended",
             Self::SessionPaused => "session_paused",
             Self::SessionNotPaused => "session_not_paused",
+            Self::CancelRequested => "cancel_requested",
             Self::Fenced => "fenced",
             Self::LeaseHeld => "lease_held",
             Self::VersionMismatch => "version_mismatch",
@@ -87,6 +91,8 @@ impl Code {
             Self::ApprovalMismatch => "approval_mismatch",
             Self::ApprovalDecided => "approval_decided",
             Self::ApprovalExpired => "approval_expired",
+            Self::OpenChildren => "open_children",
+            Self::TreeTooDeep => "tree_too_deep",
             Self::NotFound => "not_found",
             Self::InvalidArgument => "invalid_argument",
             Self::Unavailable => "unavailable",
@@ -108,12 +114,15 @@ impl Code {
             | Self::OpenIntents
             | Self::NotIdle
             | Self::SignalsFull
+            | Self::OpenChildren
             | Self::Unavailable
             | Self::DiskLow => true,
             Self::SessionNotFound
             | Self::SessionEnded
             | Self::SessionPaused
             | Self::SessionNotPaused
+            | Self::CancelRequested
+            | Self::TreeTooDeep
             | Self::Fenced
             | Self::VersionMismatch
             | Self::KeyConflict

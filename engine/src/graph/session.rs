@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::event::{GuardPolicy, PauseReason, Role};
+use super::event::{GuardPolicy, Parent, PauseReason, Role};
 use super::ids::{
     DedupeId, Digest, Epoch, Hash, InstanceId, LineageId, Namespace, NanoDollars, Seq, SessionId, StepKey,
     TimeMs, TokenId,
@@ -16,12 +16,17 @@ use super::ids::{
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most open intents, zones and waits together of one session.
 pub const OPEN_MAX: usize = 64;
+
 /// Most bytes the keys of open intents, zones and waits, and the names of waits, may have together.
-pub const OPEN_KEY_BYTES_MAX: usize = 6 * 1024;
+pub const OPEN_KEY_BYTES_MAX: usize = 5 * 1024;
 /// Most signals a session keeps that nobody has awaited.
 pub const SIGNALS_BUFFERED_MAX: usize = 64;
 /// Most bytes the names of those may have together.
 pub const SIGNAL_NAME_BYTES_MAX: usize = 2 * 1024;
+/// Most sessions between a session and the top of its tree.
+pub const TREE_DEPTH_MAX: u32 = 16;
+/// Longest reason that a person gives for cancelling, in bytes.
+pub const REASON_BYTES_MAX: usize = 1024;
 /// Longest step key in bytes.
 pub const STEP_KEY_BYTES_MAX: usize = 1024;
 /// Longest name of a namespace, workflow, version, step or zone in bytes.
@@ -60,6 +65,18 @@ pub struct Head {
     pub counters: Counters,
     /// Recent client and operator appends, oldest first.
     pub dedupe: Vec<(DedupeId, Seq)>,
+    /// The spawn that it is the child of.
+    pub parent: Option<Parent>,
+    /// Top of its tree; the session itself if nobody spawned it.
+    pub top: SessionId,
+    /// Sessions between it and the top.
+    pub depth: u32,
+    /// First request to cancel it. What it opens after that belongs to its cleanup.
+    pub cancel_requested: Option<Seq>,
+    /// The session that it continues.
+    pub continued_from: Option<SessionId>,
+    /// The session that continues it; it has ended then, and its status is `Completed`.
+    pub continued_to: Option<SessionId>,
 }
 
 /// Where a session is in its life.

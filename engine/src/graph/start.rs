@@ -14,6 +14,7 @@ use super::event::{Author, Body, LeaseGranted, SessionStarted};
 use super::ids::{Epoch, TimeMs};
 use super::lease::{self, Bind};
 use super::session::{Head, KeyRow, NAME_BYTES_MAX};
+use super::succession;
 
 /// Starts a session, or binds to the one its key names.
 pub(super) fn start(view: &impl View, start: &Start, now: TimeMs) -> Result<Decision, Rejection> {
@@ -22,6 +23,12 @@ pub(super) fn start(view: &impl View, start: &Start, now: TimeMs) -> Result<Deci
     check_length("workflow version", &start.version, NAME_BYTES_MAX)?;
     if start.system && start.lease.is_some() {
         return Err(invalid("a system session is run by nobody; start it without a lease"));
+    }
+    if let Some(descent) = &start.descent {
+        return Ok(match succession::placed(view, start, descent) {
+            Ok((key, generation)) => create(start, key, generation, now),
+            Err(exists) => exists,
+        });
     }
     let known = start.key.as_ref().and_then(|key| {
         let row = view.session_key(&key.digest)?;
@@ -33,7 +40,7 @@ pub(super) fn start(view: &impl View, start: &Start, now: TimeMs) -> Result<Deci
     if view.head(start.session).is_some() {
         return Err(invalid("this session id is taken; mint another one"));
     }
-    Ok(create(start, first_generation(start), now))
+    Ok(create(start, start.key.as_ref(), first_generation(start), now))
 }
 
 /// What becomes of a start whose key names a session.
@@ -55,8 +62,9 @@ fn named(
         let message = format!("session {} of this key is not here; restore it first", row.session);
         return Err(Rejection::new(Code::SessionNotFound, message));
     };
-    if start.if_ended_restart && head.status.is_terminal() {
-        return Ok(create(start, row.generation.saturating_add(1), now)); // K3
+    // A session that is being continued has not ended for its callers (N4).
+    if start.if_ended_restart && head.status.is_terminal() && head.continued_to.is_none() {
+        return Ok(create(start, start.key.as_ref(), row.generation.saturating_add(1), now)); // K3
     }
     bind(&head, start, now)
 }
@@ -70,22 +78,30 @@ fn bind(head: &Head, start: &Start, now: TimeMs) -> Result<Decision, Rejection> 
     lease::bind(head, &ask, now)
 }
 
-fn create(start: &Start, generation: u32, now: TimeMs) -> Decision {
+fn create(start: &Start, key: Option<&StartKey>, generation: u32, now: TimeMs) -> Decision {
     let mut draft = Draft::first(start.session, now);
+    let descent = start.descent.as_ref();
     let started = SessionStarted {
         session: start.session,
         namespace: start.namespace.clone(),
         workflow: start.workflow.clone(),
         version: start.version.clone(),
         generation,
-        key: start.key.as_ref().map(|key| key.payload.clone()),
+        key: key.map(|key| key.payload.clone()),
         input: start.input.clone(),
         lineage: start.lineage,
         root: start.session,
         forked_from: None,
         system: start.system,
+        parent: descent.and_then(|descent| descent.parent.clone()),
+        top: descent.map_or(start.session, |descent| descent.top),
+        depth: descent.map_or(0, |descent| descent.depth),
+        continued_from: descent.and_then(|descent| descent.continues),
     };
-    draft.push(Author::Client(start.dedupe), Body::SessionStarted(started));
+    match descent {
+        None => draft.push(Author::Client(start.dedupe), Body::SessionStarted(started)),
+        Some(descent) => draft.push_start(descent, Body::SessionStarted(started)),
+    };
     let epoch = start.lease.as_ref().map(|lease| {
         let granted = LeaseGranted {
             epoch: Epoch(1),

@@ -235,7 +235,10 @@ fn wakes(body: &Body) -> bool {
         | Body::SessionResumed { .. }
         | Body::SessionCompleted { .. }
         | Body::SessionFailed { .. }
-        | Body::SessionCancelled { .. }
+        | Body::SessionCancelled(_)
+        | Body::SessionContinued(_)
+        // It wakes the session by itself, whatever it waits for or is paused for.
+        | Body::CancelRequested { .. }
         | Body::StepCompleted(_)
         | Body::StepFailed(_)
         | Body::StepHeartbeat { .. }

@@ -190,6 +190,7 @@ impl Handle {
             system: true,
             lease: None,
             dedupe: None,
+            descent: None,
         };
         self.submit(Submission {
             command: Command::Start(start),

@@ -59,8 +59,9 @@ impl<'a> Fetch<'a> {
         if let Some(digest) = needed.guard {
             self.guard(digest)?;
         }
-        // The session of a start is about to be minted: there is nothing to read of it.
-        let Some(session) = needed.session.filter(|_| !matches!(command, Command::Start(_))) else {
+        // The session of a client's start is about to be minted: there is nothing to read of it.
+        let minted = matches!(command, Command::Start(start) if start.descent.is_none());
+        let Some(session) = needed.session.filter(|_| !minted) else {
             return Ok(());
         };
         self.head(session)?;

@@ -92,6 +92,13 @@ impl Changes {
                 let system = context.system_of(after)?;
                 self.mark(RowKey::List { system, session }.bytes());
             }
+            IndexChange::StartPut { session: to_start } => {
+                self.mark(RowKey::ToStart { by: session, session: to_start }.bytes());
+            }
+            IndexChange::StartDelete { by, session: started } => {
+                let key = RowKey::ToStart { by, session: started }.bytes();
+                self.ops.push(Op::delete(Table::Rows, key));
+            }
             IndexChange::DuePut(due) => self.mark(due_key(session, &due)),
             IndexChange::DueDelete(due) => self.ops.push(Op::delete(Table::Rows, due_key(session, &due))),
             IndexChange::EvidenceDelete { entry, attempt } => {
@@ -218,6 +225,14 @@ pub(super) fn listed(key: &[u8]) -> Result<SessionId, ReadError> {
 pub(super) fn live(key: &[u8]) -> Result<SessionId, ReadError> {
     match parse(key)? {
         RowKey::Live(session) => Ok(session),
+        other => Err(misplaced(&other)),
+    }
+}
+
+/// Who names a session that has not begun, and which.
+pub(super) fn to_start(key: &[u8]) -> Result<(SessionId, SessionId), ReadError> {
+    match parse(key)? {
+        RowKey::ToStart { by, session } => Ok((by, session)),
         other => Err(misplaced(&other)),
     }
 }

@@ -63,6 +63,7 @@ impl World {
             system: false,
             lease: Some(LeaseRequest { instance: WORKER, incarnation, dead: None, evidence: Vec::new() }),
             dedupe: None,
+            descent: None,
         };
         let submission = Submission {
             command: Command::Start(start),

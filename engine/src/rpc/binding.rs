@@ -71,6 +71,7 @@ pub async fn start(
         system: false,
         lease,
         dedupe: start.dedupe,
+        descent: None,
     });
     Ok(Submission { command, blobs, evidence: None, new_lineage: Some(lineage), origin })
 }

@@ -45,6 +45,9 @@ pub struct Context {
 /// Bytes of a request besides its one large payload.
 const MESSAGE_BYTES_EXTRA: usize = 1024 * 1024;
 
+/// Continuations followed in one go.
+const CONTINUATIONS_MAX: usize = 4_096;
+
 /// A session with its result, as `GetSession` and its like show it.
 #[derive(Debug, Default)]
 pub struct Shown {
@@ -113,6 +116,22 @@ impl Context {
         self.visible(caller, session.ok_or_else(not_found)?)
     }
 
+    /// The last session of those that continue `head`; `None`: it is not continued, or its successor has not begun.
+    ///
+    /// Followed a bounded number of steps in one go; the caller asks again.
+    pub(super) fn continued(&self, head: &Head) -> Result<Option<Arc<Head>>, Refused> {
+        let mut last: Option<Arc<Head>> = None;
+        for _ in 0..CONTINUATIONS_MAX {
+            let next = last.as_deref().unwrap_or(head).continued_to;
+            let Some(next) = next else { break };
+            match self.ledger.reader().head(next).map_err(Refused::Failed)? {
+                Some(successor) => last = Some(successor),
+                None => break,
+            }
+        }
+        Ok(last)
+    }
+
     /// A session, without its result.
     pub(super) fn session(&self, head: &Head) -> Result<v1::Session, ReadError> {
         let hint = self.fleet.waiting_for(head);
@@ -157,6 +176,8 @@ impl Context {
         // Nothing follows an end, so it is the last event.
         let end = reader.event(head.session, head.seq)?.ok_or_else(missing)?;
         match &end.event.body {
+            // Its result is the successor's.
+            Body::SessionContinued(_) => Ok((None, None)),
             Body::SessionCompleted { output } => {
                 Ok((Some(convert::payload_to_wire(&end, output, reader)?), None))
             }

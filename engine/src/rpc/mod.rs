@@ -4,6 +4,7 @@ pub mod auth;
 pub mod binding;
 pub mod channel;
 pub mod context;
+mod control;
 pub mod convert;
 pub mod engine_service;
 pub mod fleet;

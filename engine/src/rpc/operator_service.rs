@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::auth::Principal;
 use super::context::{Context, caller, not_found};
+use super::control::{self, Action, Request as Asked};
 use super::convert::{self, Intake};
 use super::journal::{self, Ended, Outlet};
 use super::tokens;
@@ -52,6 +53,63 @@ impl v1::operator_service_server::OperatorService for Service {
         let caller = caller(&request)?;
         let session = self.resolve(&caller, request.into_inner()).await.map_err(status::refused)?;
         Ok(Response::new(v1::ResolveStepResponse { session: Some(session) }))
+    }
+
+    async fn pause_session(
+        &self,
+        request: Request<v1::PauseSessionRequest>,
+    ) -> Result<Response<v1::PauseSessionResponse>, Status> {
+        let caller = caller(&request)?;
+        let sent = request.into_inner();
+        let asked = Asked::parse(Action::Pause, &sent.session_id, sent.reason, &sent.dedupe_id);
+        let session = Some(self.act(&caller, asked).await?);
+        Ok(Response::new(v1::PauseSessionResponse { session }))
+    }
+
+    async fn retry_session(
+        &self,
+        request: Request<v1::RetrySessionRequest>,
+    ) -> Result<Response<v1::RetrySessionResponse>, Status> {
+        let caller = caller(&request)?;
+        let sent = request.into_inner();
+        let asked = Asked::parse(Action::Retry, &sent.session_id, sent.reason, &sent.dedupe_id);
+        let session = Some(self.act(&caller, asked).await?);
+        Ok(Response::new(v1::RetrySessionResponse { session }))
+    }
+
+    async fn cancel_session(
+        &self,
+        request: Request<v1::CancelSessionRequest>,
+    ) -> Result<Response<v1::CancelSessionResponse>, Status> {
+        let caller = caller(&request)?;
+        let sent = request.into_inner();
+        let asked = Asked::parse(Action::Cancel, &sent.session_id, sent.reason, &sent.dedupe_id);
+        let session = Some(self.act(&caller, asked).await?);
+        Ok(Response::new(v1::CancelSessionResponse { session }))
+    }
+
+    async fn terminate_session(
+        &self,
+        request: Request<v1::TerminateSessionRequest>,
+    ) -> Result<Response<v1::TerminateSessionResponse>, Status> {
+        let caller = caller(&request)?;
+        let sent = request.into_inner();
+        let asked = Asked::parse(Action::Terminate, &sent.session_id, sent.reason, &sent.dedupe_id);
+        let session = Some(self.act(&caller, asked).await?);
+        Ok(Response::new(v1::TerminateSessionResponse { session }))
+    }
+
+    type BatchSessionsStream = ReceiverStream<Result<v1::BatchSessionsResponse, Status>>;
+
+    async fn batch_sessions(
+        &self,
+        request: Request<v1::BatchSessionsRequest>,
+    ) -> Result<Response<Self::BatchSessionsStream>, Status> {
+        let caller = caller(&request)?;
+        let batch = control::batch(&caller, request.into_inner()).map_err(|no| status::rejected(&no))?;
+        let (outlet, stream) = journal::stream();
+        drop(tokio::spawn(control::run(self.0.clone(), caller, batch, outlet)));
+        Ok(Response::new(stream))
     }
 
     type VerifyLedgerStream = ReceiverStream<Result<v1::VerifyLedgerResponse, Status>>;
@@ -114,12 +172,17 @@ impl Service {
         caller: &Principal,
         request: &v1::ResumeSessionRequest,
     ) -> Result<v1::Session, Refused> {
-        let session = convert::session_id(&request.session_id).map_err(Refused::Rejected)?;
-        let dedupe = convert::dedupe_id(&request.dedupe_id).map_err(Refused::Rejected)?;
-        self.0.visible(caller, session)?;
-        let (blobs, _) = self.intake(session).await?;
-        let by = Arc::clone(&caller.name);
-        self.carry_out(Command::Resume { session, by, dedupe }, blobs, session).await
+        let asked = Asked::parse(Action::Resume, &request.session_id, String::new(), &request.dedupe_id);
+        control::act(&self.0, caller, asked.map_err(Refused::Rejected)?).await
+    }
+
+    async fn act(
+        &self,
+        caller: &Principal,
+        asked: Result<Asked, crate::graph::command::Rejection>,
+    ) -> Result<v1::Session, Status> {
+        let asked = asked.map_err(|no| status::rejected(&no))?;
+        control::act(&self.0, caller, asked).await.map_err(status::refused)
     }
 
     async fn resolve(

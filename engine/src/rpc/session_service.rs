@@ -3,6 +3,7 @@
 //!
 //! 1. Waiting costs no thread and no reading: a change of the session wakes it; only leases, whose expiry is no event,
 //!    are looked at every `LEASE_LOOK_MS`.
+//! 2. Who waits for a session that is continued waits for its successor, and so on to the last one.
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::status;
 use super::subscription::{Subscribers, Subscription};
 use super::waits;
 use crate::graph::command::Rejection;
+use crate::graph::ids::Seq;
 use crate::graph::session::{Head, Status as SessionStatus};
 use crate::graph::stream::Cursor;
 use crate::ledger::Refused;
@@ -135,19 +137,23 @@ impl Service {
         let mut head = context.find(caller, request.session)?;
         let deadline_ms = context.clock.mono_ms().saturating_add(request.wait_ms.min(WAIT_MS_MAX));
         loop {
+            head = context.continued(&head)?.unwrap_or(head); // 2
             let leased = self.is_leased(&head);
             let left_ms = deadline_ms.saturating_sub(context.clock.mono_ms());
             let waiting = head.status == SessionStatus::Waiting;
             // A waiting session is nobody's to take.
             let unleased = request.until_unleased && !leased && !waiting;
-            let still = stands_still(&head.status) && !(waiting && request.through_waits);
+            // The successor of one that is continued is about to begin.
+            let goes_on = (waiting && request.through_waits) || head.continued_to.is_some();
+            let still = stands_still(&head.status) && !goes_on;
             if still || unleased || left_ms == 0 || *context.stopping.borrow() {
                 let Shown { session, output, failure } = context.show(&head).map_err(Refused::Failed)?;
                 return Ok(v1::AwaitSessionResponse { session: Some(session), output, failure, leased });
             }
             let look_ms = if request.until_unleased { left_ms.min(LEASE_LOOK_MS) } else { left_ms };
             tokio::select! {
-                () = context.ledger.reader().changed(head.session, head.seq) => {}
+                () = context.ledger.reader().changed(head.session, head.seq), if head.continued_to.is_none() => {}
+                () = changed_to(context, &head), if head.continued_to.is_some() => {}
                 () = tokio::time::sleep(Duration::from_millis(look_ms)) => {}
                 () = context.stopped() => {}
             }
@@ -164,6 +170,13 @@ impl Service {
 fn subscription_tokens(request: &v1::SubscribeSessionRequest) -> Result<Option<Cursor>, Rejection> {
     let places = convert::token_offsets(&request.from_tokens)?;
     Ok(request.tokens.then(|| Cursor::new(places)))
+}
+
+/// Resolves when the successor of a session has begun.
+async fn changed_to(context: &Context, head: &Head) {
+    if let Some(successor) = head.continued_to {
+        context.ledger.reader().changed(successor, Seq(0)).await;
+    }
 }
 
 /// True for a session that nothing happens to before somebody or something outside acts.

@@ -95,6 +95,8 @@ const fn grpc_code(code: Code) -> Grpc {
         Code::SessionEnded
         | Code::SessionPaused
         | Code::SessionNotPaused
+        | Code::CancelRequested
+        | Code::OpenChildren
         | Code::VersionMismatch
         | Code::GuardNotOpen
         | Code::GuardNotDue
@@ -111,7 +113,7 @@ const fn grpc_code(code: Code) -> Grpc {
         | Code::GuardKeyInUse
         | Code::GuardInputConflict
         | Code::SignalConflict => Grpc::AlreadyExists,
-        Code::TooManyOpen | Code::SignalsFull | Code::DiskLow => Grpc::ResourceExhausted,
+        Code::TooManyOpen | Code::SignalsFull | Code::TreeTooDeep | Code::DiskLow => Grpc::ResourceExhausted,
         Code::InvalidArgument => Grpc::InvalidArgument,
         Code::Unavailable => Grpc::Unavailable,
         Code::PermissionDenied | Code::NamespaceMismatch => Grpc::PermissionDenied,

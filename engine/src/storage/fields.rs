@@ -5,10 +5,10 @@ use cellaflow_proto::disk;
 use prost::Message;
 
 use crate::graph::event::{
-    ApprovalDecision, Format, GuardPolicy, PauseReason, PayloadRef, ReleaseReason, ResourceMode, Role,
-    RollbackReason, UnknownReason,
+    ApprovalDecision, Format, GuardPolicy, Parent, PauseReason, PayloadRef, ReleaseReason, ResourceMode,
+    Role, RollbackReason, UnknownReason,
 };
-use crate::graph::ids::{Digest, Epoch, Seq};
+use crate::graph::ids::{Digest, Epoch, Seq, SessionId};
 use crate::graph::session::{IntentState, StepState};
 
 /// A stored message is not one that this version wrote or knows.
@@ -65,6 +65,37 @@ pub(super) fn digest_or_none(bytes: &Bytes, field: &'static str) -> Result<Optio
 /// A text, or nothing.
 pub(super) fn text_or_none(text: &str) -> Option<std::sync::Arc<str>> {
     (!text.is_empty()).then(|| text.into())
+}
+
+/// The spawn that a session is the child of: id and step key, or neither.
+pub(super) fn parent(
+    session: &Bytes,
+    step_key: &str,
+    abandoned: bool,
+    field: &'static str,
+) -> Result<Option<Parent>, Malformed> {
+    match exact_or_none(session, field)? {
+        Some(_) if step_key.is_empty() => Err(malformed(field, "is set and its step key is missing")),
+        Some(id) => Ok(Some(Parent { session: SessionId(id), step_key: step_key.into(), abandoned })),
+        None if step_key.is_empty() && !abandoned => Ok(None),
+        None => Err(malformed(field, "is missing beside what is said of it")),
+    }
+}
+
+pub(super) fn parent_step_key(parent: Option<&Parent>) -> String {
+    parent.map_or_else(String::new, |parent| parent.step_key.to_string())
+}
+
+/// The top of a session's tree; nothing is stored for a session that is its own.
+pub(super) fn top(stored: &Bytes, own: &Bytes, field: &'static str) -> Result<SessionId, Malformed> {
+    match exact_or_none(stored, field)? {
+        Some(id) => Ok(SessionId(id)),
+        None => Ok(SessionId(exact(own, field)?)),
+    }
+}
+
+pub(super) fn top_to(top: SessionId, own: SessionId) -> Bytes {
+    bytes_or_empty((top != own).then_some(top.0))
 }
 
 pub(super) fn bytes_of(bytes: &[u8]) -> Bytes {

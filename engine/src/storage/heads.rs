@@ -13,8 +13,9 @@ use prost::Message;
 
 use super::fields::{
     Malformed, bytes_of, bytes_or_empty, digest_or_none, exact, exact_or_none, guard_policy_from,
-    guard_policy_to, intent_state_from, intent_state_to, malformed, pause_reason_from, pause_reason_to,
-    present, role_from, role_to, step_state_from, step_state_to, text_or_none, whole,
+    guard_policy_to, intent_state_from, intent_state_to, malformed, parent, parent_step_key,
+    pause_reason_from, pause_reason_to, present, role_from, role_to, step_state_from, step_state_to,
+    text_or_none, top, top_to, whole,
 };
 use super::keys::Segment;
 use crate::graph::ids::{
@@ -123,6 +124,14 @@ fn head_to(stored: &StoredHead) -> disk::Head {
         waits: head.waits.iter().map(waits::wait_to).collect(),
         signals: head.signals.iter().map(waits::buffered_to).collect(),
         segment: stored.segment.0,
+        spawned_by: bytes_or_empty(head.parent.as_ref().map(|parent| parent.session.0)),
+        spawned_by_step_key: parent_step_key(head.parent.as_ref()),
+        abandoned: head.parent.as_ref().is_some_and(|parent| parent.abandoned),
+        top_id: top_to(head.top, head.session),
+        cancel_requested: head.cancel_requested.map_or(0, |seq| seq.0),
+        continued_to: bytes_or_empty(head.continued_to.map(|session| session.0)),
+        continued_from: bytes_or_empty(head.continued_from.map(|session| session.0)),
+        depth: head.depth,
     }
 }
 
@@ -146,6 +155,12 @@ fn head_from(stored: disk::Head) -> Result<StoredHead, Malformed> {
         dedupe: each(stored.dedupe, dedupe_from)?,
         waits: each(stored.waits, waits::wait_from)?,
         signals: stored.signals.into_iter().map(waits::buffered_from).collect(),
+        parent: parent(&stored.spawned_by, &stored.spawned_by_step_key, stored.abandoned, "head.spawned_by")?,
+        top: top(&stored.top_id, &stored.session_id, "head.top_id")?,
+        depth: stored.depth,
+        cancel_requested: (stored.cancel_requested != 0).then_some(Seq(stored.cancel_requested)),
+        continued_from: exact_or_none(&stored.continued_from, "head.continued_from")?.map(SessionId),
+        continued_to: exact_or_none(&stored.continued_to, "head.continued_to")?.map(SessionId),
         namespace: stored.namespace.into(),
         workflow: stored.workflow.into(),
         version: stored.version.into(),

@@ -20,7 +20,8 @@
 //!          30   system session 16, session 16             list of a namespace's sessions, by creation
 //!          31   session 16                                live: not ended
 //!          32   due ms 8, session 16, what 1, seq 8       due
-//!          reserved: 14 stub of an archived lineage · 15 claim of a lineage for archiving · 33 labels · 34 children
+//!          34   session 16, session 16                    to start: the second, child or successor of the first
+//!          reserved: 14 stub of an archived lineage · 15 claim of a lineage for archiving · 33 labels
 //!                    40 price file
 //! ledger   segment 4, lineage 16, kind
 //!          01                                             lineage: salt, creation
@@ -67,9 +68,10 @@ mod row {
     pub(super) const LIST: u8 = 0x30;
     pub(super) const LIVE: u8 = 0x31;
     pub(super) const DUE: u8 = 0x32;
+    pub(super) const TO_START: u8 = 0x34;
 
-    /// Named now so that nothing else takes them: stub, claim, labels, children, price file.
-    pub(super) const RESERVED: [u8; 5] = [0x14, 0x15, 0x33, 0x34, 0x40];
+    /// Named now so that nothing else takes them: stub, claim, labels, price file.
+    pub(super) const RESERVED: [u8; 4] = [0x14, 0x15, 0x33, 0x40];
 }
 
 /// Kind bytes of `Table::Ledger` (K1).
@@ -96,7 +98,7 @@ const LEDGER_PREFIX: usize = U32 + ID + 1;
 const _: () = assert!(size_of::<LineageId>() == 16 && size_of::<SessionId>() == 16);
 const _: () = assert!(DIGEST == 32);
 const _: () = assert!(LEDGER_PREFIX == 21);
-const _: () = assert!(RowKey::LIST_BYTES == 33 && RowKey::DUE_BYTES == 34);
+const _: () = assert!(RowKey::LIST_BYTES == 33 && RowKey::TO_START_BYTES == 33 && RowKey::DUE_BYTES == 34);
 const _: () =
     assert!(LedgerKey::EVENT_BYTES == 45 && LedgerKey::STEP_BYTES == 69 && LedgerKey::CHUNK_BYTES == 57);
 const _: () = assert!(LedgerKey::EVIDENCE_BYTES == 53 && LedgerKey::SIGNAL_ID_BYTES == 53);
@@ -161,6 +163,13 @@ pub enum RowKey<'a> {
     },
     /// A session that has not ended; read at start to dispatch it again.
     Live(SessionId),
+    /// A session that another one named and that has not begun: the outbox of the driver of the tree.
+    ToStart {
+        /// The session that spawned it or is continued by it.
+        by: SessionId,
+        /// The session to start.
+        session: SessionId,
+    },
     /// Something of a session that becomes due.
     Due {
         /// When, in ledger time.
@@ -176,6 +185,7 @@ pub enum RowKey<'a> {
 
 impl<'a> RowKey<'a> {
     const LIST_BYTES: usize = 1 + 2 * ID;
+    const TO_START_BYTES: usize = 1 + 2 * ID;
     const DUE_BYTES: usize = 1 + U64 + ID + 1 + U64;
 
     /// Returns the key's bytes.
@@ -193,6 +203,9 @@ impl<'a> RowKey<'a> {
                 Writer::row(row::LIST, Self::LIST_BYTES).put(&system.0).put(&session.0)
             }
             RowKey::Live(session) => Writer::row(row::LIVE, 1 + ID).put(&session.0),
+            RowKey::ToStart { by, session } => {
+                Writer::row(row::TO_START, Self::TO_START_BYTES).put(&by.0).put(&session.0)
+            }
             RowKey::Due { at, session, what, seq } => Writer::row(row::DUE, Self::DUE_BYTES)
                 .put(&at.0.to_be_bytes())
                 .put(&session.0)
@@ -223,6 +236,7 @@ impl<'a> RowKey<'a> {
             row::TOKEN => RowKey::Token(reader.digest()?),
             row::LIST => RowKey::List { system: reader.session()?, session: reader.session()? },
             row::LIVE => RowKey::Live(reader.session()?),
+            row::TO_START => RowKey::ToStart { by: reader.session()?, session: reader.session()? },
             row::DUE => RowKey::Due {
                 at: TimeMs(reader.u64()?),
                 session: reader.session()?,

@@ -49,15 +49,17 @@ impl Counting {
         let metrics = &self.0;
         match body {
             Body::SessionStarted(_) => Some(&metrics.sessions_started),
-            Body::SessionCompleted { .. } | Body::SessionFailed { .. } | Body::SessionCancelled { .. } => {
-                Some(&metrics.sessions_ended)
-            }
+            Body::SessionCompleted { .. }
+            | Body::SessionFailed { .. }
+            | Body::SessionCancelled(_)
+            | Body::SessionContinued(_) => Some(&metrics.sessions_ended),
             Body::LeaseGranted(granted) => granted.takeover.then_some(&metrics.leases_taken_over),
             Body::GuardUnknown { .. } => Some(&metrics.guards_unknown),
             Body::ZoneRolledBack(_) => Some(&metrics.zones_rolled_back),
             Body::LeaseReleased { .. }
             | Body::SessionPaused { .. }
             | Body::SessionResumed { .. }
+            | Body::CancelRequested { .. }
             | Body::StepCompleted(_)
             | Body::StepFailed(_)
             | Body::StepHeartbeat { .. }

@@ -230,6 +230,8 @@ export class History {
       case "sessionCompleted":
       case "sessionFailed":
       case "sessionCancelled":
+      case "sessionContinued":
+      case "cancelRequested":
       case "leaseGranted":
       case "leaseReleased":
       case "tokenCreated":

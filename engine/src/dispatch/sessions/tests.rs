@@ -34,6 +34,12 @@ fn head(status: Status, holder: Option<InstanceId>, epoch: u64) -> Head {
         signals: vec![],
         counters: Counters::default(),
         dedupe: vec![],
+        parent: None,
+        top: SESSION,
+        depth: 0,
+        cancel_requested: None,
+        continued_from: None,
+        continued_to: None,
     }
 }
 
@@ -47,7 +53,7 @@ fn paused() -> Body {
 }
 
 fn resumed() -> Body {
-    Body::SessionResumed { by: Arc::from("ops") }
+    Body::SessionResumed { by: Arc::from("ops"), retry: false }
 }
 
 fn released(reason: ReleaseReason) -> Body {

@@ -65,19 +65,25 @@ enum Kind {
     Decide,
     WaitDue,
     ReleaseWaiting,
+    PauseRequest,
+    Cancel,
+    Terminate,
+    Cancelled,
+    Continue,
+    StartNamed,
 }
 
 fn act() -> impl Strategy<Value = Act> {
     use Kind::*;
     let kind = prop_oneof![
-        1 => select(vec![Start, StartKeyed]),
-        4 => select(vec![Acquire, Acquire, Reattach, Release]),
-        24 => select(vec![Completed, Failed, Heartbeat, Intent, Guarded, Unknown, NotApplied, Entered, Committed]),
-        24 => select(vec![Intent, Due, Due, Resolve, Reconciled, Reconciled, GuardedFailed, ZoneFailed, Aborted]),
-        6 => select(vec![Resume, Resume, Resume, Pause]),
-        16 => select(vec![Timer, Await, Ask, Signal, Signal, Decide, WaitDue, WaitDue, Drop]),
-        4 => select(vec![ReleaseWaiting, Acquire, WaitDue]),
-        1 => select(vec![Complete, Fail]),
+        2 => select(vec![Start, StartKeyed]),
+        8 => select(vec![Acquire, Acquire, Reattach, Release]),
+        48 => select(vec![Completed, Failed, Heartbeat, Intent, Guarded, Unknown, NotApplied, Entered, Committed]),
+        48 => select(vec![Intent, Due, Due, Resolve, Reconciled, Reconciled, GuardedFailed, ZoneFailed, Aborted]),
+        12 => select(vec![Resume, Resume, Resume, Pause, PauseRequest]),
+        32 => select(vec![Timer, Await, Ask, Signal, Signal, Decide, WaitDue, WaitDue, Drop]),
+        8 => select(vec![ReleaseWaiting, Acquire, WaitDue]),
+        3 => select(vec![Complete, Fail, Cancel, Terminate, Cancelled, Cancelled, Continue, StartNamed]),
     ];
     let mostly_zero = |max: u64| prop_oneof![12 => Just(0), 1 => 1..=max];
     let policies = [GuardPolicy::Pause, GuardPolicy::Fail, GuardPolicy::Retry, GuardPolicy::Reconcile];
@@ -158,6 +164,10 @@ impl World {
         let act = &self.aimed(act, picked);
         let op = match act.kind {
             Kind::Start | Kind::StartKeyed => return self.start(act).into(),
+            Kind::StartNamed => return self.start_named(act),
+            Kind::PauseRequest => return pause(picked, dedupe(act.value + 10)),
+            Kind::Cancel => return Command::Cancel(cancel(picked, dedupe(act.value + 20))),
+            Kind::Terminate => return Command::Terminate(cancel(picked, dedupe(act.value + 30))),
             Kind::Acquire | Kind::Reattach => return self.acquire(act, picked),
             Kind::Release => return release(picked, self.epoch(act, picked)),
             Kind::Due => return due(picked, &act.key, self.last(act, picked)),
@@ -190,6 +200,11 @@ impl World {
             Kind::Aborted => aborted(&act.key, self.last(act, picked)),
             Kind::Complete => complete(act.value),
             Kind::Fail => Op::Fail { failure: payload(act.value) },
+            Kind::Cancelled => Op::Cancelled { reason: "cleaned up".into() },
+            Kind::Continue => {
+                self.minted += 1;
+                continue_as(self.minted, act.value)
+            }
             Kind::Pause => Op::Pause { reason: PauseReason::Nondeterminism, step_key: None, details: None },
         };
         append(picked, self.epoch(act, picked), op)
@@ -211,6 +226,13 @@ impl World {
     fn wait_seq(&self, act: &Act, picked: SessionId) -> Seq {
         let head = self.model.heads.get(&picked);
         head.and_then(|head| head.wait(&act.key)).map_or(Seq(1), |wait| wait.seq)
+    }
+
+    /// What the driver of the tree does: it starts what an event named, or tries to once more.
+    fn start_named(&mut self, act: &Act) -> Command {
+        let named = self.model.rows.to_start.iter().next().copied();
+        let Some((by, session)) = named else { return self.start(act).into() };
+        Command::Start(successor(&self.model, by, session))
     }
 
     fn start(&mut self, act: &Act) -> Start {
@@ -429,7 +451,7 @@ impl Track {
 /// Reads a session's events as a careful person would.
 fn check_log(events: &[Event]) {
     let mut tracks: BTreeMap<String, Track> = BTreeMap::new();
-    let (mut epoch, mut held, mut ended, mut paused) = (0, false, false, false);
+    let (mut epoch, mut held, mut ended, mut paused, mut cancelling) = (0, false, false, false, false);
     let mut time = TimeMs(0);
     let mut buffered: BTreeMap<u64, String> = BTreeMap::new();
     let mut names: BTreeMap<String, String> = BTreeMap::new();
@@ -509,7 +531,8 @@ fn check_log(events: &[Event]) {
                 }
                 None
             }
-            Body::SessionCompleted { .. } | Body::SessionFailed { .. } => {
+            Body::SessionCompleted { .. } | Body::SessionFailed { .. } | Body::SessionContinued(_) => {
+                assert!(!cancelling, "what was asked to cancel ends as cancelled"); // C2
                 assert!(tracks.values().all(|track| !track.unsettled)); // E2
                 assert!(tracks.values().all(|track| !track.entered)); // Z3
                 ended = true;
@@ -519,6 +542,22 @@ fn check_log(events: &[Event]) {
                 waiting = false;
                 assert!(!paused); // E3
                 paused = true;
+                None
+            }
+            Body::CancelRequested { .. } => {
+                assert!(epoch > 0 && (!cancelling || paused)); // C1, C3
+                (cancelling, paused, waiting) = (true, false, false);
+                None
+            }
+            Body::SessionCancelled(end) => {
+                assert!(end.terminated || cancelling || epoch == 0);
+                assert!(tracks.values().all(|track| !track.entered));
+                let unsettled: Vec<&str> =
+                    tracks.iter().filter(|(_, track)| track.unsettled).map(|(key, _)| &**key).collect();
+                let mut unknown: Vec<&str> = end.unknown.iter().map(|key| &**key).collect();
+                unknown.sort_unstable();
+                assert_eq!(unknown, unsettled, "what nobody knows is said"); // C4
+                ended = true;
                 None
             }
             Body::SessionResumed { .. } => {
@@ -590,7 +629,7 @@ fn check_log(events: &[Event]) {
                 Some((step_key, track))
             }
             Body::GuardUnknown { .. } => None,
-            Body::SessionCancelled { .. } | Body::TokenCreated(_) | Body::TokenRevoked { .. } => {
+            Body::TokenCreated(_) | Body::TokenRevoked { .. } => {
                 panic!("nobody asked for {event:?}")
             }
         };
@@ -655,6 +694,9 @@ fn the_random_commands_reach_every_kind_of_event() {
         "SessionResumed",
         "SessionCompleted",
         "SessionFailed",
+        "SessionCancelled",
+        "SessionContinued",
+        "CancelRequested",
         "StepCompleted",
         "StepFailed",
         "StepHeartbeat",

@@ -4,6 +4,7 @@ mod model;
 mod story;
 
 mod account;
+mod cancel;
 mod end;
 mod evolve;
 mod guard;
@@ -13,5 +14,6 @@ mod lease;
 mod start;
 mod step;
 mod stream;
+mod succession;
 mod token;
 mod zone;

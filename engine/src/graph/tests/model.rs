@@ -23,6 +23,7 @@ pub struct Rows {
     pub signals: BTreeMap<(SessionId, String), SignalRow>,
     pub evidence_deleted: BTreeSet<(SessionId, Seq, u32)>,
     pub tokens: BTreeMap<Digest, TokenRow>,
+    pub to_start: BTreeSet<(SessionId, SessionId)>,
 }
 
 #[derive(Default)]
@@ -111,6 +112,12 @@ impl Rows {
             IndexChange::LivePut => assert!(self.live.insert(session)),
             IndexChange::LiveDelete => assert!(self.live.remove(&session)),
             IndexChange::ListPut => assert!(self.listed.insert(session)),
+            IndexChange::StartPut { session: to_start } => {
+                assert!(self.to_start.insert((session, to_start)));
+            }
+            IndexChange::StartDelete { by, session } => {
+                assert!(self.to_start.remove(&(by, session)), "it was named before it began");
+            }
             IndexChange::DuePut(due) => {
                 let key = (due.due, session, due.seq);
                 assert_eq!(self.due.insert(key, due), None);

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::model::Model;
 use crate::graph::command::{
-    Acquire, Append, ApprovalAsked, Code, Command, DecideApproval, Finding, Fires, GuardKey, LeaseRequest,
-    Op, Rejection, Reply, Resolve, Signal, Start, StartKey,
+    Acquire, Append, ApprovalAsked, Cancel, Code, Command, DecideApproval, Descent, Finding, Fires, GuardKey,
+    LeaseRequest, Op, Pause, Rejection, Reply, Resolve, Resume, Signal, Start, StartKey,
 };
 use crate::graph::decide::Decision;
 use crate::graph::event::{
-    ApprovalDecision, Body, Format, GuardIntent, GuardPolicy, PayloadRef, ReleaseReason, Resolution,
-    StepCompleted, StepFailed, UnknownReason, Usage, ZoneCommitted, ZoneFailed,
+    ApprovalDecision, Author, Body, Format, GuardIntent, GuardPolicy, PayloadRef, ReleaseReason, Resolution,
+    SessionContinued, StepCompleted, StepFailed, UnknownReason, Usage, ZoneCommitted, ZoneFailed,
 };
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs,
@@ -169,6 +169,7 @@ pub fn start(n: u8, lease: Option<LeaseRequest>) -> Start {
         system: false,
         lease,
         dedupe: None,
+        descent: None,
     }
 }
 
@@ -212,7 +213,56 @@ pub fn resolve(session: SessionId, key: &str, resolution: Resolution) -> Resolve
 }
 
 pub fn resume(session: SessionId, dedupe: Option<DedupeId>) -> Command {
-    Command::Resume { session, by: "ada".into(), dedupe }
+    Command::Resume(Resume { session, by: "ada".into(), dedupe, retry: false })
+}
+
+pub fn pause(session: SessionId, dedupe: Option<DedupeId>) -> Command {
+    Command::Pause(Pause { session, details: None, dedupe })
+}
+
+pub fn cancel(session: SessionId, dedupe: Option<DedupeId>) -> Cancel {
+    Cancel { session, reason: "too slow".into(), by: "ada".into(), author: Author::Operator(dedupe) }
+}
+
+/// The run ends its session, to be continued by session `n` with input `input`.
+pub fn continue_as(n: u8, input: u8) -> Op {
+    Op::Continue(SessionContinued {
+        successor: session(n),
+        version: "".into(),
+        input: payload(input),
+        state: Some(payload(31)),
+        conversation: Some(payload(32)),
+    })
+}
+
+/// What the driver of the tree makes of the continuation of `by` by `session`: key, parent and top go over.
+pub fn successor(model: &Model, by: SessionId, session: SessionId) -> Start {
+    let before = model.heads.get(&by).unwrap();
+    let row = model.rows.keys.iter().find(|(_, row)| row.session == by);
+    let Some(Body::SessionContinued(end)) = model.log(by).last().map(|event| event.body.clone()) else {
+        panic!("{by} is not continued")
+    };
+    Start {
+        session,
+        lineage: LineageId(session.0),
+        version: end.version,
+        input: end.input,
+        key: row.map(|(digest, row)| StartKey {
+            digest: *digest,
+            input_digest: row.input_digest,
+            payload: payload(1),
+        }),
+        lease: None,
+        descent: Some(Descent {
+            parent: before.parent.clone(),
+            top: before.top,
+            depth: before.depth,
+            continues: Some(by),
+            state: end.state,
+            conversation: end.conversation,
+        }),
+        ..start(0, None)
+    }
 }
 
 pub fn completed(key: &str, attempt: u32, output: u8) -> Op {

@@ -94,6 +94,17 @@ impl Reader {
         Ok(sessions)
     }
 
+    /// Sessions that were named by a spawn or a continuation and have not begun: (by whom, which), at most `max`.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn to_start(&self, max: usize) -> Result<Vec<(SessionId, SessionId)>, ReadError> {
+        let snapshot = self.snapshot()?;
+        let range = KeyRange::to_start();
+        let page = snapshot.scan(&Scan { rows_max: max, ..Scan::forward(Table::Rows, &range) })?;
+        page.rows.iter().map(|row| rows::to_start(&row.key)).collect()
+    }
+
     /// Open intents due at `until` or earlier, earliest first, at most `max`.
     ///
     /// # Errors

@@ -31,6 +31,11 @@ const METHODS: &[(&str, &[Role])] = &[
     ("/cellaflow.v1.SessionService/SignalSession", RUNS),
     ("/cellaflow.v1.SessionService/DecideApproval", REPAIRS),
     ("/cellaflow.v1.OperatorService/ResumeSession", REPAIRS),
+    ("/cellaflow.v1.OperatorService/PauseSession", REPAIRS),
+    ("/cellaflow.v1.OperatorService/RetrySession", REPAIRS),
+    ("/cellaflow.v1.OperatorService/CancelSession", REPAIRS),
+    ("/cellaflow.v1.OperatorService/TerminateSession", REPAIRS),
+    ("/cellaflow.v1.OperatorService/BatchSessions", REPAIRS),
     ("/cellaflow.v1.OperatorService/ResolveStep", REPAIRS),
     ("/cellaflow.v1.OperatorService/VerifyLedger", AUDITS),
     ("/cellaflow.v1.OperatorService/CreateToken", ADMINS),
@@ -76,6 +81,8 @@ const ARMS: &[(&str, &str, &[Role])] = &[
     (APPEND, "signal_awaited", RUNS),
     (APPEND, "approval_requested", RUNS),
     (APPEND, "wait_dropped", RUNS),
+    (APPEND, "session_continued", RUNS),
+    (APPEND, "session_cancelled", RUNS),
 ];
 
 /// Oneofs inside streamed messages that only choose the shape of a value, not what is done.

@@ -55,6 +55,8 @@ fn op_arm(op: &Op) -> &'static str {
         Op::SignalAwaited(_) => "signal_awaited",
         Op::ApprovalRequested(_) => "approval_requested",
         Op::WaitDropped(_) => "wait_dropped",
+        Op::SessionContinued(_) => "session_continued",
+        Op::SessionCancelled(_) => "session_cancelled",
     }
 }
 

@@ -81,7 +81,12 @@ impl Connection {
         };
         let converted = convert::to_append(append, &mut intake);
         // What a transfer lacked says more than that it was lacking.
-        let converted = converted.map_err(|rejection| self.transfers.refusal().unwrap_or(rejection))?;
+        let mut converted = converted.map_err(|rejection| self.transfers.refusal().unwrap_or(rejection))?;
+        if let Command::Append(append) = &mut converted.command
+            && let Some(minted) = append.op.to_mint()
+        {
+            *minted = self.shared.parts.context.mint.related(session);
+        }
         Ok(Submission {
             command: converted.command,
             blobs,
@@ -324,5 +329,7 @@ const fn op_arm(op: &Op) -> &'static str {
         Op::SignalAwaited(_) => "signal_awaited",
         Op::ApprovalRequested(_) => "approval_requested",
         Op::WaitDropped(_) => "wait_dropped",
+        Op::SessionContinued(_) => "session_continued",
+        Op::SessionCancelled(_) => "session_cancelled",
     }
 }

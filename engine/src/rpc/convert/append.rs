@@ -10,6 +10,7 @@ use super::enums;
 use super::fields::{self, Field};
 use super::limits::{self, Length};
 use super::payload::{Fits, Intake};
+use super::tree;
 use super::waits;
 use crate::graph::command::{Append, Command, Evidence, Op, Rejection, Resolve};
 use crate::graph::event::{After, Resolution};
@@ -67,6 +68,8 @@ pub fn to_append(append: v1::Append, intake: &mut Intake<'_>) -> Result<Converte
         v1::append::Op::ApprovalRequested(request) => waits::approval_requested(request, intake)?,
         v1::append::Op::WaitDropped(dropped) => waits::wait_dropped(dropped)?,
         v1::append::Op::SessionPaused(pause) => bodies::session_paused(pause, intake)?,
+        v1::append::Op::SessionContinued(end) => Op::Continue(tree::continue_as(end, intake)?),
+        v1::append::Op::SessionCancelled(end) => tree::cancelled(end)?,
     };
     let (state, conversation) = (Field("", "state_delta"), Field("", "conversation_delta"));
     let append = Append {

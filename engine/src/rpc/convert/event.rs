@@ -9,6 +9,7 @@ use cellaflow_proto::v1;
 
 use super::enums;
 use super::limits::{EVENT_DATA_BYTES_MAX, PIECE_BYTES_MAX};
+use super::tree;
 use super::waits;
 use crate::graph::event::{
     Author, Body, GuardIntent, GuardResolved, LeaseGranted, LlmCall, PayloadRef, Resolution, Resource,
@@ -129,7 +130,7 @@ fn described(payload: &PayloadRef, body: v1::payload::Body) -> v1::Payload {
     }
 }
 
-struct Outgoing<'a> {
+pub(super) struct Outgoing<'a> {
     stored: &'a StoredEvent,
     source: &'a dyn PayloadSource,
     transfers: &'a mut TransferIds,
@@ -139,11 +140,14 @@ struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    fn optional(&mut self, payload: Option<&PayloadRef>) -> Result<Option<v1::Payload>, ReadError> {
+    pub(super) fn optional(
+        &mut self,
+        payload: Option<&PayloadRef>,
+    ) -> Result<Option<v1::Payload>, ReadError> {
         payload.map(|payload| self.payload(payload)).transpose()
     }
 
-    fn required(&mut self, payload: &PayloadRef) -> Result<Option<v1::Payload>, ReadError> {
+    pub(super) fn required(&mut self, payload: &PayloadRef) -> Result<Option<v1::Payload>, ReadError> {
         self.payload(payload).map(Some)
     }
 
@@ -200,8 +204,8 @@ fn body(body: &Body, out: &mut Outgoing<'_>) -> Result<v1::event::Body, ReadErro
                 details: out.optional(details.as_ref())?,
             })
         }
-        Body::SessionResumed { by } => {
-            v1::event::Body::SessionResumed(v1::SessionResumed { by: by.to_string() })
+        Body::SessionResumed { by, retry } => {
+            v1::event::Body::SessionResumed(v1::SessionResumed { by: by.to_string(), retry: *retry })
         }
         Body::SessionCompleted { output } => {
             v1::event::Body::SessionCompleted(v1::SessionCompleted { output: out.required(output)? })
@@ -209,9 +213,16 @@ fn body(body: &Body, out: &mut Outgoing<'_>) -> Result<v1::event::Body, ReadErro
         Body::SessionFailed { failure } => {
             v1::event::Body::SessionFailed(v1::SessionFailed { failure: out.required(failure)? })
         }
-        Body::SessionCancelled { reason } => {
-            v1::event::Body::SessionCancelled(v1::SessionCancelled { reason: reason.to_string() })
+        Body::SessionCancelled(cancelled) => {
+            v1::event::Body::SessionCancelled(tree::session_cancelled(cancelled))
         }
+        Body::SessionContinued(continued) => {
+            v1::event::Body::SessionContinued(tree::session_continued(continued, out)?)
+        }
+        Body::CancelRequested { reason, by } => v1::event::Body::CancelRequested(v1::CancelRequested {
+            reason: reason.to_string(),
+            by: by.to_string(),
+        }),
         Body::StepCompleted(step) => v1::event::Body::StepCompleted(step_completed(step, out)?),
         Body::StepFailed(step) => v1::event::Body::StepFailed(step_failed(step, out)?),
         Body::StepHeartbeat { step_key, attempt, details } => {
@@ -304,6 +315,16 @@ fn session_started(
         input: out.required(&started.input)?,
         lineage_id: started.lineage.to_string(),
         root_id: started.root.to_string(),
+        parent_id: started.parent.as_ref().map(|parent| parent.session.to_string()).unwrap_or_default(),
+        parent_step_key: started
+            .parent
+            .as_ref()
+            .map(|parent| parent.step_key.to_string())
+            .unwrap_or_default(),
+        top_id: started.top.to_string(),
+        continued_from: started.continued_from.map(|session| session.to_string()).unwrap_or_default(),
+        depth: started.depth,
+        abandoned: started.parent.as_ref().is_some_and(|parent| parent.abandoned),
     })
 }
 

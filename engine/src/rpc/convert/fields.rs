@@ -203,6 +203,14 @@ pub fn token_name(value: String) -> Result<Arc<str>, Rejection> {
     name(Field("", "name"), value, limits::TOKEN_NAME)
 }
 
+/// Reads why somebody does something to a session; empty: not said.
+///
+/// # Errors
+/// `invalid_argument` if it is too long.
+pub fn reason(value: String) -> Result<Arc<str>, Rejection> {
+    text(Field("", "reason"), value, limits::REASON)
+}
+
 /// Reads the first seq wanted: 0 and 1 both mean the start.
 pub fn from_seq(value: u64) -> Seq {
     Seq(value.max(1))

@@ -3,7 +3,7 @@
 //! They keep the head and the index rows bounded (see `graph::session`); limits that operators set (payloads, queues)
 //! lie in `config::limits`.
 
-use crate::graph::session::{NAME_BYTES_MAX, STEP_KEY_BYTES_MAX};
+use crate::graph::session::{NAME_BYTES_MAX, REASON_BYTES_MAX, STEP_KEY_BYTES_MAX};
 use crate::graph::signal::SIGNAL_ID_BYTES_MAX;
 pub use crate::graph::wait::WAIT_MS_MAX;
 
@@ -34,6 +34,8 @@ pub const SESSION_KEY: Length = optional(512);
 pub const STEP_KEY: Length = up_to(STEP_KEY_BYTES_MAX);
 /// Step or zone name.
 pub const NAME: Length = up_to(NAME_BYTES_MAX);
+/// Why somebody cancels or pauses, in words.
+pub const REASON: Length = optional(REASON_BYTES_MAX);
 /// Idempotency key of a guarded step.
 pub const IDEMPOTENCY_KEY: Length = up_to(512);
 /// A signal's id; empty: none.

@@ -14,18 +14,21 @@ mod bodies;
 mod enums;
 mod event;
 mod fields;
+mod filter;
 mod limits;
 mod payload;
 mod session;
 mod start;
+mod tree;
 mod waits;
 
 pub use append::{Attach, Converted, attach, commit_step, release, resolve_step, to_append};
 pub use enums::{role_from_wire, role_to_wire, status_to_wire};
 pub use event::{Detail, PayloadSource, TransferIds, event_to_wire, payload_to_wire};
 pub use fields::{
-    dedupe_id, from_seq, instance, session_id, session_key, token_id, token_name, version, workflow,
+    dedupe_id, from_seq, instance, reason, session_id, session_key, token_id, token_name, version, workflow,
 };
+pub use filter::filter_fits;
 pub use limits::PIECE_BYTES_MAX;
 pub use payload::Intake;
 pub use session::{refusal, session, token_offsets};

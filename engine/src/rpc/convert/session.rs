@@ -56,10 +56,15 @@ pub fn session(head: &Head, key: &str, hint: Option<&str>) -> v1::Session {
         open_intents: head.intents.iter().map(open_intent).collect(),
         open_zones: head.zones.iter().map(open_zone).collect(),
         waits: head.waits.iter().map(waits::open_wait).collect(),
+        parent_id: head.parent.as_ref().map(|parent| parent.session.to_string()).unwrap_or_default(),
+        top_id: head.top.to_string(),
+        cancel_requested: head.cancel_requested.is_some(),
+        continued_to: head.continued_to.map(|session| session.to_string()).unwrap_or_default(),
+        continued_from: head.continued_from.map(|session| session.to_string()).unwrap_or_default(),
     }
 }
 
-const fn pause_reason(status: &Status) -> v1::PauseReason {
+pub(super) const fn pause_reason(status: &Status) -> v1::PauseReason {
     match status {
         Status::Paused { reason, .. } => enums::pause_reason_to_wire(*reason),
         Status::Pending

@@ -6,16 +6,16 @@ use cellaflow_proto::disk::{self, event_header};
 use super::waits;
 use crate::graph::event::{
     After, Author, Body, Event, GuardIntent, GuardResolved, LeaseGranted, LlmCall, PayloadRef, Resolution,
-    Resource, SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, ZoneCommitted, ZoneFailed,
-    ZoneRolledBack,
+    Resource, SessionCancelled, SessionContinued, SessionStarted, StepCompleted, StepFailed, TokenCreated,
+    Usage, ZoneCommitted, ZoneFailed, ZoneRolledBack,
 };
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs, TokenId,
 };
 use crate::storage::fields::{
-    Malformed, digest_or_none, epoch, exact, exact_or_none, guard_policy_from, malformed, pause_reason_from,
-    payload_from, payload_optional, payload_required, present, release_reason_from, resource_mode_from,
-    role_from, rollback_reason_from, seq, text_or_none, unknown_reason_from,
+    Malformed, digest_or_none, epoch, exact, exact_or_none, guard_policy_from, malformed, parent,
+    pause_reason_from, payload_from, payload_optional, payload_required, present, release_reason_from,
+    resource_mode_from, role_from, rollback_reason_from, seq, text_or_none, top, unknown_reason_from,
 };
 
 pub(super) fn event(header: disk::EventHeader) -> Result<Event, Malformed> {
@@ -67,14 +67,25 @@ fn body(body: event_header::Body) -> Result<Body, Malformed> {
             step_key: text_or_none(&paused.step_key),
             details: payload_optional(paused.details.as_ref())?,
         },
-        Stored::SessionResumed(resumed) => Body::SessionResumed { by: resumed.by.into() },
+        Stored::SessionResumed(resumed) => {
+            Body::SessionResumed { by: resumed.by.into(), retry: resumed.retry }
+        }
         Stored::SessionCompleted(done) => Body::SessionCompleted {
             output: payload_required(done.output.as_ref(), "session_completed.output")?,
         },
         Stored::SessionFailed(failed) => Body::SessionFailed {
             failure: payload_required(failed.failure.as_ref(), "session_failed.failure")?,
         },
-        Stored::SessionCancelled(cancelled) => Body::SessionCancelled { reason: cancelled.reason.into() },
+        Stored::SessionCancelled(cancelled) => Body::SessionCancelled(SessionCancelled {
+            reason: cancelled.reason.into(),
+            by: cancelled.by.into(),
+            terminated: cancelled.terminated,
+            unknown: cancelled.unknown_step_keys.into_iter().map(Into::into).collect(),
+        }),
+        Stored::SessionContinued(continued) => Body::SessionContinued(session_continued(continued)?),
+        Stored::CancelRequested(request) => {
+            Body::CancelRequested { reason: request.reason.into(), by: request.by.into() }
+        }
         Stored::StepCompleted(step) => Body::StepCompleted(step_completed(step)?),
         Stored::StepFailed(step) => Body::StepFailed(step_failed(step)?),
         Stored::StepHeartbeat(beat) => Body::StepHeartbeat {
@@ -141,6 +152,26 @@ fn session_started(started: &disk::SessionStarted) -> Result<SessionStarted, Mal
         root: SessionId(exact(&started.root_id, "session_started.root_id")?),
         forked_from: place(&started.parent_id, started.parent_seq, "session_started.parent_id")?,
         system: started.system,
+        parent: parent(
+            &started.spawned_by,
+            &started.spawned_by_step_key,
+            started.abandoned,
+            "session_started.spawned_by",
+        )?,
+        top: top(&started.top_id, &started.session_id, "session_started.top_id")?,
+        depth: started.depth,
+        continued_from: exact_or_none(&started.continued_from, "session_started.continued_from")?
+            .map(SessionId),
+    })
+}
+
+fn session_continued(continued: disk::SessionContinued) -> Result<SessionContinued, Malformed> {
+    Ok(SessionContinued {
+        successor: SessionId(exact(&continued.successor_id, "session_continued.successor_id")?),
+        input: payload_required(continued.input.as_ref(), "session_continued.input")?,
+        state: payload_optional(continued.state.as_ref())?,
+        conversation: payload_optional(continued.conversation.as_ref())?,
+        version: continued.version.into(),
     })
 }
 

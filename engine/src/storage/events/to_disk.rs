@@ -6,13 +6,13 @@ use cellaflow_proto::disk::{self, event_header};
 use super::waits;
 use crate::graph::event::{
     Author, Body, Event, GuardIntent, GuardResolved, LeaseGranted, LlmCall, PayloadRef, Resolution, Resource,
-    SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, ZoneCommitted, ZoneFailed,
-    ZoneRolledBack,
+    SessionContinued, SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, ZoneCommitted,
+    ZoneFailed, ZoneRolledBack,
 };
 use crate::graph::ids::{Digest, Epoch};
 use crate::storage::fields::{
-    bytes_of, bytes_or_empty, guard_policy_to, pause_reason_to, payload_to, release_reason_to,
-    resource_mode_to, role_to, rollback_reason_to, unknown_reason_to,
+    bytes_of, bytes_or_empty, guard_policy_to, parent_step_key, pause_reason_to, payload_to,
+    release_reason_to, resource_mode_to, role_to, rollback_reason_to, top_to, unknown_reason_to,
 };
 
 pub(super) fn header(event: &Event) -> disk::EventHeader {
@@ -49,15 +49,24 @@ fn body(body: &Body) -> event_header::Body {
             step_key: step_key.as_deref().unwrap_or_default().to_owned(),
             details: optional(details),
         }),
-        Body::SessionResumed { by } => Stored::SessionResumed(disk::SessionResumed { by: by.to_string() }),
+        Body::SessionResumed { by, retry } => {
+            Stored::SessionResumed(disk::SessionResumed { by: by.to_string(), retry: *retry })
+        }
         Body::SessionCompleted { output } => {
             Stored::SessionCompleted(disk::SessionCompleted { output: Some(payload_to(output)) })
         }
         Body::SessionFailed { failure } => {
             Stored::SessionFailed(disk::SessionFailed { failure: Some(payload_to(failure)) })
         }
-        Body::SessionCancelled { reason } => {
-            Stored::SessionCancelled(disk::SessionCancelled { reason: reason.to_string() })
+        Body::SessionCancelled(cancelled) => Stored::SessionCancelled(disk::SessionCancelled {
+            reason: cancelled.reason.to_string(),
+            by: cancelled.by.to_string(),
+            terminated: cancelled.terminated,
+            unknown_step_keys: cancelled.unknown.iter().map(ToString::to_string).collect(),
+        }),
+        Body::SessionContinued(continued) => Stored::SessionContinued(session_continued(continued)),
+        Body::CancelRequested { reason, by } => {
+            Stored::CancelRequested(disk::CancelRequested { reason: reason.to_string(), by: by.to_string() })
         }
         Body::StepCompleted(step) => Stored::StepCompleted(step_completed(step)),
         Body::StepFailed(step) => Stored::StepFailed(step_failed(step)),
@@ -131,6 +140,22 @@ fn session_started(started: &SessionStarted) -> disk::SessionStarted {
         parent_id: bytes_or_empty(started.forked_from.map(|(parent, _)| parent.0)),
         parent_seq: started.forked_from.map_or(0, |(_, seq)| seq.0),
         system: started.system,
+        spawned_by: bytes_or_empty(started.parent.as_ref().map(|parent| parent.session.0)),
+        spawned_by_step_key: parent_step_key(started.parent.as_ref()),
+        abandoned: started.parent.as_ref().is_some_and(|parent| parent.abandoned),
+        top_id: top_to(started.top, started.session),
+        continued_from: bytes_or_empty(started.continued_from.map(|from| from.0)),
+        depth: started.depth,
+    }
+}
+
+fn session_continued(continued: &SessionContinued) -> disk::SessionContinued {
+    disk::SessionContinued {
+        successor_id: bytes_of(&continued.successor.0),
+        input: Some(payload_to(&continued.input)),
+        version: continued.version.to_string(),
+        state: optional(&continued.state),
+        conversation: optional(&continued.conversation),
     }
 }
 

@@ -75,6 +75,11 @@ impl KeyRange {
         KeyRange::prefix([row::LIVE])
     }
 
+    /// The sessions that were named and have not begun.
+    pub fn to_start() -> Self {
+        KeyRange::prefix([row::TO_START])
+    }
+
     /// What is due at `now` or earlier, earliest first.
     pub fn due(now: TimeMs) -> Self {
         let all = KeyRange::prefix([row::DUE]);

@@ -136,6 +136,6 @@ fn every_kind_of_event_is_sampled() {
     let kinds: std::collections::BTreeSet<_> =
         samples::events().iter().map(|event| samples::kind(&event.body)).collect();
     assert_eq!(kinds.len(), samples::KINDS);
-    let resumed = Body::SessionResumed { by: Arc::from("ada") };
+    let resumed = Body::SessionResumed { by: Arc::from("ada"), retry: false };
     assert!(kinds.contains(samples::kind(&resumed)));
 }

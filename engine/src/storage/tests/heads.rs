@@ -34,6 +34,13 @@ fn the_bytes_of_a_full_head_are_pinned() {
     assert_eq!(round_trip(stored(samples::head())), GOLDEN_HEAD.trim()); // H1
 }
 
+const GOLDEN_TREE: &str = include_str!("golden_head_tree.in");
+
+#[test]
+fn the_bytes_of_a_head_in_a_tree_are_pinned() {
+    assert_eq!(round_trip(stored(samples::tree_head())), GOLDEN_TREE.trim()); // H1
+}
+
 #[test]
 fn the_bytes_of_a_waiting_head_are_pinned() {
     assert_eq!(round_trip(stored(samples::waiting_head())), GOLDEN_WAITING_HEAD.trim()); // H1

@@ -33,6 +33,10 @@ fn row_keys_are_pinned() {
             format!("30{}{s}", "55".repeat(16)),
         ),
         (RowKey::Live(SESSION), format!("31{s}")),
+        (
+            RowKey::ToStart { by: SessionId([0x55; 16]), session: SESSION },
+            format!("34{}{s}", "55".repeat(16)),
+        ),
         (due, format!("320000000000000102{s}020000000000000009")),
     ];
     for (key, hex) in golden {
@@ -74,7 +78,7 @@ fn what_is_no_key_is_refused() {
     for bytes in [&[][..], &head[..16], &long, &name, &[0x20], &[0x20, 0xff], &[0x99], &unknown_due] {
         assert!(!RowKey::parse(bytes).unwrap_err().reserved, "{}", hex::encode(bytes));
     }
-    for reserved in [0x14, 0x15, 0x33, 0x34, 0x40] {
+    for reserved in [0x14, 0x15, 0x33, 0x40] {
         assert!(RowKey::parse(&[reserved]).unwrap_err().to_string().contains("reserved"));
     }
     let event = item(Item::Event { session: SESSION, seq: Seq(1) }).bytes();

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::graph::event::{
     After, ApprovalDecided, ApprovalDecision, ApprovalRequested, Author, Body, Event, Format, GuardIntent,
-    GuardPolicy, GuardResolved, LeaseGranted, LlmCall, PauseReason, PayloadRef, ReleaseReason, Resolution,
-    Resource, ResourceMode, Role, RollbackReason, SessionStarted, SignalReceived, StepCompleted, StepFailed,
-    TokenCreated, UnknownReason, Usage, ZoneCommitted, ZoneFailed, ZoneRolledBack,
+    GuardPolicy, GuardResolved, LeaseGranted, LlmCall, Parent, PauseReason, PayloadRef, ReleaseReason,
+    Resolution, Resource, ResourceMode, Role, RollbackReason, SessionCancelled, SessionContinued,
+    SessionStarted, SignalReceived, StepCompleted, StepFailed, TokenCreated, UnknownReason, Usage,
+    ZoneCommitted, ZoneFailed, ZoneRolledBack,
 };
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs,
@@ -18,7 +19,7 @@ use crate::graph::session::{
 };
 
 /// How many kinds of event there are.
-pub const KINDS: usize = 28;
+pub const KINDS: usize = 30;
 
 pub fn kind(body: &Body) -> &'static str {
     match body {
@@ -29,7 +30,9 @@ pub fn kind(body: &Body) -> &'static str {
         Body::SessionResumed { .. } => "session_resumed",
         Body::SessionCompleted { .. } => "session_completed",
         Body::SessionFailed { .. } => "session_failed",
-        Body::SessionCancelled { .. } => "session_cancelled",
+        Body::SessionCancelled(_) => "session_cancelled",
+        Body::SessionContinued(_) => "session_continued",
+        Body::CancelRequested { .. } => "cancel_requested",
         Body::StepCompleted(_) => "step_completed",
         Body::StepFailed(_) => "step_failed",
         Body::StepHeartbeat { .. } => "step_heartbeat",
@@ -80,10 +83,10 @@ pub fn events() -> Vec<Event> {
         around(Author::Driver, lease_granted()),
         around(worker, Body::LeaseReleased { epoch: Epoch(4), reason: ReleaseReason::Suspended }),
         around(worker, session_paused()),
-        around(operator, Body::SessionResumed { by: "ada".into() }),
+        around(operator, Body::SessionResumed { by: "ada".into(), retry: false }),
         around(worker, Body::SessionCompleted { output: payload(Format::Value, 3) }),
         around(worker, Body::SessionFailed { failure: payload(Format::Failure, 3) }),
-        around(Author::Client(None), Body::SessionCancelled { reason: "no longer needed".into() }),
+        around(Author::Client(None), session_cancelled("no longer needed")),
         around(worker, step_completed()),
         around(worker, step_failed()),
         around(worker, step_heartbeat()),
@@ -104,6 +107,11 @@ pub fn events() -> Vec<Event> {
         around(worker, Body::WaitDropped { step_key: "nap".into() }),
         around(worker, approval_requested(Some(TimeMs(1_750_000_060_000)))),
         around(Author::Client(Some(DedupeId([0xcc; 16]))), approval_decided(ApprovalDecision::Approved)),
+        around(worker, session_continued()),
+        around(operator, Body::CancelRequested { reason: "too slow".into(), by: "ada".into() }),
+        around(operator, Body::SessionResumed { by: "ada".into(), retry: true }),
+        around(operator, terminated()),
+        around(Author::Driver, child_started()),
     ]
 }
 
@@ -147,6 +155,48 @@ fn session_started() -> Body {
         root: SessionId([0x33; 16]),
         forked_from: Some((SessionId([0x44; 16]), Seq(12))),
         system: true,
+        parent: None,
+        top: SessionId([0x11; 16]),
+        depth: 0,
+        continued_from: None,
+    })
+}
+
+fn session_cancelled(reason: &str) -> Body {
+    let (reason, by) = (reason.into(), "".into());
+    Body::SessionCancelled(SessionCancelled { reason, by, terminated: false, unknown: Vec::new() })
+}
+
+fn terminated() -> Body {
+    Body::SessionCancelled(SessionCancelled {
+        reason: "runs away".into(),
+        by: "ada".into(),
+        terminated: true,
+        unknown: vec!["mail".into(), "pay".into()],
+    })
+}
+
+fn session_continued() -> Body {
+    Body::SessionContinued(SessionContinued {
+        successor: SessionId([0x12; 16]),
+        version: "1.3".into(),
+        input: payload(Format::Value, 4),
+        state: Some(payload(Format::StateDelta, 5)),
+        conversation: Some(payload(Format::ConversationDelta, 210)),
+    })
+}
+
+/// A child that is continued by a successor: everything that a tree adds to a start.
+fn child_started() -> Body {
+    let Body::SessionStarted(started) = session_started() else { unreachable!("it is what it says") };
+    Body::SessionStarted(SessionStarted {
+        forked_from: None,
+        system: false,
+        parent: Some(Parent { session: SessionId([0x13; 16]), step_key: "child#1".into(), abandoned: true }),
+        top: SessionId([0x14; 16]),
+        depth: 2,
+        continued_from: Some(SessionId([0x15; 16])),
+        ..started
     })
 }
 
@@ -387,6 +437,25 @@ pub fn head() -> Head {
         dedupe: vec![(DedupeId([0xdd; 16]), Seq(9))],
         waits: Vec::new(),
         signals: Vec::new(),
+        parent: None,
+        top: SessionId([0x11; 16]),
+        depth: 0,
+        cancel_requested: None,
+        continued_from: None,
+        continued_to: None,
+    }
+}
+
+/// What belonging to a tree adds to a head.
+pub fn tree_head() -> Head {
+    Head {
+        parent: Some(Parent { session: SessionId([0x13; 16]), step_key: "child#1".into(), abandoned: true }),
+        top: SessionId([0x14; 16]),
+        depth: 2,
+        cancel_requested: Some(Seq(298)),
+        continued_from: Some(SessionId([0x15; 16])),
+        continued_to: Some(SessionId([0x16; 16])),
+        ..head()
     }
 }
 
@@ -455,6 +524,13 @@ pub fn largest_head() -> Head {
             wasted_cost: most,
         },
         dedupe: vec![(DedupeId([1; 16]), Seq(u64::MAX)); DEDUPE_IDS_MAX],
-        ..head()
+        parent: Some(Parent {
+            session: SessionId([0x13; 16]),
+            step_key: "k".repeat(STEP_KEY_BYTES_MAX).into(),
+            abandoned: true,
+        }),
+        depth: u32::MAX,
+        cancel_requested: Some(Seq(u64::MAX)),
+        ..tree_head()
     }
 }

@@ -35,6 +35,8 @@ fn op_name(op: &v1::append::Op) -> &'static str {
         Op::SignalAwaited(_) => "signal_awaited",
         Op::ApprovalRequested(_) => "approval_requested",
         Op::WaitDropped(_) => "wait_dropped",
+        Op::SessionContinued(_) => "session_continued",
+        Op::SessionCancelled(_) => "session_cancelled",
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::graph::command::{Command, Finding, Fires, GuardKey, Op};
-use crate::graph::event::{ApprovalRequested, Author, Body, Event, RollbackReason, ZoneRolledBack};
+use crate::graph::event::{
+    ApprovalRequested, Author, Body, Event, RollbackReason, SessionCancelled, ZoneRolledBack,
+};
 use crate::graph::ids::{Epoch, Hash, Seq, TimeMs};
 use crate::ledger::StoredEvent;
 use crate::ledger::digest::{Purpose, keyed, step_key_hash};
@@ -31,6 +33,13 @@ fn event_body(op: Op) -> Option<Body> {
         }
         Op::Complete { output } => Body::SessionCompleted { output },
         Op::Fail { failure } => Body::SessionFailed { failure },
+        Op::Continue(continued) => Body::SessionContinued(continued),
+        Op::Cancelled { reason } => Body::SessionCancelled(SessionCancelled {
+            reason,
+            by: "".into(),
+            terminated: false,
+            unknown: Vec::new(),
+        }),
         Op::Pause { reason, step_key, details } => Body::SessionPaused { reason, step_key, details },
         Op::TimerStarted { step_key, name, fires: Fires::At(due) } => {
             Body::TimerStarted { step_key, name, due }
@@ -135,6 +144,14 @@ fn as_op(body: v1::event::Body) -> v1::append::Op {
             plain(&mut end.failure);
             Op::SessionFailed(end)
         }
+        Body::SessionContinued(mut end) => {
+            plain(&mut end.input);
+            plain(&mut end.state);
+            plain(&mut end.conversation);
+            end.successor_id.clear(); // minted by whoever submits
+            Op::SessionContinued(end)
+        }
+        Body::SessionCancelled(end) => Op::SessionCancelled(end),
         Body::SessionPaused(mut pause) => {
             plain(&mut pause.details);
             Op::SessionPaused(pause)
@@ -167,7 +184,7 @@ fn v4_every_append_reads_back_as_it_was_sent() {
         );
         assert_eq!(as_op(event.body.unwrap()), op);
     }
-    assert_eq!(back, 16, "all but findings and evidence become an event of their own");
+    assert_eq!(back, 18, "all but findings and evidence become an event of their own");
 }
 
 fn op_of(sent: v1::append::Op) -> Op {

@@ -219,6 +219,17 @@ fn ops() -> Vec<v1::append::Op> {
             expires_in_ms: 0,
         }),
         Op::WaitDropped(v1::WaitDropped { step_key: "nap".into() }),
+        Op::SessionContinued(v1::SessionContinued {
+            successor_id: String::new(),
+            input: value("again"),
+            version: "2".into(),
+            state: payload(v1::PayloadFormat::StateDelta, "whole state"),
+            conversation: payload(v1::PayloadFormat::ConversationDelta, "whole conversation"),
+        }),
+        Op::SessionCancelled(v1::SessionCancelled {
+            reason: "cleaned up".into(),
+            ..v1::SessionCancelled::default()
+        }),
     ]
 }
 

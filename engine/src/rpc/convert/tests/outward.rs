@@ -6,9 +6,9 @@ use super::*;
 use crate::graph::command::{Code, Rejection};
 use crate::graph::event::{
     ApprovalDecided, ApprovalDecision, ApprovalRequested, Author, Body, Event, Format, GuardIntent,
-    GuardPolicy, GuardResolved, LeaseGranted, PauseReason, PayloadRef, ReleaseReason, Resolution, Role,
-    RollbackReason, SessionStarted, SignalReceived, StepCompleted, StepFailed, TokenCreated, UnknownReason,
-    ZoneCommitted, ZoneFailed, ZoneRolledBack,
+    GuardPolicy, GuardResolved, LeaseGranted, Parent, PauseReason, PayloadRef, ReleaseReason, Resolution,
+    Role, RollbackReason, SessionCancelled, SessionContinued, SessionStarted, SignalReceived, StepCompleted,
+    StepFailed, TokenCreated, UnknownReason, ZoneCommitted, ZoneFailed, ZoneRolledBack,
 };
 use crate::graph::ids::{
     Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs, TokenId,
@@ -39,6 +39,10 @@ fn started() -> SessionStarted {
         root: ID,
         forked_from: None,
         system: false,
+        parent: Some(Parent { session: ID, step_key: "spawn".into(), abandoned: true }),
+        top: ID,
+        depth: 1,
+        continued_from: Some(ID),
     }
 }
 
@@ -76,7 +80,7 @@ pub(super) fn bodies() -> Vec<Body> {
             step_key: Some(key.clone()),
             details: None,
         },
-        Body::SessionResumed { by: "ann".into() },
+        Body::SessionResumed { by: "ann".into(), retry: true },
         Body::TimerStarted { step_key: key.clone(), name: "nap".into(), due: TimeMs(5) },
         Body::TimerFired { step_key: key.clone() },
         Body::SignalReceived(SignalReceived {
@@ -103,7 +107,20 @@ pub(super) fn bodies() -> Vec<Body> {
         }),
         Body::SessionCompleted { output: small() },
         Body::SessionFailed { failure: small() },
-        Body::SessionCancelled { reason: "asked".into() },
+        Body::SessionCancelled(SessionCancelled {
+            reason: "asked".into(),
+            by: "ann".into(),
+            terminated: true,
+            unknown: vec![key.clone()],
+        }),
+        Body::SessionContinued(SessionContinued {
+            successor: ID,
+            version: "1".into(),
+            input: small(),
+            state: Some(small()),
+            conversation: Some(small()),
+        }),
+        Body::CancelRequested { reason: "asked".into(), by: "ann".into() },
         Body::StepCompleted(completed()),
         Body::StepFailed(StepFailed {
             step_key: key.clone(),
@@ -211,6 +228,8 @@ pub(super) fn wire_name(body: Body) -> &'static str {
         Body::SessionCompleted(_) => "session_completed",
         Body::SessionFailed(_) => "session_failed",
         Body::SessionCancelled(_) => "session_cancelled",
+        Body::SessionContinued(_) => "session_continued",
+        Body::CancelRequested(_) => "cancel_requested",
         Body::StepCompleted(_) => "step_completed",
         Body::StepFailed(_) => "step_failed",
         Body::StepHeartbeat(_) => "step_heartbeat",
@@ -241,6 +260,9 @@ fn engine_made_events_say_everything() {
     assert_eq!((&started.root_id, started.lineage_id.len()), (&ID.to_string(), 36));
     let v1::event::Body::StepCompleted(step) = wire(Body::StepCompleted(completed())) else { panic!() };
     assert_eq!(step.deduplicated_from, format!("{ID}:4"));
+    let id = ID.to_string();
+    assert_eq!((&started.parent_id, &*started.parent_step_key, started.abandoned), (&id, "spawn", true));
+    assert_eq!((&started.top_id, &started.continued_from, started.depth), (&id, &id, 1));
     let cases = [
         (Resolution::Output(small()), v1::Resolution::Output, true, false),
         (Resolution::Failure(Some(small())), v1::Resolution::Failure, false, true),
@@ -364,6 +386,12 @@ fn head(status: Status) -> Head {
         zones: vec![OpenZone { zone_key: "z".into(), attempt: 2, seq: Seq(6) }],
         counters: Counters { steps: 3, output_tokens: 4, cost: NanoDollars(5), ..Counters::default() },
         dedupe: Vec::new(),
+        parent: Some(Parent { session: ID, step_key: "spawn".into(), abandoned: false }),
+        top: ID,
+        depth: 1,
+        cancel_requested: Some(Seq(7)),
+        continued_from: None,
+        continued_to: Some(ID),
     }
 }
 
@@ -373,6 +401,8 @@ fn a_session_says_where_it_stands_and_what_it_waits_for() {
     assert_eq!((running.status(), &*running.key, running.ended_ms), (v1::SessionStatus::Running, "k", 0));
     assert_eq!(running.waiting_for, "no worker serves audit@1");
     assert_eq!((running.steps, running.totals.unwrap().cost_nanos), (3, 5));
+    assert_eq!((&running.parent_id, &running.continued_to), (&ID.to_string(), &ID.to_string()));
+    assert!(running.cancel_requested);
     assert_eq!((running.open_intents[0].unknown, running.open_zones[0].attempt), (true, 2));
     let ended = session(&head(Status::Completed), "", Some("stale hint"));
     assert_eq!((ended.ended_ms, &*ended.waiting_for), (20, ""));

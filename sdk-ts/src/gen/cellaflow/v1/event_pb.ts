@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cellaflow/v1/event.proto.
  */
 export const file_cellaflow_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("ChhjZWxsYWZsb3cvdjEvZXZlbnQucHJvdG8SDGNlbGxhZmxvdy52MSL0DQoFRXZlbnQSCwoDc2VxGAEgASgEEg8KB3RpbWVfbXMYAiABKAQSJAoGYXV0aG9yGAMgASgOMhQuY2VsbGFmbG93LnYxLkF1dGhvchINCgVlcG9jaBgEIAEoBBIiCgVhZnRlchgFIAEoCzITLmNlbGxhZmxvdy52MS5BZnRlchIMCgRoYXNoGAYgASgMEioKC3N0YXRlX2RlbHRhGAcgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSMQoSY29udmVyc2F0aW9uX2RlbHRhGAggASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSNwoPc2Vzc2lvbl9zdGFydGVkGBQgASgLMhwuY2VsbGFmbG93LnYxLlNlc3Npb25TdGFydGVkSAASMwoNbGVhc2VfZ3JhbnRlZBgVIAEoCzIaLmNlbGxhZmxvdy52MS5MZWFzZUdyYW50ZWRIABI1Cg5sZWFzZV9yZWxlYXNlZBgWIAEoCzIbLmNlbGxhZmxvdy52MS5MZWFzZVJlbGVhc2VkSAASNQoOc2Vzc2lvbl9wYXVzZWQYFyABKAsyGy5jZWxsYWZsb3cudjEuU2Vzc2lvblBhdXNlZEgAEjcKD3Nlc3Npb25fcmVzdW1lZBgYIAEoCzIcLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVzdW1lZEgAEjsKEXNlc3Npb25fY29tcGxldGVkGBkgASgLMh4uY2VsbGFmbG93LnYxLlNlc3Npb25Db21wbGV0ZWRIABI1Cg5zZXNzaW9uX2ZhaWxlZBgaIAEoCzIbLmNlbGxhZmxvdy52MS5TZXNzaW9uRmFpbGVkSAASOwoRc2Vzc2lvbl9jYW5jZWxsZWQYGyABKAsyHi5jZWxsYWZsb3cudjEuU2Vzc2lvbkNhbmNlbGxlZEgAEjUKDnN0ZXBfY29tcGxldGVkGB4gASgLMhsuY2VsbGFmbG93LnYxLlN0ZXBDb21wbGV0ZWRIABIvCgtzdGVwX2ZhaWxlZBgfIAEoCzIYLmNlbGxhZmxvdy52MS5TdGVwRmFpbGVkSAASMQoMZ3VhcmRfaW50ZW50GCMgASgLMhkuY2VsbGFmbG93LnYxLkd1YXJkSW50ZW50SAASMwoNZ3VhcmRfdW5rbm93bhgkIAEoCzIaLmNlbGxhZmxvdy52MS5HdWFyZFVua25vd25IABI1Cg5ndWFyZF9yZXNvbHZlZBglIAEoCzIbLmNlbGxhZmxvdy52MS5HdWFyZFJlc29sdmVkSAASNQoOc3RlcF9oZWFydGJlYXQYJiABKAsyGy5jZWxsYWZsb3cudjEuU3RlcEhlYXJ0YmVhdEgAEjEKDHpvbmVfZW50ZXJlZBgoIAEoCzIZLmNlbGxhZmxvdy52MS5ab25lRW50ZXJlZEgAEjUKDnpvbmVfY29tbWl0dGVkGCkgASgLMhsuY2VsbGFmbG93LnYxLlpvbmVDb21taXR0ZWRIABIvCgt6b25lX2ZhaWxlZBgqIAEoCzIYLmNlbGxhZmxvdy52MS5ab25lRmFpbGVkSAASOAoQem9uZV9yb2xsZWRfYmFjaxgrIAEoCzIcLmNlbGxhZmxvdy52MS5ab25lUm9sbGVkQmFja0gAEjMKDXRpbWVyX3N0YXJ0ZWQYLCABKAsyGi5jZWxsYWZsb3cudjEuVGltZXJTdGFydGVkSAASLwoLdGltZXJfZmlyZWQYLSABKAsyGC5jZWxsYWZsb3cudjEuVGltZXJGaXJlZEgAEjcKD3NpZ25hbF9yZWNlaXZlZBguIAEoCzIcLmNlbGxhZmxvdy52MS5TaWduYWxSZWNlaXZlZEgAEjUKDnNpZ25hbF9hd2FpdGVkGC8gASgLMhsuY2VsbGFmbG93LnYxLlNpZ25hbEF3YWl0ZWRIABI5ChBzaWduYWxfZGVsaXZlcmVkGDAgASgLMh0uY2VsbGFmbG93LnYxLlNpZ25hbERlbGl2ZXJlZEgAEjEKDHdhaXRfZHJvcHBlZBgxIAEoCzIZLmNlbGxhZmxvdy52MS5XYWl0RHJvcHBlZEgAEj0KEmFwcHJvdmFsX3JlcXVlc3RlZBgyIAEoCzIfLmNlbGxhZmxvdy52MS5BcHByb3ZhbFJlcXVlc3RlZEgAEjkKEGFwcHJvdmFsX2RlY2lkZWQYMyABKAsyHS5jZWxsYWZsb3cudjEuQXBwcm92YWxEZWNpZGVkSAASMwoNdG9rZW5fY3JlYXRlZBg8IAEoCzIaLmNlbGxhZmxvdy52MS5Ub2tlbkNyZWF0ZWRIABIzCg10b2tlbl9yZXZva2VkGD0gASgLMhouY2VsbGFmbG93LnYxLlRva2VuUmV2b2tlZEgAQgYKBGJvZHkiyQEKDlNlc3Npb25TdGFydGVkEhEKCW5hbWVzcGFjZRgBIAEoCRIQCgh3b3JrZmxvdxgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEhIKCmdlbmVyYXRpb24YBCABKA0SJAoFaW5wdXQYBSABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBISCgpsaW5lYWdlX2lkGAYgASgJEg8KB3Jvb3RfaWQYByABKAkSIgoDa2V5GAggASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQiVgoMTGVhc2VHcmFudGVkEg0KBWVwb2NoGAEgASgEEhAKCGluc3RhbmNlGAIgASgJEhAKCHRha2VvdmVyGAMgASgIEhMKC2luY2FybmF0aW9uGAQgASgJIksKDUxlYXNlUmVsZWFzZWQSDQoFZXBvY2gYASABKAQSKwoGcmVhc29uGAIgASgOMhsuY2VsbGFmbG93LnYxLlJlbGVhc2VSZWFzb24idAoNU2Vzc2lvblBhdXNlZBIpCgZyZWFzb24YASABKA4yGS5jZWxsYWZsb3cudjEuUGF1c2VSZWFzb24SEAoIc3RlcF9rZXkYAiABKAkSJgoHZGV0YWlscxgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIhwKDlNlc3Npb25SZXN1bWVkEgoKAmJ5GAEgASgJIjkKEFNlc3Npb25Db21wbGV0ZWQSJQoGb3V0cHV0GAEgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQiNwoNU2Vzc2lvbkZhaWxlZBImCgdmYWlsdXJlGAEgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQiIgoQU2Vzc2lvbkNhbmNlbGxlZBIOCgZyZWFzb24YASABKAkixwIKDVN0ZXBDb21wbGV0ZWQSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdhdHRlbXB0GAMgASgNEhQKDGlucHV0X2RpZ2VzdBgEIAEoDBIkCgVpbnB1dBgFIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiUKBm91dHB1dBgGIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiIKA2xsbRgHIAEoCzIVLmNlbGxhZmxvdy52MS5MbG1DYWxsEikKCXJlc291cmNlcxgIIAMoCzIWLmNlbGxhZmxvdy52MS5SZXNvdXJjZRISCgpjb3N0X25hbm9zGAkgASgDEhMKC2R1cmF0aW9uX3VzGAogASgEEhkKEWRlZHVwbGljYXRlZF9mcm9tGAsgASgJEg8KB2d1YXJkZWQYDCABKAgifgoHTGxtQ2FsbBImCgdyZXF1ZXN0GAEgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSJwoIcmVzcG9uc2UYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIiCgV1c2FnZRgDIAEoCzITLmNlbGxhZmxvdy52MS5Vc2FnZSLpAQoKU3RlcEZhaWxlZBIQCghzdGVwX2tleRgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2F0dGVtcHQYAyABKA0SFAoMaW5wdXRfZGlnZXN0GAQgASgMEiYKB2ZhaWx1cmUYBSABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBINCgVmaW5hbBgGIAEoCBITCgtyZXRyeV9hdF9tcxgHIAEoBBIiCgV1c2FnZRgIIAEoCzITLmNlbGxhZmxvdy52MS5Vc2FnZRITCgtkdXJhdGlvbl91cxgJIAEoBBIPCgdndWFyZGVkGAogASgIIloKDVN0ZXBIZWFydGJlYXQSEAoIc3RlcF9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRImCgdkZXRhaWxzGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQi6QEKC0d1YXJkSW50ZW50EhAKCHN0ZXBfa2V5GAEgASgJEgwKBG5hbWUYAiABKAkSDwoHYXR0ZW1wdBgDIAEoDRIUCgxpbnB1dF9kaWdlc3QYBCABKAwSEgoKYXR0ZW1wdF9tcxgFIAEoBBIQCghncmFjZV9tcxgGIAEoBBIpCgZwb2xpY3kYByABKA4yGS5jZWxsYWZsb3cudjEuR3VhcmRQb2xpY3kSLgoPaWRlbXBvdGVuY3lfa2V5GAggASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEgoKaW5wdXRfaGFzaBgJIAEoDCKGAQoMR3VhcmRVbmtub3duEhAKCHN0ZXBfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SKwoGcmVhc29uGAMgASgOMhsuY2VsbGFmbG93LnYxLlVua25vd25SZWFzb24SJgoHZmFpbHVyZRgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIrsBCg1HdWFyZFJlc29sdmVkEhAKCHN0ZXBfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SLAoKcmVzb2x1dGlvbhgDIAEoDjIYLmNlbGxhZmxvdy52MS5SZXNvbHV0aW9uEiUKBm91dHB1dBgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiYKB2ZhaWx1cmUYBSABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIKCgJieRgGIAEoCSJUCgtab25lRW50ZXJlZBIQCgh6b25lX2tleRgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2F0dGVtcHQYAyABKA0SFAoMaW5wdXRfZGlnZXN0GAQgASgMItMBCg1ab25lQ29tbWl0dGVkEhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SJQoGb3V0cHV0GAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSJQoGcmVjb3JkGAQgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSKAoJbGxtX2NhbGxzGAUgAygLMhUuY2VsbGFmbG93LnYxLkxsbUNhbGwSEwoLZHVyYXRpb25fdXMYBiABKAQSEgoKY29zdF9uYW5vcxgHIAEoAyKfAQoKWm9uZUZhaWxlZBIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEiYKB2ZhaWx1cmUYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBINCgVmaW5hbBgEIAEoCBIiCgV1c2FnZRgFIAMoCzITLmNlbGxhZmxvdy52MS5Vc2FnZRITCgtyZXRyeV9hdF9tcxgGIAEoBCKQAQoOWm9uZVJvbGxlZEJhY2sSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIsCgZyZWFzb24YAyABKA4yHC5jZWxsYWZsb3cudjEuUm9sbGJhY2tSZWFzb24SFgoOZXZpZGVuY2VfYnl0ZXMYBCABKAQSFQoNd2FzdGVkX3Rva2VucxgFIAEoBCJQCgxUaW1lclN0YXJ0ZWQSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZkdWVfbXMYAyABKAQSEAoIZGVsYXlfbXMYBCABKAQiHgoKVGltZXJGaXJlZBIQCghzdGVwX2tleRgBIAEoCSJjCg5TaWduYWxSZWNlaXZlZBIMCgRuYW1lGAEgASgJEhEKCXNpZ25hbF9pZBgCIAEoCRIkCgV2YWx1ZRgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEgoKAmJ5GAQgASgJIlMKDVNpZ25hbEF3YWl0ZWQSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZkdWVfbXMYAyABKAQSEgoKdGltZW91dF9tcxgEIAEoBCI3Cg9TaWduYWxEZWxpdmVyZWQSEAoIc3RlcF9rZXkYASABKAkSEgoKc2lnbmFsX3NlcRgCIAEoBCIfCgtXYWl0RHJvcHBlZBIQCghzdGVwX2tleRgBIAEoCSKUAQoRQXBwcm92YWxSZXF1ZXN0ZWQSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIjCgRjYWxsGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEwoLYXJnc19kaWdlc3QYBCABKAwSDgoGZHVlX21zGAUgASgEEhUKDWV4cGlyZXNfaW5fbXMYBiABKAQiiQEKD0FwcHJvdmFsRGVjaWRlZBIQCghzdGVwX2tleRgBIAEoCRIwCghkZWNpc2lvbhgCIAEoDjIeLmNlbGxhZmxvdy52MS5BcHByb3ZhbERlY2lzaW9uEgoKAmJ5GAMgASgJEiYKB2NvbW1lbnQYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZCJ3CgxUb2tlbkNyZWF0ZWQSEAoIdG9rZW5faWQYASABKAkSDAoEbmFtZRgCIAEoCRIgCgRyb2xlGAMgASgOMhIuY2VsbGFmbG93LnYxLlJvbGUSEQoJbmFtZXNwYWNlGAQgASgJEhIKCmV4cGlyZXNfbXMYBSABKAQiIAoMVG9rZW5SZXZva2VkEhAKCHRva2VuX2lkGAEgASgJKm4KBkF1dGhvchIWChJBVVRIT1JfVU5TUEVDSUZJRUQQABIRCg1BVVRIT1JfV09SS0VSEAESEQoNQVVUSE9SX0NMSUVOVBACEhEKDUFVVEhPUl9EUklWRVIQAxITCg9BVVRIT1JfT1BFUkFUT1IQBCqhAQoNUmVsZWFzZVJlYXNvbhIeChpSRUxFQVNFX1JFQVNPTl9VTlNQRUNJRklFRBAAEhsKF1JFTEVBU0VfUkVBU09OX1NIVVRET1dOEAESHAoYUkVMRUFTRV9SRUFTT05fU1VTUEVOREVEEAISGQoVUkVMRUFTRV9SRUFTT05fVU5BQkxFEAMSGgoWUkVMRUFTRV9SRUFTT05fV0FJVElORxAEKsEBCg1Vbmtub3duUmVhc29uEh4KGlVOS05PV05fUkVBU09OX1VOU1BFQ0lGSUVEEAASGAoUVU5LTk9XTl9SRUFTT05fVEhSRVcQARIcChhVTktOT1dOX1JFQVNPTl9USU1FRF9PVVQQAhIaChZVTktOT1dOX1JFQVNPTl9BQk9SVEVEEAMSHQoZVU5LTk9XTl9SRUFTT05fTk9fT1VUQ09NRRAEEh0KGVVOS05PV05fUkVBU09OX0dSQUNFX09WRVIQBSqJAQoKUmVzb2x1dGlvbhIaChZSRVNPTFVUSU9OX1VOU1BFQ0lGSUVEEAASFQoRUkVTT0xVVElPTl9PVVRQVVQQARIWChJSRVNPTFVUSU9OX0ZBSUxVUkUQAhIaChZSRVNPTFVUSU9OX05PVF9BUFBMSUVEEAMSFAoQUkVTT0xVVElPTl9SRVRSWRAEKmoKDlJvbGxiYWNrUmVhc29uEh8KG1JPTExCQUNLX1JFQVNPTl9VTlNQRUNJRklFRBAAEhwKGFJPTExCQUNLX1JFQVNPTl9UQUtFT1ZFUhABEhkKFVJPTExCQUNLX1JFQVNPTl9BQk9SVBACKnMKBFJvbGUSFAoQUk9MRV9VTlNQRUNJRklFRBAAEg8KC1JPTEVfV09SS0VSEAESDwoLUk9MRV9DTElFTlQQAhISCg5ST0xFX0NPTVBBQ1RPUhADEg8KC1JPTEVfVklFV0VSEAQSDgoKUk9MRV9BRE1JThAFYgZwcm90bzM", [file_cellaflow_v1_common]);
+  fileDesc("ChhjZWxsYWZsb3cvdjEvZXZlbnQucHJvdG8SDGNlbGxhZmxvdy52MSLsDgoFRXZlbnQSCwoDc2VxGAEgASgEEg8KB3RpbWVfbXMYAiABKAQSJAoGYXV0aG9yGAMgASgOMhQuY2VsbGFmbG93LnYxLkF1dGhvchINCgVlcG9jaBgEIAEoBBIiCgVhZnRlchgFIAEoCzITLmNlbGxhZmxvdy52MS5BZnRlchIMCgRoYXNoGAYgASgMEioKC3N0YXRlX2RlbHRhGAcgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSMQoSY29udmVyc2F0aW9uX2RlbHRhGAggASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSNwoPc2Vzc2lvbl9zdGFydGVkGBQgASgLMhwuY2VsbGFmbG93LnYxLlNlc3Npb25TdGFydGVkSAASMwoNbGVhc2VfZ3JhbnRlZBgVIAEoCzIaLmNlbGxhZmxvdy52MS5MZWFzZUdyYW50ZWRIABI1Cg5sZWFzZV9yZWxlYXNlZBgWIAEoCzIbLmNlbGxhZmxvdy52MS5MZWFzZVJlbGVhc2VkSAASNQoOc2Vzc2lvbl9wYXVzZWQYFyABKAsyGy5jZWxsYWZsb3cudjEuU2Vzc2lvblBhdXNlZEgAEjcKD3Nlc3Npb25fcmVzdW1lZBgYIAEoCzIcLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVzdW1lZEgAEjsKEXNlc3Npb25fY29tcGxldGVkGBkgASgLMh4uY2VsbGFmbG93LnYxLlNlc3Npb25Db21wbGV0ZWRIABI1Cg5zZXNzaW9uX2ZhaWxlZBgaIAEoCzIbLmNlbGxhZmxvdy52MS5TZXNzaW9uRmFpbGVkSAASOwoRc2Vzc2lvbl9jYW5jZWxsZWQYGyABKAsyHi5jZWxsYWZsb3cudjEuU2Vzc2lvbkNhbmNlbGxlZEgAEjsKEXNlc3Npb25fY29udGludWVkGBwgASgLMh4uY2VsbGFmbG93LnYxLlNlc3Npb25Db250aW51ZWRIABI5ChBjYW5jZWxfcmVxdWVzdGVkGB0gASgLMh0uY2VsbGFmbG93LnYxLkNhbmNlbFJlcXVlc3RlZEgAEjUKDnN0ZXBfY29tcGxldGVkGB4gASgLMhsuY2VsbGFmbG93LnYxLlN0ZXBDb21wbGV0ZWRIABIvCgtzdGVwX2ZhaWxlZBgfIAEoCzIYLmNlbGxhZmxvdy52MS5TdGVwRmFpbGVkSAASMQoMZ3VhcmRfaW50ZW50GCMgASgLMhkuY2VsbGFmbG93LnYxLkd1YXJkSW50ZW50SAASMwoNZ3VhcmRfdW5rbm93bhgkIAEoCzIaLmNlbGxhZmxvdy52MS5HdWFyZFVua25vd25IABI1Cg5ndWFyZF9yZXNvbHZlZBglIAEoCzIbLmNlbGxhZmxvdy52MS5HdWFyZFJlc29sdmVkSAASNQoOc3RlcF9oZWFydGJlYXQYJiABKAsyGy5jZWxsYWZsb3cudjEuU3RlcEhlYXJ0YmVhdEgAEjEKDHpvbmVfZW50ZXJlZBgoIAEoCzIZLmNlbGxhZmxvdy52MS5ab25lRW50ZXJlZEgAEjUKDnpvbmVfY29tbWl0dGVkGCkgASgLMhsuY2VsbGFmbG93LnYxLlpvbmVDb21taXR0ZWRIABIvCgt6b25lX2ZhaWxlZBgqIAEoCzIYLmNlbGxhZmxvdy52MS5ab25lRmFpbGVkSAASOAoQem9uZV9yb2xsZWRfYmFjaxgrIAEoCzIcLmNlbGxhZmxvdy52MS5ab25lUm9sbGVkQmFja0gAEjMKDXRpbWVyX3N0YXJ0ZWQYLCABKAsyGi5jZWxsYWZsb3cudjEuVGltZXJTdGFydGVkSAASLwoLdGltZXJfZmlyZWQYLSABKAsyGC5jZWxsYWZsb3cudjEuVGltZXJGaXJlZEgAEjcKD3NpZ25hbF9yZWNlaXZlZBguIAEoCzIcLmNlbGxhZmxvdy52MS5TaWduYWxSZWNlaXZlZEgAEjUKDnNpZ25hbF9hd2FpdGVkGC8gASgLMhsuY2VsbGFmbG93LnYxLlNpZ25hbEF3YWl0ZWRIABI5ChBzaWduYWxfZGVsaXZlcmVkGDAgASgLMh0uY2VsbGFmbG93LnYxLlNpZ25hbERlbGl2ZXJlZEgAEjEKDHdhaXRfZHJvcHBlZBgxIAEoCzIZLmNlbGxhZmxvdy52MS5XYWl0RHJvcHBlZEgAEj0KEmFwcHJvdmFsX3JlcXVlc3RlZBgyIAEoCzIfLmNlbGxhZmxvdy52MS5BcHByb3ZhbFJlcXVlc3RlZEgAEjkKEGFwcHJvdmFsX2RlY2lkZWQYMyABKAsyHS5jZWxsYWZsb3cudjEuQXBwcm92YWxEZWNpZGVkSAASMwoNdG9rZW5fY3JlYXRlZBg8IAEoCzIaLmNlbGxhZmxvdy52MS5Ub2tlbkNyZWF0ZWRIABIzCg10b2tlbl9yZXZva2VkGD0gASgLMhouY2VsbGFmbG93LnYxLlRva2VuUmV2b2tlZEgAQgYKBGJvZHkivwIKDlNlc3Npb25TdGFydGVkEhEKCW5hbWVzcGFjZRgBIAEoCRIQCgh3b3JrZmxvdxgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEhIKCmdlbmVyYXRpb24YBCABKA0SJAoFaW5wdXQYBSABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBISCgpsaW5lYWdlX2lkGAYgASgJEg8KB3Jvb3RfaWQYByABKAkSIgoDa2V5GAggASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEQoJcGFyZW50X2lkGA0gASgJEhcKD3BhcmVudF9zdGVwX2tleRgOIAEoCRIOCgZ0b3BfaWQYDyABKAkSFgoOY29udGludWVkX2Zyb20YECABKAkSDQoFZGVwdGgYFiABKA0SEQoJYWJhbmRvbmVkGBcgASgIIlYKDExlYXNlR3JhbnRlZBINCgVlcG9jaBgBIAEoBBIQCghpbnN0YW5jZRgCIAEoCRIQCgh0YWtlb3ZlchgDIAEoCBITCgtpbmNhcm5hdGlvbhgEIAEoCSJLCg1MZWFzZVJlbGVhc2VkEg0KBWVwb2NoGAEgASgEEisKBnJlYXNvbhgCIAEoDjIbLmNlbGxhZmxvdy52MS5SZWxlYXNlUmVhc29uInQKDVNlc3Npb25QYXVzZWQSKQoGcmVhc29uGAEgASgOMhkuY2VsbGFmbG93LnYxLlBhdXNlUmVhc29uEhAKCHN0ZXBfa2V5GAIgASgJEiYKB2RldGFpbHMYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZCIrCg5TZXNzaW9uUmVzdW1lZBIKCgJieRgBIAEoCRINCgVyZXRyeRgCIAEoCCI5ChBTZXNzaW9uQ29tcGxldGVkEiUKBm91dHB1dBgBIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIjcKDVNlc3Npb25GYWlsZWQSJgoHZmFpbHVyZRgBIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIl0KEFNlc3Npb25DYW5jZWxsZWQSDgoGcmVhc29uGAEgASgJEgoKAmJ5GAIgASgJEhIKCnRlcm1pbmF0ZWQYAyABKAgSGQoRdW5rbm93bl9zdGVwX2tleXMYBCADKAkisgEKEFNlc3Npb25Db250aW51ZWQSFAoMc3VjY2Vzc29yX2lkGAEgASgJEiQKBWlucHV0GAIgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSDwoHdmVyc2lvbhgDIAEoCRIkCgVzdGF0ZRgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEisKDGNvbnZlcnNhdGlvbhgFIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIi0KD0NhbmNlbFJlcXVlc3RlZBIOCgZyZWFzb24YASABKAkSCgoCYnkYAiABKAkixwIKDVN0ZXBDb21wbGV0ZWQSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdhdHRlbXB0GAMgASgNEhQKDGlucHV0X2RpZ2VzdBgEIAEoDBIkCgVpbnB1dBgFIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiUKBm91dHB1dBgGIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiIKA2xsbRgHIAEoCzIVLmNlbGxhZmxvdy52MS5MbG1DYWxsEikKCXJlc291cmNlcxgIIAMoCzIWLmNlbGxhZmxvdy52MS5SZXNvdXJjZRISCgpjb3N0X25hbm9zGAkgASgDEhMKC2R1cmF0aW9uX3VzGAogASgEEhkKEWRlZHVwbGljYXRlZF9mcm9tGAsgASgJEg8KB2d1YXJkZWQYDCABKAgifgoHTGxtQ2FsbBImCgdyZXF1ZXN0GAEgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSJwoIcmVzcG9uc2UYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIiCgV1c2FnZRgDIAEoCzITLmNlbGxhZmxvdy52MS5Vc2FnZSLpAQoKU3RlcEZhaWxlZBIQCghzdGVwX2tleRgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2F0dGVtcHQYAyABKA0SFAoMaW5wdXRfZGlnZXN0GAQgASgMEiYKB2ZhaWx1cmUYBSABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBINCgVmaW5hbBgGIAEoCBITCgtyZXRyeV9hdF9tcxgHIAEoBBIiCgV1c2FnZRgIIAEoCzITLmNlbGxhZmxvdy52MS5Vc2FnZRITCgtkdXJhdGlvbl91cxgJIAEoBBIPCgdndWFyZGVkGAogASgIIloKDVN0ZXBIZWFydGJlYXQSEAoIc3RlcF9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRImCgdkZXRhaWxzGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQi6QEKC0d1YXJkSW50ZW50EhAKCHN0ZXBfa2V5GAEgASgJEgwKBG5hbWUYAiABKAkSDwoHYXR0ZW1wdBgDIAEoDRIUCgxpbnB1dF9kaWdlc3QYBCABKAwSEgoKYXR0ZW1wdF9tcxgFIAEoBBIQCghncmFjZV9tcxgGIAEoBBIpCgZwb2xpY3kYByABKA4yGS5jZWxsYWZsb3cudjEuR3VhcmRQb2xpY3kSLgoPaWRlbXBvdGVuY3lfa2V5GAggASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEgoKaW5wdXRfaGFzaBgJIAEoDCKGAQoMR3VhcmRVbmtub3duEhAKCHN0ZXBfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SKwoGcmVhc29uGAMgASgOMhsuY2VsbGFmbG93LnYxLlVua25vd25SZWFzb24SJgoHZmFpbHVyZRgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIrsBCg1HdWFyZFJlc29sdmVkEhAKCHN0ZXBfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SLAoKcmVzb2x1dGlvbhgDIAEoDjIYLmNlbGxhZmxvdy52MS5SZXNvbHV0aW9uEiUKBm91dHB1dBgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiYKB2ZhaWx1cmUYBSABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIKCgJieRgGIAEoCSJUCgtab25lRW50ZXJlZBIQCgh6b25lX2tleRgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2F0dGVtcHQYAyABKA0SFAoMaW5wdXRfZGlnZXN0GAQgASgMItMBCg1ab25lQ29tbWl0dGVkEhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SJQoGb3V0cHV0GAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSJQoGcmVjb3JkGAQgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSKAoJbGxtX2NhbGxzGAUgAygLMhUuY2VsbGFmbG93LnYxLkxsbUNhbGwSEwoLZHVyYXRpb25fdXMYBiABKAQSEgoKY29zdF9uYW5vcxgHIAEoAyKfAQoKWm9uZUZhaWxlZBIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEiYKB2ZhaWx1cmUYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBINCgVmaW5hbBgEIAEoCBIiCgV1c2FnZRgFIAMoCzITLmNlbGxhZmxvdy52MS5Vc2FnZRITCgtyZXRyeV9hdF9tcxgGIAEoBCKQAQoOWm9uZVJvbGxlZEJhY2sSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIsCgZyZWFzb24YAyABKA4yHC5jZWxsYWZsb3cudjEuUm9sbGJhY2tSZWFzb24SFgoOZXZpZGVuY2VfYnl0ZXMYBCABKAQSFQoNd2FzdGVkX3Rva2VucxgFIAEoBCJQCgxUaW1lclN0YXJ0ZWQSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZkdWVfbXMYAyABKAQSEAoIZGVsYXlfbXMYBCABKAQiHgoKVGltZXJGaXJlZBIQCghzdGVwX2tleRgBIAEoCSJjCg5TaWduYWxSZWNlaXZlZBIMCgRuYW1lGAEgASgJEhEKCXNpZ25hbF9pZBgCIAEoCRIkCgV2YWx1ZRgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEgoKAmJ5GAQgASgJIlMKDVNpZ25hbEF3YWl0ZWQSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZkdWVfbXMYAyABKAQSEgoKdGltZW91dF9tcxgEIAEoBCI3Cg9TaWduYWxEZWxpdmVyZWQSEAoIc3RlcF9rZXkYASABKAkSEgoKc2lnbmFsX3NlcRgCIAEoBCIfCgtXYWl0RHJvcHBlZBIQCghzdGVwX2tleRgBIAEoCSKUAQoRQXBwcm92YWxSZXF1ZXN0ZWQSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIjCgRjYWxsGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEwoLYXJnc19kaWdlc3QYBCABKAwSDgoGZHVlX21zGAUgASgEEhUKDWV4cGlyZXNfaW5fbXMYBiABKAQiiQEKD0FwcHJvdmFsRGVjaWRlZBIQCghzdGVwX2tleRgBIAEoCRIwCghkZWNpc2lvbhgCIAEoDjIeLmNlbGxhZmxvdy52MS5BcHByb3ZhbERlY2lzaW9uEgoKAmJ5GAMgASgJEiYKB2NvbW1lbnQYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZCJ3CgxUb2tlbkNyZWF0ZWQSEAoIdG9rZW5faWQYASABKAkSDAoEbmFtZRgCIAEoCRIgCgRyb2xlGAMgASgOMhIuY2VsbGFmbG93LnYxLlJvbGUSEQoJbmFtZXNwYWNlGAQgASgJEhIKCmV4cGlyZXNfbXMYBSABKAQiIAoMVG9rZW5SZXZva2VkEhAKCHRva2VuX2lkGAEgASgJKm4KBkF1dGhvchIWChJBVVRIT1JfVU5TUEVDSUZJRUQQABIRCg1BVVRIT1JfV09SS0VSEAESEQoNQVVUSE9SX0NMSUVOVBACEhEKDUFVVEhPUl9EUklWRVIQAxITCg9BVVRIT1JfT1BFUkFUT1IQBCqhAQoNUmVsZWFzZVJlYXNvbhIeChpSRUxFQVNFX1JFQVNPTl9VTlNQRUNJRklFRBAAEhsKF1JFTEVBU0VfUkVBU09OX1NIVVRET1dOEAESHAoYUkVMRUFTRV9SRUFTT05fU1VTUEVOREVEEAISGQoVUkVMRUFTRV9SRUFTT05fVU5BQkxFEAMSGgoWUkVMRUFTRV9SRUFTT05fV0FJVElORxAEKsEBCg1Vbmtub3duUmVhc29uEh4KGlVOS05PV05fUkVBU09OX1VOU1BFQ0lGSUVEEAASGAoUVU5LTk9XTl9SRUFTT05fVEhSRVcQARIcChhVTktOT1dOX1JFQVNPTl9USU1FRF9PVVQQAhIaChZVTktOT1dOX1JFQVNPTl9BQk9SVEVEEAMSHQoZVU5LTk9XTl9SRUFTT05fTk9fT1VUQ09NRRAEEh0KGVVOS05PV05fUkVBU09OX0dSQUNFX09WRVIQBSqJAQoKUmVzb2x1dGlvbhIaChZSRVNPTFVUSU9OX1VOU1BFQ0lGSUVEEAASFQoRUkVTT0xVVElPTl9PVVRQVVQQARIWChJSRVNPTFVUSU9OX0ZBSUxVUkUQAhIaChZSRVNPTFVUSU9OX05PVF9BUFBMSUVEEAMSFAoQUkVTT0xVVElPTl9SRVRSWRAEKmoKDlJvbGxiYWNrUmVhc29uEh8KG1JPTExCQUNLX1JFQVNPTl9VTlNQRUNJRklFRBAAEhwKGFJPTExCQUNLX1JFQVNPTl9UQUtFT1ZFUhABEhkKFVJPTExCQUNLX1JFQVNPTl9BQk9SVBACKnMKBFJvbGUSFAoQUk9MRV9VTlNQRUNJRklFRBAAEg8KC1JPTEVfV09SS0VSEAESDwoLUk9MRV9DTElFTlQQAhISCg5ST0xFX0NPTVBBQ1RPUhADEg8KC1JPTEVfVklFV0VSEAQSDgoKUk9MRV9BRE1JThAFYgZwcm90bzM", [file_cellaflow_v1_common]);
 
 /**
  * One event of a session, as it is read.
@@ -145,6 +145,22 @@ export type Event = Message<"cellaflow.v1.Event"> & {
      */
     value: SessionCancelled;
     case: "sessionCancelled";
+  } | {
+    /**
+     * The session ended and another one continues it.
+     *
+     * @generated from field: cellaflow.v1.SessionContinued session_continued = 28;
+     */
+    value: SessionContinued;
+    case: "sessionContinued";
+  } | {
+    /**
+     * Somebody asked to cancel the session: the run cleans up and ends it.
+     *
+     * @generated from field: cellaflow.v1.CancelRequested cancel_requested = 29;
+     */
+    value: CancelRequested;
+    case: "cancelRequested";
   } | {
     /**
      * A step completed.
@@ -376,6 +392,48 @@ export type SessionStarted = Message<"cellaflow.v1.SessionStarted"> & {
    * @generated from field: cellaflow.v1.Payload key = 8;
    */
   key?: Payload | undefined;
+
+  /**
+   * Session that spawned it; empty: none.
+   *
+   * @generated from field: string parent_id = 13;
+   */
+  parentId: string;
+
+  /**
+   * Step key of the spawn in the parent.
+   *
+   * @generated from field: string parent_step_key = 14;
+   */
+  parentStepKey: string;
+
+  /**
+   * Top of the tree of sessions; its own id for a session that nobody spawned.
+   *
+   * @generated from field: string top_id = 15;
+   */
+  topId: string;
+
+  /**
+   * Session that it continues; empty: none.
+   *
+   * @generated from field: string continued_from = 16;
+   */
+  continuedFrom: string;
+
+  /**
+   * Sessions between it and the top; 0: it is the top.
+   *
+   * @generated from field: uint32 depth = 22;
+   */
+  depth: number;
+
+  /**
+   * True if its parent's end or cancellation does not concern it.
+   *
+   * @generated from field: bool abandoned = 23;
+   */
+  abandoned: boolean;
 };
 
 /**
@@ -502,6 +560,13 @@ export type SessionResumed = Message<"cellaflow.v1.SessionResumed"> & {
    * @generated from field: string by = 1;
    */
   by: string;
+
+  /**
+   * True if failed steps get a fresh round of attempts: those before this event do not count.
+   *
+   * @generated from field: bool retry = 2;
+   */
+  retry: boolean;
 };
 
 /**
@@ -565,6 +630,27 @@ export type SessionCancelled = Message<"cellaflow.v1.SessionCancelled"> & {
    * @generated from field: string reason = 1;
    */
   reason: string;
+
+  /**
+   * Who asked for it: name of a token, or "parent"; empty in an append, which takes both from the request to cancel.
+   *
+   * @generated from field: string by = 2;
+   */
+  by: string;
+
+  /**
+   * True if it was terminated: at once, without its run's doing.
+   *
+   * @generated from field: bool terminated = 3;
+   */
+  terminated: boolean;
+
+  /**
+   * Guarded steps that were called and whose outcome nobody will say any more.
+   *
+   * @generated from field: repeated string unknown_step_keys = 4;
+   */
+  unknownStepKeys: string[];
 };
 
 /**
@@ -573,6 +659,83 @@ export type SessionCancelled = Message<"cellaflow.v1.SessionCancelled"> & {
  */
 export const SessionCancelledSchema: GenMessage<SessionCancelled> = /*@__PURE__*/
   messageDesc(file_cellaflow_v1_event, 8);
+
+/**
+ * The session ended and another one continues it, under the same key and in a lineage of its own.
+ *
+ * @generated from message cellaflow.v1.SessionContinued
+ */
+export type SessionContinued = Message<"cellaflow.v1.SessionContinued"> & {
+  /**
+   * The session that continues it; empty in an append: the engine mints it.
+   *
+   * @generated from field: string successor_id = 1;
+   */
+  successorId: string;
+
+  /**
+   * Its input.
+   *
+   * @generated from field: cellaflow.v1.Payload input = 2;
+   */
+  input?: Payload | undefined;
+
+  /**
+   * Its version; empty in an append: this session's.
+   *
+   * @generated from field: string version = 3;
+   */
+  version: string;
+
+  /**
+   * State it begins with, whole: a StateDelta; absent: none.
+   *
+   * @generated from field: cellaflow.v1.Payload state = 4;
+   */
+  state?: Payload | undefined;
+
+  /**
+   * Conversation it begins with, whole: a ConversationDelta; absent: none.
+   *
+   * @generated from field: cellaflow.v1.Payload conversation = 5;
+   */
+  conversation?: Payload | undefined;
+};
+
+/**
+ * Describes the message cellaflow.v1.SessionContinued.
+ * Use `create(SessionContinuedSchema)` to create a new message.
+ */
+export const SessionContinuedSchema: GenMessage<SessionContinued> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_event, 9);
+
+/**
+ * Somebody asked to cancel the session. Its children end first, then its run cleans up.
+ *
+ * @generated from message cellaflow.v1.CancelRequested
+ */
+export type CancelRequested = Message<"cellaflow.v1.CancelRequested"> & {
+  /**
+   * Why, in words.
+   *
+   * @generated from field: string reason = 1;
+   */
+  reason: string;
+
+  /**
+   * Name of the token that asked, or "parent".
+   *
+   * @generated from field: string by = 2;
+   */
+  by: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.CancelRequested.
+ * Use `create(CancelRequestedSchema)` to create a new message.
+ */
+export const CancelRequestedSchema: GenMessage<CancelRequested> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_event, 10);
 
 /**
  * A step completed: its output is final.
@@ -670,7 +833,7 @@ export type StepCompleted = Message<"cellaflow.v1.StepCompleted"> & {
  * Use `create(StepCompletedSchema)` to create a new message.
  */
 export const StepCompletedSchema: GenMessage<StepCompleted> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 9);
+  messageDesc(file_cellaflow_v1_event, 11);
 
 /**
  * A model call: request and accounting. The response is the step's or zone's output.
@@ -705,7 +868,7 @@ export type LlmCall = Message<"cellaflow.v1.LlmCall"> & {
  * Use `create(LlmCallSchema)` to create a new message.
  */
 export const LlmCallSchema: GenMessage<LlmCall> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 10);
+  messageDesc(file_cellaflow_v1_event, 12);
 
 /**
  * An attempt of a step failed.
@@ -789,7 +952,7 @@ export type StepFailed = Message<"cellaflow.v1.StepFailed"> & {
  * Use `create(StepFailedSchema)` to create a new message.
  */
 export const StepFailedSchema: GenMessage<StepFailed> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 11);
+  messageDesc(file_cellaflow_v1_event, 13);
 
 /**
  * An attempt of an unguarded step said how far it is: the attempt after a crash or a failure goes on from there. Sent at
@@ -825,7 +988,7 @@ export type StepHeartbeat = Message<"cellaflow.v1.StepHeartbeat"> & {
  * Use `create(StepHeartbeatSchema)` to create a new message.
  */
 export const StepHeartbeatSchema: GenMessage<StepHeartbeat> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 12);
+  messageDesc(file_cellaflow_v1_event, 14);
 
 /**
  * A guarded step is about to be called.
@@ -903,7 +1066,7 @@ export type GuardIntent = Message<"cellaflow.v1.GuardIntent"> & {
  * Use `create(GuardIntentSchema)` to create a new message.
  */
 export const GuardIntentSchema: GenMessage<GuardIntent> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 13);
+  messageDesc(file_cellaflow_v1_event, 15);
 
 /**
  * The outcome of a guarded attempt is unknown.
@@ -945,7 +1108,7 @@ export type GuardUnknown = Message<"cellaflow.v1.GuardUnknown"> & {
  * Use `create(GuardUnknownSchema)` to create a new message.
  */
 export const GuardUnknownSchema: GenMessage<GuardUnknown> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 14);
+  messageDesc(file_cellaflow_v1_event, 16);
 
 /**
  * An unknown or not applied attempt was resolved.
@@ -1001,7 +1164,7 @@ export type GuardResolved = Message<"cellaflow.v1.GuardResolved"> & {
  * Use `create(GuardResolvedSchema)` to create a new message.
  */
 export const GuardResolvedSchema: GenMessage<GuardResolved> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 15);
+  messageDesc(file_cellaflow_v1_event, 17);
 
 /**
  * A zone was entered.
@@ -1043,7 +1206,7 @@ export type ZoneEntered = Message<"cellaflow.v1.ZoneEntered"> & {
  * Use `create(ZoneEnteredSchema)` to create a new message.
  */
 export const ZoneEnteredSchema: GenMessage<ZoneEntered> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 16);
+  messageDesc(file_cellaflow_v1_event, 18);
 
 /**
  * A zone committed as a whole.
@@ -1106,7 +1269,7 @@ export type ZoneCommitted = Message<"cellaflow.v1.ZoneCommitted"> & {
  * Use `create(ZoneCommittedSchema)` to create a new message.
  */
 export const ZoneCommittedSchema: GenMessage<ZoneCommitted> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 17);
+  messageDesc(file_cellaflow_v1_event, 19);
 
 /**
  * A zone's callback failed.
@@ -1162,7 +1325,7 @@ export type ZoneFailed = Message<"cellaflow.v1.ZoneFailed"> & {
  * Use `create(ZoneFailedSchema)` to create a new message.
  */
 export const ZoneFailedSchema: GenMessage<ZoneFailed> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 18);
+  messageDesc(file_cellaflow_v1_event, 20);
 
 /**
  * A zone was rolled back to its entry. What it streamed stays as evidence.
@@ -1211,7 +1374,7 @@ export type ZoneRolledBack = Message<"cellaflow.v1.ZoneRolledBack"> & {
  * Use `create(ZoneRolledBackSchema)` to create a new message.
  */
 export const ZoneRolledBackSchema: GenMessage<ZoneRolledBack> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 19);
+  messageDesc(file_cellaflow_v1_event, 21);
 
 /**
  * A timer was started. Fires once, when ledger time has reached due_ms.
@@ -1253,7 +1416,7 @@ export type TimerStarted = Message<"cellaflow.v1.TimerStarted"> & {
  * Use `create(TimerStartedSchema)` to create a new message.
  */
 export const TimerStartedSchema: GenMessage<TimerStarted> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 20);
+  messageDesc(file_cellaflow_v1_event, 22);
 
 /**
  * A timer fired: the outcome of its step.
@@ -1274,7 +1437,7 @@ export type TimerFired = Message<"cellaflow.v1.TimerFired"> & {
  * Use `create(TimerFiredSchema)` to create a new message.
  */
 export const TimerFiredSchema: GenMessage<TimerFired> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 21);
+  messageDesc(file_cellaflow_v1_event, 23);
 
 /**
  * A signal was received. It stays buffered until the run awaits one of its name.
@@ -1316,7 +1479,7 @@ export type SignalReceived = Message<"cellaflow.v1.SignalReceived"> & {
  * Use `create(SignalReceivedSchema)` to create a new message.
  */
 export const SignalReceivedSchema: GenMessage<SignalReceived> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 22);
+  messageDesc(file_cellaflow_v1_event, 24);
 
 /**
  * The run awaits a signal.
@@ -1358,7 +1521,7 @@ export type SignalAwaited = Message<"cellaflow.v1.SignalAwaited"> & {
  * Use `create(SignalAwaitedSchema)` to create a new message.
  */
 export const SignalAwaitedSchema: GenMessage<SignalAwaited> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 23);
+  messageDesc(file_cellaflow_v1_event, 25);
 
 /**
  * An awaited signal was delivered, or its time ran out: the outcome of its step.
@@ -1386,7 +1549,7 @@ export type SignalDelivered = Message<"cellaflow.v1.SignalDelivered"> & {
  * Use `create(SignalDeliveredSchema)` to create a new message.
  */
 export const SignalDeliveredSchema: GenMessage<SignalDelivered> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 24);
+  messageDesc(file_cellaflow_v1_event, 26);
 
 /**
  * The run does not want a wait any more. The step has no outcome and gets none.
@@ -1407,7 +1570,7 @@ export type WaitDropped = Message<"cellaflow.v1.WaitDropped"> & {
  * Use `create(WaitDroppedSchema)` to create a new message.
  */
 export const WaitDroppedSchema: GenMessage<WaitDropped> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 25);
+  messageDesc(file_cellaflow_v1_event, 27);
 
 /**
  * The run asked for an approval of a call.
@@ -1463,7 +1626,7 @@ export type ApprovalRequested = Message<"cellaflow.v1.ApprovalRequested"> & {
  * Use `create(ApprovalRequestedSchema)` to create a new message.
  */
 export const ApprovalRequestedSchema: GenMessage<ApprovalRequested> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 26);
+  messageDesc(file_cellaflow_v1_event, 28);
 
 /**
  * An approval was decided or expired: the outcome of its step.
@@ -1505,7 +1668,7 @@ export type ApprovalDecided = Message<"cellaflow.v1.ApprovalDecided"> & {
  * Use `create(ApprovalDecidedSchema)` to create a new message.
  */
 export const ApprovalDecidedSchema: GenMessage<ApprovalDecided> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 27);
+  messageDesc(file_cellaflow_v1_event, 29);
 
 /**
  * A token was created.
@@ -1554,7 +1717,7 @@ export type TokenCreated = Message<"cellaflow.v1.TokenCreated"> & {
  * Use `create(TokenCreatedSchema)` to create a new message.
  */
 export const TokenCreatedSchema: GenMessage<TokenCreated> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 28);
+  messageDesc(file_cellaflow_v1_event, 30);
 
 /**
  * A token was revoked.
@@ -1575,7 +1738,7 @@ export type TokenRevoked = Message<"cellaflow.v1.TokenRevoked"> & {
  * Use `create(TokenRevokedSchema)` to create a new message.
  */
 export const TokenRevokedSchema: GenMessage<TokenRevoked> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 29);
+  messageDesc(file_cellaflow_v1_event, 31);
 
 /**
  * Who appended an event.

@@ -2,19 +2,21 @@
 // @generated from file cellaflow/v1/operator.proto (package cellaflow.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Payload, Session, SessionStatus } from "./common_pb.js";
 import { file_cellaflow_v1_common } from "./common_pb.js";
 import type { Role } from "./event_pb.js";
 import { file_cellaflow_v1_event } from "./event_pb.js";
+import type { SessionFilter } from "./session_pb.js";
+import { file_cellaflow_v1_session } from "./session_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file cellaflow/v1/operator.proto.
  */
 export const file_cellaflow_v1_operator: GenFile = /*@__PURE__*/
-  fileDesc("ChtjZWxsYWZsb3cvdjEvb3BlcmF0b3IucHJvdG8SDGNlbGxhZmxvdy52MSI9ChRSZXN1bWVTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCWRlZHVwZV9pZBgCIAEoDCI/ChVSZXN1bWVTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uItUBChJSZXNvbHZlU3RlcFJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghzdGVwX2tleRgCIAEoCRInCgZvdXRwdXQYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAEigKB2ZhaWx1cmUYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAEhUKC25vdF9hcHBsaWVkGAUgASgISAASEQoJZGVkdXBlX2lkGAYgASgMEg4KBnJlc3VtZRgHIAEoCEIMCgpyZXNvbHV0aW9uIj0KE1Jlc29sdmVTdGVwUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uIjsKE1ZlcmlmeUxlZGdlclJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghwYXlsb2FkcxgCIAEoCCKsAQoUVmVyaWZ5TGVkZ2VyUmVzcG9uc2USMAoIcHJvZ3Jlc3MYASABKAsyHC5jZWxsYWZsb3cudjEuVmVyaWZ5UHJvZ3Jlc3NIABIqCgVmYXVsdBgCIAEoCzIZLmNlbGxhZmxvdy52MS5WZXJpZnlGYXVsdEgAEi4KB3N1bW1hcnkYAyABKAsyGy5jZWxsYWZsb3cudjEuVmVyaWZ5U3VtbWFyeUgAQgYKBGJvZHkiSgoOVmVyaWZ5UHJvZ3Jlc3MSEAoIc2Vzc2lvbnMYASABKAQSFgoOc2Vzc2lvbnNfdG90YWwYAiABKAQSDgoGZXZlbnRzGAMgASgEIj8KC1ZlcmlmeUZhdWx0EhIKCnNlc3Npb25faWQYASABKAkSCwoDc2VxGAIgASgEEg8KB21lc3NhZ2UYAyABKAkiUwoNVmVyaWZ5U3VtbWFyeRIQCghzZXNzaW9ucxgBIAEoBBIOCgZldmVudHMYAiABKAQSEAoIcGF5bG9hZHMYAyABKAQSDgoGZmF1bHRzGAQgASgEImcKEkNyZWF0ZVRva2VuUmVxdWVzdBIMCgRuYW1lGAEgASgJEiAKBHJvbGUYAiABKA4yEi5jZWxsYWZsb3cudjEuUm9sZRIRCgluYW1lc3BhY2UYAyABKAkSDgoGdHRsX21zGAQgASgEIkkKE0NyZWF0ZVRva2VuUmVzcG9uc2USIgoFdG9rZW4YASABKAsyEy5jZWxsYWZsb3cudjEuVG9rZW4SDgoGc2VjcmV0GAIgASgJIqwBCgVUb2tlbhIQCgh0b2tlbl9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEiAKBHJvbGUYAyABKA4yEi5jZWxsYWZsb3cudjEuUm9sZRIRCgluYW1lc3BhY2UYBCABKAkSEgoKY3JlYXRlZF9tcxgFIAEoBBISCgpleHBpcmVzX21zGAYgASgEEhIKCnJldm9rZWRfbXMYByABKAQSEgoKY29uZmlndXJlZBgIIAEoCCIgChFMaXN0VG9rZW5zUmVxdWVzdBILCgNhbGwYASABKAgiOQoSTGlzdFRva2Vuc1Jlc3BvbnNlEiMKBnRva2VucxgBIAMoCzITLmNlbGxhZmxvdy52MS5Ub2tlbiImChJSZXZva2VUb2tlblJlcXVlc3QSEAoIdG9rZW5faWQYASABKAkiOQoTUmV2b2tlVG9rZW5SZXNwb25zZRIiCgV0b2tlbhgBIAEoCzITLmNlbGxhZmxvdy52MS5Ub2tlbiISChBHZXRTdGF0dXNSZXF1ZXN0IpoCChFHZXRTdGF0dXNSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhEKCWxlZGdlcl9pZBgCIAEoCRITCgtpbmNhcm5hdGlvbhgDIAEoCRINCgVmcmFtZRgEIAEoBBIRCgl1cHRpbWVfbXMYBSABKAQSKwoIc2Vzc2lvbnMYBiADKAsyGS5jZWxsYWZsb3cudjEuU3RhdHVzQ291bnQSKwoHd29ya2VycxgHIAMoCzIaLmNlbGxhZmxvdy52MS5Xb3JrZXJTdGF0dXMSEgoKZGlza19ieXRlcxgIIAEoBBIXCg9kaXNrX2ZyZWVfYnl0ZXMYCSABKAQSEQoJcnNzX2J5dGVzGAogASgEEhAKCGRpc2tfbG93GAsgASgIIkkKC1N0YXR1c0NvdW50EisKBnN0YXR1cxgBIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzEg0KBWNvdW50GAIgASgEInQKDFdvcmtlclN0YXR1cxIQCghpbnN0YW5jZRgBIAEoCRIOCgZjbGllbnQYAiABKAkSEQoJd29ya2Zsb3dzGAMgAygJEhAKCHNlc3Npb25zGAQgASgNEgwKBGZyZWUYBSABKA0SDwoHaWRsZV9tcxgGIAEoBDLfBAoPT3BlcmF0b3JTZXJ2aWNlElgKDVJlc3VtZVNlc3Npb24SIi5jZWxsYWZsb3cudjEuUmVzdW1lU2Vzc2lvblJlcXVlc3QaIy5jZWxsYWZsb3cudjEuUmVzdW1lU2Vzc2lvblJlc3BvbnNlElIKC1Jlc29sdmVTdGVwEiAuY2VsbGFmbG93LnYxLlJlc29sdmVTdGVwUmVxdWVzdBohLmNlbGxhZmxvdy52MS5SZXNvbHZlU3RlcFJlc3BvbnNlElcKDFZlcmlmeUxlZGdlchIhLmNlbGxhZmxvdy52MS5WZXJpZnlMZWRnZXJSZXF1ZXN0GiIuY2VsbGFmbG93LnYxLlZlcmlmeUxlZGdlclJlc3BvbnNlMAESUgoLQ3JlYXRlVG9rZW4SIC5jZWxsYWZsb3cudjEuQ3JlYXRlVG9rZW5SZXF1ZXN0GiEuY2VsbGFmbG93LnYxLkNyZWF0ZVRva2VuUmVzcG9uc2USTwoKTGlzdFRva2VucxIfLmNlbGxhZmxvdy52MS5MaXN0VG9rZW5zUmVxdWVzdBogLmNlbGxhZmxvdy52MS5MaXN0VG9rZW5zUmVzcG9uc2USUgoLUmV2b2tlVG9rZW4SIC5jZWxsYWZsb3cudjEuUmV2b2tlVG9rZW5SZXF1ZXN0GiEuY2VsbGFmbG93LnYxLlJldm9rZVRva2VuUmVzcG9uc2USTAoJR2V0U3RhdHVzEh4uY2VsbGFmbG93LnYxLkdldFN0YXR1c1JlcXVlc3QaHy5jZWxsYWZsb3cudjEuR2V0U3RhdHVzUmVzcG9uc2ViBnByb3RvMw", [file_cellaflow_v1_common, file_cellaflow_v1_event]);
+  fileDesc("ChtjZWxsYWZsb3cvdjEvb3BlcmF0b3IucHJvdG8SDGNlbGxhZmxvdy52MSI9ChRSZXN1bWVTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCWRlZHVwZV9pZBgCIAEoDCI/ChVSZXN1bWVTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uIkwKE1BhdXNlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIj4KFFBhdXNlU2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbiJMChNSZXRyeVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSDgoGcmVhc29uGAIgASgJEhEKCWRlZHVwZV9pZBgDIAEoDCI+ChRSZXRyeVNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iTQoUQ2FuY2VsU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIj8KFUNhbmNlbFNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iUAoXVGVybWluYXRlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIkIKGFRlcm1pbmF0ZVNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24ikQEKFEJhdGNoU2Vzc2lvbnNSZXF1ZXN0EisKBmFjdGlvbhgBIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uQWN0aW9uEisKBmZpbHRlchgCIAEoCzIbLmNlbGxhZmxvdy52MS5TZXNzaW9uRmlsdGVyEg4KBnJlYXNvbhgDIAEoCRIPCgdkcnlfcnVuGAQgASgIInsKFUJhdGNoU2Vzc2lvbnNSZXNwb25zZRIrCgZyZXN1bHQYASABKAsyGS5jZWxsYWZsb3cudjEuQmF0Y2hSZXN1bHRIABItCgdzdW1tYXJ5GAIgASgLMhouY2VsbGFmbG93LnYxLkJhdGNoU3VtbWFyeUgAQgYKBGJvZHkiVAoLQmF0Y2hSZXN1bHQSJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEgwKBGNvZGUYAiABKAkSDwoHbWVzc2FnZRgDIAEoCSI+CgxCYXRjaFN1bW1hcnkSDwoHbWF0Y2hlZBgBIAEoBBIMCgRkb25lGAIgASgEEg8KB3JlZnVzZWQYAyABKAQi1QEKElJlc29sdmVTdGVwUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCHN0ZXBfa2V5GAIgASgJEicKBm91dHB1dBgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkSAASKAoHZmFpbHVyZRgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkSAASFQoLbm90X2FwcGxpZWQYBSABKAhIABIRCglkZWR1cGVfaWQYBiABKAwSDgoGcmVzdW1lGAcgASgIQgwKCnJlc29sdXRpb24iPQoTUmVzb2x2ZVN0ZXBSZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iOwoTVmVyaWZ5TGVkZ2VyUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCHBheWxvYWRzGAIgASgIIqwBChRWZXJpZnlMZWRnZXJSZXNwb25zZRIwCghwcm9ncmVzcxgBIAEoCzIcLmNlbGxhZmxvdy52MS5WZXJpZnlQcm9ncmVzc0gAEioKBWZhdWx0GAIgASgLMhkuY2VsbGFmbG93LnYxLlZlcmlmeUZhdWx0SAASLgoHc3VtbWFyeRgDIAEoCzIbLmNlbGxhZmxvdy52MS5WZXJpZnlTdW1tYXJ5SABCBgoEYm9keSJKCg5WZXJpZnlQcm9ncmVzcxIQCghzZXNzaW9ucxgBIAEoBBIWCg5zZXNzaW9uc190b3RhbBgCIAEoBBIOCgZldmVudHMYAyABKAQiPwoLVmVyaWZ5RmF1bHQSEgoKc2Vzc2lvbl9pZBgBIAEoCRILCgNzZXEYAiABKAQSDwoHbWVzc2FnZRgDIAEoCSJTCg1WZXJpZnlTdW1tYXJ5EhAKCHNlc3Npb25zGAEgASgEEg4KBmV2ZW50cxgCIAEoBBIQCghwYXlsb2FkcxgDIAEoBBIOCgZmYXVsdHMYBCABKAQiZwoSQ3JlYXRlVG9rZW5SZXF1ZXN0EgwKBG5hbWUYASABKAkSIAoEcm9sZRgCIAEoDjISLmNlbGxhZmxvdy52MS5Sb2xlEhEKCW5hbWVzcGFjZRgDIAEoCRIOCgZ0dGxfbXMYBCABKAQiSQoTQ3JlYXRlVG9rZW5SZXNwb25zZRIiCgV0b2tlbhgBIAEoCzITLmNlbGxhZmxvdy52MS5Ub2tlbhIOCgZzZWNyZXQYAiABKAkirAEKBVRva2VuEhAKCHRva2VuX2lkGAEgASgJEgwKBG5hbWUYAiABKAkSIAoEcm9sZRgDIAEoDjISLmNlbGxhZmxvdy52MS5Sb2xlEhEKCW5hbWVzcGFjZRgEIAEoCRISCgpjcmVhdGVkX21zGAUgASgEEhIKCmV4cGlyZXNfbXMYBiABKAQSEgoKcmV2b2tlZF9tcxgHIAEoBBISCgpjb25maWd1cmVkGAggASgIIiAKEUxpc3RUb2tlbnNSZXF1ZXN0EgsKA2FsbBgBIAEoCCI5ChJMaXN0VG9rZW5zUmVzcG9uc2USIwoGdG9rZW5zGAEgAygLMhMuY2VsbGFmbG93LnYxLlRva2VuIiYKElJldm9rZVRva2VuUmVxdWVzdBIQCgh0b2tlbl9pZBgBIAEoCSI5ChNSZXZva2VUb2tlblJlc3BvbnNlEiIKBXRva2VuGAEgASgLMhMuY2VsbGFmbG93LnYxLlRva2VuIhIKEEdldFN0YXR1c1JlcXVlc3QimgIKEUdldFN0YXR1c1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSEQoJbGVkZ2VyX2lkGAIgASgJEhMKC2luY2FybmF0aW9uGAMgASgJEg0KBWZyYW1lGAQgASgEEhEKCXVwdGltZV9tcxgFIAEoBBIrCghzZXNzaW9ucxgGIAMoCzIZLmNlbGxhZmxvdy52MS5TdGF0dXNDb3VudBIrCgd3b3JrZXJzGAcgAygLMhouY2VsbGFmbG93LnYxLldvcmtlclN0YXR1cxISCgpkaXNrX2J5dGVzGAggASgEEhcKD2Rpc2tfZnJlZV9ieXRlcxgJIAEoBBIRCglyc3NfYnl0ZXMYCiABKAQSEAoIZGlza19sb3cYCyABKAgiSQoLU3RhdHVzQ291bnQSKwoGc3RhdHVzGAEgASgOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMSDQoFY291bnQYAiABKAQidAoMV29ya2VyU3RhdHVzEhAKCGluc3RhbmNlGAEgASgJEg4KBmNsaWVudBgCIAEoCRIRCgl3b3JrZmxvd3MYAyADKAkSEAoIc2Vzc2lvbnMYBCABKA0SDAoEZnJlZRgFIAEoDRIPCgdpZGxlX21zGAYgASgEKrcBCg1TZXNzaW9uQWN0aW9uEh4KGlNFU1NJT05fQUNUSU9OX1VOU1BFQ0lGSUVEEAASGAoUU0VTU0lPTl9BQ1RJT05fUEFVU0UQARIZChVTRVNTSU9OX0FDVElPTl9SRVNVTUUQAhIYChRTRVNTSU9OX0FDVElPTl9SRVRSWRADEhkKFVNFU1NJT05fQUNUSU9OX0NBTkNFTBAEEhwKGFNFU1NJT05fQUNUSU9OX1RFUk1JTkFURRAFMqYICg9PcGVyYXRvclNlcnZpY2USWAoNUmVzdW1lU2Vzc2lvbhIiLmNlbGxhZmxvdy52MS5SZXN1bWVTZXNzaW9uUmVxdWVzdBojLmNlbGxhZmxvdy52MS5SZXN1bWVTZXNzaW9uUmVzcG9uc2USVQoMUGF1c2VTZXNzaW9uEiEuY2VsbGFmbG93LnYxLlBhdXNlU2Vzc2lvblJlcXVlc3QaIi5jZWxsYWZsb3cudjEuUGF1c2VTZXNzaW9uUmVzcG9uc2USVQoMUmV0cnlTZXNzaW9uEiEuY2VsbGFmbG93LnYxLlJldHJ5U2Vzc2lvblJlcXVlc3QaIi5jZWxsYWZsb3cudjEuUmV0cnlTZXNzaW9uUmVzcG9uc2USWAoNQ2FuY2VsU2Vzc2lvbhIiLmNlbGxhZmxvdy52MS5DYW5jZWxTZXNzaW9uUmVxdWVzdBojLmNlbGxhZmxvdy52MS5DYW5jZWxTZXNzaW9uUmVzcG9uc2USYQoQVGVybWluYXRlU2Vzc2lvbhIlLmNlbGxhZmxvdy52MS5UZXJtaW5hdGVTZXNzaW9uUmVxdWVzdBomLmNlbGxhZmxvdy52MS5UZXJtaW5hdGVTZXNzaW9uUmVzcG9uc2USWgoNQmF0Y2hTZXNzaW9ucxIiLmNlbGxhZmxvdy52MS5CYXRjaFNlc3Npb25zUmVxdWVzdBojLmNlbGxhZmxvdy52MS5CYXRjaFNlc3Npb25zUmVzcG9uc2UwARJSCgtSZXNvbHZlU3RlcBIgLmNlbGxhZmxvdy52MS5SZXNvbHZlU3RlcFJlcXVlc3QaIS5jZWxsYWZsb3cudjEuUmVzb2x2ZVN0ZXBSZXNwb25zZRJXCgxWZXJpZnlMZWRnZXISIS5jZWxsYWZsb3cudjEuVmVyaWZ5TGVkZ2VyUmVxdWVzdBoiLmNlbGxhZmxvdy52MS5WZXJpZnlMZWRnZXJSZXNwb25zZTABElIKC0NyZWF0ZVRva2VuEiAuY2VsbGFmbG93LnYxLkNyZWF0ZVRva2VuUmVxdWVzdBohLmNlbGxhZmxvdy52MS5DcmVhdGVUb2tlblJlc3BvbnNlEk8KCkxpc3RUb2tlbnMSHy5jZWxsYWZsb3cudjEuTGlzdFRva2Vuc1JlcXVlc3QaIC5jZWxsYWZsb3cudjEuTGlzdFRva2Vuc1Jlc3BvbnNlElIKC1Jldm9rZVRva2VuEiAuY2VsbGFmbG93LnYxLlJldm9rZVRva2VuUmVxdWVzdBohLmNlbGxhZmxvdy52MS5SZXZva2VUb2tlblJlc3BvbnNlEkwKCUdldFN0YXR1cxIeLmNlbGxhZmxvdy52MS5HZXRTdGF0dXNSZXF1ZXN0Gh8uY2VsbGFmbG93LnYxLkdldFN0YXR1c1Jlc3BvbnNlYgZwcm90bzM", [file_cellaflow_v1_common, file_cellaflow_v1_event, file_cellaflow_v1_session]);
 
 /**
  * Resumes a paused session.
@@ -64,6 +66,379 @@ export type ResumeSessionResponse = Message<"cellaflow.v1.ResumeSessionResponse"
  */
 export const ResumeSessionResponseSchema: GenMessage<ResumeSessionResponse> = /*@__PURE__*/
   messageDesc(file_cellaflow_v1_operator, 1);
+
+/**
+ * Pauses a session.
+ *
+ * @generated from message cellaflow.v1.PauseSessionRequest
+ */
+export type PauseSessionRequest = Message<"cellaflow.v1.PauseSessionRequest"> & {
+  /**
+   * Session.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Why, in words, at most 1,024 bytes.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Makes a retry of this call safe: 16 random bytes; empty: not retried.
+   *
+   * @generated from field: bytes dedupe_id = 3;
+   */
+  dedupeId: Uint8Array;
+};
+
+/**
+ * Describes the message cellaflow.v1.PauseSessionRequest.
+ * Use `create(PauseSessionRequestSchema)` to create a new message.
+ */
+export const PauseSessionRequestSchema: GenMessage<PauseSessionRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 2);
+
+/**
+ * The session was paused.
+ *
+ * @generated from message cellaflow.v1.PauseSessionResponse
+ */
+export type PauseSessionResponse = Message<"cellaflow.v1.PauseSessionResponse"> & {
+  /**
+   * The session as it is now.
+   *
+   * @generated from field: cellaflow.v1.Session session = 1;
+   */
+  session?: Session | undefined;
+};
+
+/**
+ * Describes the message cellaflow.v1.PauseSessionResponse.
+ * Use `create(PauseSessionResponseSchema)` to create a new message.
+ */
+export const PauseSessionResponseSchema: GenMessage<PauseSessionResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 3);
+
+/**
+ * Resumes a session with a fresh round of attempts.
+ *
+ * @generated from message cellaflow.v1.RetrySessionRequest
+ */
+export type RetrySessionRequest = Message<"cellaflow.v1.RetrySessionRequest"> & {
+  /**
+   * Session.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Why, in words, at most 1,024 bytes; not kept.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Makes a retry of this call safe: 16 random bytes; empty: not retried.
+   *
+   * @generated from field: bytes dedupe_id = 3;
+   */
+  dedupeId: Uint8Array;
+};
+
+/**
+ * Describes the message cellaflow.v1.RetrySessionRequest.
+ * Use `create(RetrySessionRequestSchema)` to create a new message.
+ */
+export const RetrySessionRequestSchema: GenMessage<RetrySessionRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 4);
+
+/**
+ * The session was resumed.
+ *
+ * @generated from message cellaflow.v1.RetrySessionResponse
+ */
+export type RetrySessionResponse = Message<"cellaflow.v1.RetrySessionResponse"> & {
+  /**
+   * The session as it is now.
+   *
+   * @generated from field: cellaflow.v1.Session session = 1;
+   */
+  session?: Session | undefined;
+};
+
+/**
+ * Describes the message cellaflow.v1.RetrySessionResponse.
+ * Use `create(RetrySessionResponseSchema)` to create a new message.
+ */
+export const RetrySessionResponseSchema: GenMessage<RetrySessionResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 5);
+
+/**
+ * Asks a session to cancel.
+ *
+ * @generated from message cellaflow.v1.CancelSessionRequest
+ */
+export type CancelSessionRequest = Message<"cellaflow.v1.CancelSessionRequest"> & {
+  /**
+   * Session.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Why, in words, at most 1,024 bytes.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Makes a retry of this call safe: 16 random bytes; empty: not retried.
+   *
+   * @generated from field: bytes dedupe_id = 3;
+   */
+  dedupeId: Uint8Array;
+};
+
+/**
+ * Describes the message cellaflow.v1.CancelSessionRequest.
+ * Use `create(CancelSessionRequestSchema)` to create a new message.
+ */
+export const CancelSessionRequestSchema: GenMessage<CancelSessionRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 6);
+
+/**
+ * The session was asked to cancel, or has ended if it had never run.
+ *
+ * @generated from message cellaflow.v1.CancelSessionResponse
+ */
+export type CancelSessionResponse = Message<"cellaflow.v1.CancelSessionResponse"> & {
+  /**
+   * The session as it is now.
+   *
+   * @generated from field: cellaflow.v1.Session session = 1;
+   */
+  session?: Session | undefined;
+};
+
+/**
+ * Describes the message cellaflow.v1.CancelSessionResponse.
+ * Use `create(CancelSessionResponseSchema)` to create a new message.
+ */
+export const CancelSessionResponseSchema: GenMessage<CancelSessionResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 7);
+
+/**
+ * Ends a session at once.
+ *
+ * @generated from message cellaflow.v1.TerminateSessionRequest
+ */
+export type TerminateSessionRequest = Message<"cellaflow.v1.TerminateSessionRequest"> & {
+  /**
+   * Session.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Why, in words, at most 1,024 bytes.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Makes a retry of this call safe: 16 random bytes; empty: not retried.
+   *
+   * @generated from field: bytes dedupe_id = 3;
+   */
+  dedupeId: Uint8Array;
+};
+
+/**
+ * Describes the message cellaflow.v1.TerminateSessionRequest.
+ * Use `create(TerminateSessionRequestSchema)` to create a new message.
+ */
+export const TerminateSessionRequestSchema: GenMessage<TerminateSessionRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 8);
+
+/**
+ * The session has ended.
+ *
+ * @generated from message cellaflow.v1.TerminateSessionResponse
+ */
+export type TerminateSessionResponse = Message<"cellaflow.v1.TerminateSessionResponse"> & {
+  /**
+   * The session as it is now.
+   *
+   * @generated from field: cellaflow.v1.Session session = 1;
+   */
+  session?: Session | undefined;
+};
+
+/**
+ * Describes the message cellaflow.v1.TerminateSessionResponse.
+ * Use `create(TerminateSessionResponseSchema)` to create a new message.
+ */
+export const TerminateSessionResponseSchema: GenMessage<TerminateSessionResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 9);
+
+/**
+ * Does something to every session that a filter selects.
+ *
+ * @generated from message cellaflow.v1.BatchSessionsRequest
+ */
+export type BatchSessionsRequest = Message<"cellaflow.v1.BatchSessionsRequest"> & {
+  /**
+   * What.
+   *
+   * @generated from field: cellaflow.v1.SessionAction action = 1;
+   */
+  action: SessionAction;
+
+  /**
+   * To which sessions. Ended ones are never selected. At least one condition must be set.
+   *
+   * @generated from field: cellaflow.v1.SessionFilter filter = 2;
+   */
+  filter?: SessionFilter | undefined;
+
+  /**
+   * Why, in words, at most 1,024 bytes.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+
+  /**
+   * Only say which sessions it would be done to.
+   *
+   * @generated from field: bool dry_run = 4;
+   */
+  dryRun: boolean;
+};
+
+/**
+ * Describes the message cellaflow.v1.BatchSessionsRequest.
+ * Use `create(BatchSessionsRequestSchema)` to create a new message.
+ */
+export const BatchSessionsRequestSchema: GenMessage<BatchSessionsRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 10);
+
+/**
+ * What became of one session, or the sum.
+ *
+ * @generated from message cellaflow.v1.BatchSessionsResponse
+ */
+export type BatchSessionsResponse = Message<"cellaflow.v1.BatchSessionsResponse"> & {
+  /**
+   * What it is.
+   *
+   * @generated from oneof cellaflow.v1.BatchSessionsResponse.body
+   */
+  body: {
+    /**
+     * One session.
+     *
+     * @generated from field: cellaflow.v1.BatchResult result = 1;
+     */
+    value: BatchResult;
+    case: "result";
+  } | {
+    /**
+     * Last message.
+     *
+     * @generated from field: cellaflow.v1.BatchSummary summary = 2;
+     */
+    value: BatchSummary;
+    case: "summary";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message cellaflow.v1.BatchSessionsResponse.
+ * Use `create(BatchSessionsResponseSchema)` to create a new message.
+ */
+export const BatchSessionsResponseSchema: GenMessage<BatchSessionsResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 11);
+
+/**
+ * What became of one session.
+ *
+ * @generated from message cellaflow.v1.BatchResult
+ */
+export type BatchResult = Message<"cellaflow.v1.BatchResult"> & {
+  /**
+   * Session as it is now.
+   *
+   * @generated from field: cellaflow.v1.Session session = 1;
+   */
+  session?: Session | undefined;
+
+  /**
+   * Reason code of the refusal; empty: it was done, or would be in a dry run.
+   *
+   * @generated from field: string code = 2;
+   */
+  code: string;
+
+  /**
+   * For a person: what happened and what the caller must do; empty if it was done.
+   *
+   * @generated from field: string message = 3;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.BatchResult.
+ * Use `create(BatchResultSchema)` to create a new message.
+ */
+export const BatchResultSchema: GenMessage<BatchResult> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 12);
+
+/**
+ * What a batch came to.
+ *
+ * @generated from message cellaflow.v1.BatchSummary
+ */
+export type BatchSummary = Message<"cellaflow.v1.BatchSummary"> & {
+  /**
+   * Sessions that the filter selected.
+   *
+   * @generated from field: uint64 matched = 1;
+   */
+  matched: bigint;
+
+  /**
+   * Sessions it was done to, or would be.
+   *
+   * @generated from field: uint64 done = 2;
+   */
+  done: bigint;
+
+  /**
+   * Sessions that refused.
+   *
+   * @generated from field: uint64 refused = 3;
+   */
+  refused: bigint;
+};
+
+/**
+ * Describes the message cellaflow.v1.BatchSummary.
+ * Use `create(BatchSummarySchema)` to create a new message.
+ */
+export const BatchSummarySchema: GenMessage<BatchSummary> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 13);
 
 /**
  * Resolves a guarded step.
@@ -136,7 +511,7 @@ export type ResolveStepRequest = Message<"cellaflow.v1.ResolveStepRequest"> & {
  * Use `create(ResolveStepRequestSchema)` to create a new message.
  */
 export const ResolveStepRequestSchema: GenMessage<ResolveStepRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 2);
+  messageDesc(file_cellaflow_v1_operator, 14);
 
 /**
  * The step was resolved.
@@ -157,7 +532,7 @@ export type ResolveStepResponse = Message<"cellaflow.v1.ResolveStepResponse"> & 
  * Use `create(ResolveStepResponseSchema)` to create a new message.
  */
 export const ResolveStepResponseSchema: GenMessage<ResolveStepResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 3);
+  messageDesc(file_cellaflow_v1_operator, 15);
 
 /**
  * Walks the ledger.
@@ -185,7 +560,7 @@ export type VerifyLedgerRequest = Message<"cellaflow.v1.VerifyLedgerRequest"> & 
  * Use `create(VerifyLedgerRequestSchema)` to create a new message.
  */
 export const VerifyLedgerRequestSchema: GenMessage<VerifyLedgerRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 4);
+  messageDesc(file_cellaflow_v1_operator, 16);
 
 /**
  * Progress or the outcome of a walk.
@@ -230,7 +605,7 @@ export type VerifyLedgerResponse = Message<"cellaflow.v1.VerifyLedgerResponse"> 
  * Use `create(VerifyLedgerResponseSchema)` to create a new message.
  */
 export const VerifyLedgerResponseSchema: GenMessage<VerifyLedgerResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 5);
+  messageDesc(file_cellaflow_v1_operator, 17);
 
 /**
  * How far a walk is.
@@ -265,7 +640,7 @@ export type VerifyProgress = Message<"cellaflow.v1.VerifyProgress"> & {
  * Use `create(VerifyProgressSchema)` to create a new message.
  */
 export const VerifyProgressSchema: GenMessage<VerifyProgress> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 6);
+  messageDesc(file_cellaflow_v1_operator, 18);
 
 /**
  * Something is wrong in the ledger.
@@ -300,7 +675,7 @@ export type VerifyFault = Message<"cellaflow.v1.VerifyFault"> & {
  * Use `create(VerifyFaultSchema)` to create a new message.
  */
 export const VerifyFaultSchema: GenMessage<VerifyFault> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 7);
+  messageDesc(file_cellaflow_v1_operator, 19);
 
 /**
  * Outcome of a walk.
@@ -342,7 +717,7 @@ export type VerifySummary = Message<"cellaflow.v1.VerifySummary"> & {
  * Use `create(VerifySummarySchema)` to create a new message.
  */
 export const VerifySummarySchema: GenMessage<VerifySummary> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 8);
+  messageDesc(file_cellaflow_v1_operator, 20);
 
 /**
  * Creates a token.
@@ -384,7 +759,7 @@ export type CreateTokenRequest = Message<"cellaflow.v1.CreateTokenRequest"> & {
  * Use `create(CreateTokenRequestSchema)` to create a new message.
  */
 export const CreateTokenRequestSchema: GenMessage<CreateTokenRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 9);
+  messageDesc(file_cellaflow_v1_operator, 21);
 
 /**
  * A token was created.
@@ -412,7 +787,7 @@ export type CreateTokenResponse = Message<"cellaflow.v1.CreateTokenResponse"> & 
  * Use `create(CreateTokenResponseSchema)` to create a new message.
  */
 export const CreateTokenResponseSchema: GenMessage<CreateTokenResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 10);
+  messageDesc(file_cellaflow_v1_operator, 22);
 
 /**
  * What is known of a token.
@@ -482,7 +857,7 @@ export type Token = Message<"cellaflow.v1.Token"> & {
  * Use `create(TokenSchema)` to create a new message.
  */
 export const TokenSchema: GenMessage<Token> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 11);
+  messageDesc(file_cellaflow_v1_operator, 23);
 
 /**
  * Lists tokens.
@@ -503,7 +878,7 @@ export type ListTokensRequest = Message<"cellaflow.v1.ListTokensRequest"> & {
  * Use `create(ListTokensRequestSchema)` to create a new message.
  */
 export const ListTokensRequestSchema: GenMessage<ListTokensRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 12);
+  messageDesc(file_cellaflow_v1_operator, 24);
 
 /**
  * Tokens.
@@ -524,7 +899,7 @@ export type ListTokensResponse = Message<"cellaflow.v1.ListTokensResponse"> & {
  * Use `create(ListTokensResponseSchema)` to create a new message.
  */
 export const ListTokensResponseSchema: GenMessage<ListTokensResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 13);
+  messageDesc(file_cellaflow_v1_operator, 25);
 
 /**
  * Revokes a token.
@@ -545,7 +920,7 @@ export type RevokeTokenRequest = Message<"cellaflow.v1.RevokeTokenRequest"> & {
  * Use `create(RevokeTokenRequestSchema)` to create a new message.
  */
 export const RevokeTokenRequestSchema: GenMessage<RevokeTokenRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 14);
+  messageDesc(file_cellaflow_v1_operator, 26);
 
 /**
  * The token was revoked.
@@ -566,7 +941,7 @@ export type RevokeTokenResponse = Message<"cellaflow.v1.RevokeTokenResponse"> & 
  * Use `create(RevokeTokenResponseSchema)` to create a new message.
  */
 export const RevokeTokenResponseSchema: GenMessage<RevokeTokenResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 15);
+  messageDesc(file_cellaflow_v1_operator, 27);
 
 /**
  * Asks how the engine is.
@@ -581,7 +956,7 @@ export type GetStatusRequest = Message<"cellaflow.v1.GetStatusRequest"> & {
  * Use `create(GetStatusRequestSchema)` to create a new message.
  */
 export const GetStatusRequestSchema: GenMessage<GetStatusRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 16);
+  messageDesc(file_cellaflow_v1_operator, 28);
 
 /**
  * How the engine is.
@@ -672,7 +1047,7 @@ export type GetStatusResponse = Message<"cellaflow.v1.GetStatusResponse"> & {
  * Use `create(GetStatusResponseSchema)` to create a new message.
  */
 export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 17);
+  messageDesc(file_cellaflow_v1_operator, 29);
 
 /**
  * How many sessions are in a state.
@@ -700,7 +1075,7 @@ export type StatusCount = Message<"cellaflow.v1.StatusCount"> & {
  * Use `create(StatusCountSchema)` to create a new message.
  */
 export const StatusCountSchema: GenMessage<StatusCount> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 18);
+  messageDesc(file_cellaflow_v1_operator, 30);
 
 /**
  * A connected worker.
@@ -756,7 +1131,62 @@ export type WorkerStatus = Message<"cellaflow.v1.WorkerStatus"> & {
  * Use `create(WorkerStatusSchema)` to create a new message.
  */
 export const WorkerStatusSchema: GenMessage<WorkerStatus> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 19);
+  messageDesc(file_cellaflow_v1_operator, 31);
+
+/**
+ * What a batch does to each session.
+ *
+ * @generated from enum cellaflow.v1.SessionAction
+ */
+export enum SessionAction {
+  /**
+   * Refused.
+   *
+   * @generated from enum value: SESSION_ACTION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * PauseSession.
+   *
+   * @generated from enum value: SESSION_ACTION_PAUSE = 1;
+   */
+  PAUSE = 1,
+
+  /**
+   * ResumeSession.
+   *
+   * @generated from enum value: SESSION_ACTION_RESUME = 2;
+   */
+  RESUME = 2,
+
+  /**
+   * RetrySession.
+   *
+   * @generated from enum value: SESSION_ACTION_RETRY = 3;
+   */
+  RETRY = 3,
+
+  /**
+   * CancelSession.
+   *
+   * @generated from enum value: SESSION_ACTION_CANCEL = 4;
+   */
+  CANCEL = 4,
+
+  /**
+   * TerminateSession.
+   *
+   * @generated from enum value: SESSION_ACTION_TERMINATE = 5;
+   */
+  TERMINATE = 5,
+}
+
+/**
+ * Describes the enum cellaflow.v1.SessionAction.
+ */
+export const SessionActionSchema: GenEnum<SessionAction> = /*@__PURE__*/
+  enumDesc(file_cellaflow_v1_operator, 0);
 
 /**
  * What operators do, and what the engine says of itself.
@@ -773,6 +1203,56 @@ export const OperatorService: GenService<{
     methodKind: "unary";
     input: typeof ResumeSessionRequestSchema;
     output: typeof ResumeSessionResponseSchema;
+  },
+  /**
+   * Pauses a session: what has begun may commit, nothing new begins until it is resumed.
+   *
+   * @generated from rpc cellaflow.v1.OperatorService.PauseSession
+   */
+  pauseSession: {
+    methodKind: "unary";
+    input: typeof PauseSessionRequestSchema;
+    output: typeof PauseSessionResponseSchema;
+  },
+  /**
+   * Resumes a paused session and gives its failed steps a fresh round of attempts.
+   *
+   * @generated from rpc cellaflow.v1.OperatorService.RetrySession
+   */
+  retrySession: {
+    methodKind: "unary";
+    input: typeof RetrySessionRequestSchema;
+    output: typeof RetrySessionResponseSchema;
+  },
+  /**
+   * Asks a session to cancel: its children end first, then its cleanup runs, then it ends.
+   *
+   * @generated from rpc cellaflow.v1.OperatorService.CancelSession
+   */
+  cancelSession: {
+    methodKind: "unary";
+    input: typeof CancelSessionRequestSchema;
+    output: typeof CancelSessionResponseSchema;
+  },
+  /**
+   * Ends a session and its children at once; no cleanup runs.
+   *
+   * @generated from rpc cellaflow.v1.OperatorService.TerminateSession
+   */
+  terminateSession: {
+    methodKind: "unary";
+    input: typeof TerminateSessionRequestSchema;
+    output: typeof TerminateSessionResponseSchema;
+  },
+  /**
+   * Does one of these to every session that a filter selects, oldest first; or says what it would do.
+   *
+   * @generated from rpc cellaflow.v1.OperatorService.BatchSessions
+   */
+  batchSessions: {
+    methodKind: "server_streaming";
+    input: typeof BatchSessionsRequestSchema;
+    output: typeof BatchSessionsResponseSchema;
   },
   /**
    * Resolves a guarded step whose outcome is unknown.

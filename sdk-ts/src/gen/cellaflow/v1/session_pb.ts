@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { ApprovalDecision, Payload, PayloadPiece, Session, SessionStatus } from "./common_pb.js";
+import type { ApprovalDecision, PauseReason, Payload, PayloadPiece, Session, SessionStatus } from "./common_pb.js";
 import { file_cellaflow_v1_common } from "./common_pb.js";
 import type { Event } from "./event_pb.js";
 import { file_cellaflow_v1_event } from "./event_pb.js";
@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cellaflow/v1/session.proto.
  */
 export const file_cellaflow_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChpjZWxsYWZsb3cvdjEvc2Vzc2lvbi5wcm90bxIMY2VsbGFmbG93LnYxIlEKClNlc3Npb25SZWYSFAoKc2Vzc2lvbl9pZBgBIAEoCUgAEicKA2tleRgCIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uS2V5SABCBAoCYnkiPgoKU2Vzc2lvbktleRIRCgluYW1lc3BhY2UYASABKAkSEAoId29ya2Zsb3cYAiABKAkSCwoDa2V5GAMgASgJIj4KEUdldFNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZiKLAQoSR2V0U2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIlCgZvdXRwdXQYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBImCgdmYWlsdXJlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQigAEKE0F3YWl0U2Vzc2lvblJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEg8KB3dhaXRfbXMYAiABKAQSFgoOdW50aWxfdW5sZWFzZWQYAyABKAgSFQoNdGhyb3VnaF93YWl0cxgEIAEoCCKdAQoUQXdhaXRTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEiUKBm91dHB1dBgCIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiYKB2ZhaWx1cmUYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIOCgZsZWFzZWQYBCABKAgikAEKE0xpc3RTZXNzaW9uc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEi0KCHN0YXR1c2VzGAIgAygOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMSEAoId29ya2Zsb3cYAyABKAkSEQoJcGFnZV9zaXplGAQgASgNEhIKCnBhZ2VfdG9rZW4YBSABKAkiWAoUTGlzdFNlc3Npb25zUmVzcG9uc2USJwoIc2Vzc2lvbnMYASADKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkixQEKF1N1YnNjcmliZVNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZhIQCghmcm9tX3NlcRgCIAEoBBIXCg91bnRpbF9jYXVnaHRfdXAYAyABKAgSFAoMaGVhZGVyc19vbmx5GAQgASgIEg4KBnRva2VucxgFIAEoCBIuCgtmcm9tX3Rva2VucxgGIAMoCzIZLmNlbGxhZmxvdy52MS5Ub2tlbk9mZnNldCI+CgtUb2tlbk9mZnNldBIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEgwKBGJ5dGUYAyABKAQiqAIKGFN1YnNjcmliZVNlc3Npb25SZXNwb25zZRIkCgVldmVudBgBIAEoCzITLmNlbGxhZmxvdy52MS5FdmVudEgAEisKBXBpZWNlGAIgASgLMhouY2VsbGFmbG93LnYxLlBheWxvYWRQaWVjZUgAEisKCWNhdWdodF91cBgDIAEoCzIWLmNlbGxhZmxvdy52MS5DYXVnaHRVcEgAEiAKA2VuZBgEIAEoCzIRLmNlbGxhZmxvdy52MS5FbmRIABIvCgt0b2tlbl9jaHVuaxgKIAEoCzIYLmNlbGxhZmxvdy52MS5Ub2tlbkNodW5rSAASMQoMc3RyZWFtX3Jlc2V0GAsgASgLMhkuY2VsbGFmbG93LnYxLlN0cmVhbVJlc2V0SABCBgoEYm9keSJNCgpUb2tlbkNodW5rEhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDgoGb2Zmc2V0GAMgASgEEgwKBGRhdGEYBCABKAwiMAoLU3RyZWFtUmVzZXQSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDSIXCghDYXVnaHRVcBILCgNzZXEYASABKAQiPwoDRW5kEgsKA3NlcRgBIAEoBBIrCgZzdGF0dXMYAiABKA4yGy5jZWxsYWZsb3cudjEuU2Vzc2lvblN0YXR1cyKIAQoUU2lnbmFsU2Vzc2lvblJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEgwKBG5hbWUYAiABKAkSJAoFdmFsdWUYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIRCglzaWduYWxfaWQYBCABKAkiSgoVU2lnbmFsU2Vzc2lvblJlc3BvbnNlEgsKA3NlcRgBIAEoBBIRCglkdXBsaWNhdGUYAiABKAgSEQoJZGVsaXZlcmVkGAMgASgIIuwBChVEZWNpZGVBcHByb3ZhbFJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEhAKCHN0ZXBfa2V5GAIgASgJEjAKCGRlY2lzaW9uGAMgASgOMh4uY2VsbGFmbG93LnYxLkFwcHJvdmFsRGVjaXNpb24SJgoHY29tbWVudBgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEhMKC2FyZ3NfZGlnZXN0GAUgASgMEhEKCWRlZHVwZV9pZBgGIAEoDBIUCgxvbl9iZWhhbGZfb2YYByABKAkiQAoWRGVjaWRlQXBwcm92YWxSZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24yqwQKDlNlc3Npb25TZXJ2aWNlEk8KCkdldFNlc3Npb24SHy5jZWxsYWZsb3cudjEuR2V0U2Vzc2lvblJlcXVlc3QaIC5jZWxsYWZsb3cudjEuR2V0U2Vzc2lvblJlc3BvbnNlElUKDEF3YWl0U2Vzc2lvbhIhLmNlbGxhZmxvdy52MS5Bd2FpdFNlc3Npb25SZXF1ZXN0GiIuY2VsbGFmbG93LnYxLkF3YWl0U2Vzc2lvblJlc3BvbnNlElUKDExpc3RTZXNzaW9ucxIhLmNlbGxhZmxvdy52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0GiIuY2VsbGFmbG93LnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNlEmMKEFN1YnNjcmliZVNlc3Npb24SJS5jZWxsYWZsb3cudjEuU3Vic2NyaWJlU2Vzc2lvblJlcXVlc3QaJi5jZWxsYWZsb3cudjEuU3Vic2NyaWJlU2Vzc2lvblJlc3BvbnNlMAESWAoNU2lnbmFsU2Vzc2lvbhIiLmNlbGxhZmxvdy52MS5TaWduYWxTZXNzaW9uUmVxdWVzdBojLmNlbGxhZmxvdy52MS5TaWduYWxTZXNzaW9uUmVzcG9uc2USWwoORGVjaWRlQXBwcm92YWwSIy5jZWxsYWZsb3cudjEuRGVjaWRlQXBwcm92YWxSZXF1ZXN0GiQuY2VsbGFmbG93LnYxLkRlY2lkZUFwcHJvdmFsUmVzcG9uc2ViBnByb3RvMw", [file_cellaflow_v1_common, file_cellaflow_v1_event]);
+  fileDesc("ChpjZWxsYWZsb3cvdjEvc2Vzc2lvbi5wcm90bxIMY2VsbGFmbG93LnYxIlEKClNlc3Npb25SZWYSFAoKc2Vzc2lvbl9pZBgBIAEoCUgAEicKA2tleRgCIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uS2V5SABCBAoCYnkiPgoKU2Vzc2lvbktleRIRCgluYW1lc3BhY2UYASABKAkSEAoId29ya2Zsb3cYAiABKAkSCwoDa2V5GAMgASgJIj4KEUdldFNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZiKLAQoSR2V0U2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIlCgZvdXRwdXQYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBImCgdmYWlsdXJlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQigAEKE0F3YWl0U2Vzc2lvblJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEg8KB3dhaXRfbXMYAiABKAQSFgoOdW50aWxfdW5sZWFzZWQYAyABKAgSFQoNdGhyb3VnaF93YWl0cxgEIAEoCCKdAQoUQXdhaXRTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEiUKBm91dHB1dBgCIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiYKB2ZhaWx1cmUYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIOCgZsZWFzZWQYBCABKAgikAEKE0xpc3RTZXNzaW9uc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEi0KCHN0YXR1c2VzGAIgAygOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMSEAoId29ya2Zsb3cYAyABKAkSEQoJcGFnZV9zaXplGAQgASgNEhIKCnBhZ2VfdG9rZW4YBSABKAkiwgIKDVNlc3Npb25GaWx0ZXISLQoIc3RhdHVzZXMYASADKA4yGy5jZWxsYWZsb3cudjEuU2Vzc2lvblN0YXR1cxIQCgh3b3JrZmxvdxgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEjcKBmxhYmVscxgEIAMoCzInLmNlbGxhZmxvdy52MS5TZXNzaW9uRmlsdGVyLkxhYmVsc0VudHJ5EhgKEHN0YXJ0ZWRfYWZ0ZXJfbXMYBSABKAQSGQoRc3RhcnRlZF9iZWZvcmVfbXMYBiABKAQSLwoMcGF1c2VfcmVhc29uGAcgASgOMhkuY2VsbGFmbG93LnYxLlBhdXNlUmVhc29uEhEKCW5hbWVzcGFjZRgIIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIlgKFExpc3RTZXNzaW9uc1Jlc3BvbnNlEicKCHNlc3Npb25zGAEgAygLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIsUBChdTdWJzY3JpYmVTZXNzaW9uUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYSEAoIZnJvbV9zZXEYAiABKAQSFwoPdW50aWxfY2F1Z2h0X3VwGAMgASgIEhQKDGhlYWRlcnNfb25seRgEIAEoCBIOCgZ0b2tlbnMYBSABKAgSLgoLZnJvbV90b2tlbnMYBiADKAsyGS5jZWxsYWZsb3cudjEuVG9rZW5PZmZzZXQiPgoLVG9rZW5PZmZzZXQSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIMCgRieXRlGAMgASgEIqgCChhTdWJzY3JpYmVTZXNzaW9uUmVzcG9uc2USJAoFZXZlbnQYASABKAsyEy5jZWxsYWZsb3cudjEuRXZlbnRIABIrCgVwaWVjZRgCIAEoCzIaLmNlbGxhZmxvdy52MS5QYXlsb2FkUGllY2VIABIrCgljYXVnaHRfdXAYAyABKAsyFi5jZWxsYWZsb3cudjEuQ2F1Z2h0VXBIABIgCgNlbmQYBCABKAsyES5jZWxsYWZsb3cudjEuRW5kSAASLwoLdG9rZW5fY2h1bmsYCiABKAsyGC5jZWxsYWZsb3cudjEuVG9rZW5DaHVua0gAEjEKDHN0cmVhbV9yZXNldBgLIAEoCzIZLmNlbGxhZmxvdy52MS5TdHJlYW1SZXNldEgAQgYKBGJvZHkiTQoKVG9rZW5DaHVuaxIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEg4KBm9mZnNldBgDIAEoBBIMCgRkYXRhGAQgASgMIjAKC1N0cmVhbVJlc2V0EhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0iFwoIQ2F1Z2h0VXASCwoDc2VxGAEgASgEIj8KA0VuZBILCgNzZXEYASABKAQSKwoGc3RhdHVzGAIgASgOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMiiAEKFFNpZ25hbFNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZhIMCgRuYW1lGAIgASgJEiQKBXZhbHVlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEQoJc2lnbmFsX2lkGAQgASgJIkoKFVNpZ25hbFNlc3Npb25SZXNwb25zZRILCgNzZXEYASABKAQSEQoJZHVwbGljYXRlGAIgASgIEhEKCWRlbGl2ZXJlZBgDIAEoCCLsAQoVRGVjaWRlQXBwcm92YWxSZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZhIQCghzdGVwX2tleRgCIAEoCRIwCghkZWNpc2lvbhgDIAEoDjIeLmNlbGxhZmxvdy52MS5BcHByb3ZhbERlY2lzaW9uEiYKB2NvbW1lbnQYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBITCgthcmdzX2RpZ2VzdBgFIAEoDBIRCglkZWR1cGVfaWQYBiABKAwSFAoMb25fYmVoYWxmX29mGAcgASgJIkAKFkRlY2lkZUFwcHJvdmFsUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uMqsECg5TZXNzaW9uU2VydmljZRJPCgpHZXRTZXNzaW9uEh8uY2VsbGFmbG93LnYxLkdldFNlc3Npb25SZXF1ZXN0GiAuY2VsbGFmbG93LnYxLkdldFNlc3Npb25SZXNwb25zZRJVCgxBd2FpdFNlc3Npb24SIS5jZWxsYWZsb3cudjEuQXdhaXRTZXNzaW9uUmVxdWVzdBoiLmNlbGxhZmxvdy52MS5Bd2FpdFNlc3Npb25SZXNwb25zZRJVCgxMaXN0U2Vzc2lvbnMSIS5jZWxsYWZsb3cudjEuTGlzdFNlc3Npb25zUmVxdWVzdBoiLmNlbGxhZmxvdy52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZRJjChBTdWJzY3JpYmVTZXNzaW9uEiUuY2VsbGFmbG93LnYxLlN1YnNjcmliZVNlc3Npb25SZXF1ZXN0GiYuY2VsbGFmbG93LnYxLlN1YnNjcmliZVNlc3Npb25SZXNwb25zZTABElgKDVNpZ25hbFNlc3Npb24SIi5jZWxsYWZsb3cudjEuU2lnbmFsU2Vzc2lvblJlcXVlc3QaIy5jZWxsYWZsb3cudjEuU2lnbmFsU2Vzc2lvblJlc3BvbnNlElsKDkRlY2lkZUFwcHJvdmFsEiMuY2VsbGFmbG93LnYxLkRlY2lkZUFwcHJvdmFsUmVxdWVzdBokLmNlbGxhZmxvdy52MS5EZWNpZGVBcHByb3ZhbFJlc3BvbnNlYgZwcm90bzM", [file_cellaflow_v1_common, file_cellaflow_v1_event]);
 
 /**
  * Names one session.
@@ -278,6 +278,76 @@ export const ListSessionsRequestSchema: GenMessage<ListSessionsRequest> = /*@__P
   messageDesc(file_cellaflow_v1_session, 6);
 
 /**
+ * Selects sessions. What is not set restricts nothing.
+ *
+ * @generated from message cellaflow.v1.SessionFilter
+ */
+export type SessionFilter = Message<"cellaflow.v1.SessionFilter"> & {
+  /**
+   * Only these states; empty: all.
+   *
+   * @generated from field: repeated cellaflow.v1.SessionStatus statuses = 1;
+   */
+  statuses: SessionStatus[];
+
+  /**
+   * Only this workflow; empty: all.
+   *
+   * @generated from field: string workflow = 2;
+   */
+  workflow: string;
+
+  /**
+   * Only this version; empty: all.
+   *
+   * @generated from field: string version = 3;
+   */
+  version: string;
+
+  /**
+   * Only sessions that have all of these labels.
+   *
+   * @generated from field: map<string, string> labels = 4;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * Only sessions started at this time or later, in ms since the Unix epoch; 0: all.
+   *
+   * @generated from field: uint64 started_after_ms = 5;
+   */
+  startedAfterMs: bigint;
+
+  /**
+   * Only sessions started before this time, in ms since the Unix epoch; 0: all.
+   *
+   * @generated from field: uint64 started_before_ms = 6;
+   */
+  startedBeforeMs: bigint;
+
+  /**
+   * Only sessions that are paused for this reason.
+   *
+   * @generated from field: cellaflow.v1.PauseReason pause_reason = 7;
+   */
+  pauseReason: PauseReason;
+
+  /**
+   * Namespace; empty: the token's.
+   *
+   * @generated from field: string namespace = 8;
+   */
+  namespace: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.SessionFilter.
+ * Use `create(SessionFilterSchema)` to create a new message.
+ */
+export const SessionFilterSchema: GenMessage<SessionFilter> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_session, 7);
+
+/**
  * A page of sessions.
  *
  * @generated from message cellaflow.v1.ListSessionsResponse
@@ -303,7 +373,7 @@ export type ListSessionsResponse = Message<"cellaflow.v1.ListSessionsResponse"> 
  * Use `create(ListSessionsResponseSchema)` to create a new message.
  */
 export const ListSessionsResponseSchema: GenMessage<ListSessionsResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 7);
+  messageDesc(file_cellaflow_v1_session, 8);
 
 /**
  * Subscribes to a session.
@@ -360,7 +430,7 @@ export type SubscribeSessionRequest = Message<"cellaflow.v1.SubscribeSessionRequ
  * Use `create(SubscribeSessionRequestSchema)` to create a new message.
  */
 export const SubscribeSessionRequestSchema: GenMessage<SubscribeSessionRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 8);
+  messageDesc(file_cellaflow_v1_session, 9);
 
 /**
  * How far a subscriber has read what a zone's attempt streamed.
@@ -395,7 +465,7 @@ export type TokenOffset = Message<"cellaflow.v1.TokenOffset"> & {
  * Use `create(TokenOffsetSchema)` to create a new message.
  */
 export const TokenOffsetSchema: GenMessage<TokenOffset> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 9);
+  messageDesc(file_cellaflow_v1_session, 10);
 
 /**
  * One message of a subscription.
@@ -464,7 +534,7 @@ export type SubscribeSessionResponse = Message<"cellaflow.v1.SubscribeSessionRes
  * Use `create(SubscribeSessionResponseSchema)` to create a new message.
  */
 export const SubscribeSessionResponseSchema: GenMessage<SubscribeSessionResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 10);
+  messageDesc(file_cellaflow_v1_session, 11);
 
 /**
  * What a zone's open attempt streamed: contiguous within the attempt, sent once, in order. Provisional until the zone
@@ -507,7 +577,7 @@ export type TokenChunk = Message<"cellaflow.v1.TokenChunk"> & {
  * Use `create(TokenChunkSchema)` to create a new message.
  */
 export const TokenChunkSchema: GenMessage<TokenChunk> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 11);
+  messageDesc(file_cellaflow_v1_session, 12);
 
 /**
  * What was sent of earlier attempts of a zone was rolled back or failed. It comes before the event that says so, and
@@ -536,7 +606,7 @@ export type StreamReset = Message<"cellaflow.v1.StreamReset"> & {
  * Use `create(StreamResetSchema)` to create a new message.
  */
 export const StreamResetSchema: GenMessage<StreamReset> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 12);
+  messageDesc(file_cellaflow_v1_session, 13);
 
 /**
  * Everything recorded was sent.
@@ -557,7 +627,7 @@ export type CaughtUp = Message<"cellaflow.v1.CaughtUp"> & {
  * Use `create(CaughtUpSchema)` to create a new message.
  */
 export const CaughtUpSchema: GenMessage<CaughtUp> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 13);
+  messageDesc(file_cellaflow_v1_session, 14);
 
 /**
  * The subscription is over.
@@ -585,7 +655,7 @@ export type End = Message<"cellaflow.v1.End"> & {
  * Use `create(EndSchema)` to create a new message.
  */
 export const EndSchema: GenMessage<End> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 14);
+  messageDesc(file_cellaflow_v1_session, 15);
 
 /**
  * A signal.
@@ -628,7 +698,7 @@ export type SignalSessionRequest = Message<"cellaflow.v1.SignalSessionRequest"> 
  * Use `create(SignalSessionRequestSchema)` to create a new message.
  */
 export const SignalSessionRequestSchema: GenMessage<SignalSessionRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 15);
+  messageDesc(file_cellaflow_v1_session, 16);
 
 /**
  * The signal is durable.
@@ -663,7 +733,7 @@ export type SignalSessionResponse = Message<"cellaflow.v1.SignalSessionResponse"
  * Use `create(SignalSessionResponseSchema)` to create a new message.
  */
 export const SignalSessionResponseSchema: GenMessage<SignalSessionResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 16);
+  messageDesc(file_cellaflow_v1_session, 17);
 
 /**
  * A decision.
@@ -726,7 +796,7 @@ export type DecideApprovalRequest = Message<"cellaflow.v1.DecideApprovalRequest"
  * Use `create(DecideApprovalRequestSchema)` to create a new message.
  */
 export const DecideApprovalRequestSchema: GenMessage<DecideApprovalRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 17);
+  messageDesc(file_cellaflow_v1_session, 18);
 
 /**
  * The decision is durable.
@@ -747,7 +817,7 @@ export type DecideApprovalResponse = Message<"cellaflow.v1.DecideApprovalRespons
  * Use `create(DecideApprovalResponseSchema)` to create a new message.
  */
 export const DecideApprovalResponseSchema: GenMessage<DecideApprovalResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 18);
+  messageDesc(file_cellaflow_v1_session, 19);
 
 /**
  * What clients do with sessions that run elsewhere: read them, send them signals, decide their approvals.
