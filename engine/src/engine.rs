@@ -91,6 +91,7 @@ impl Services {
             clock: self.clock,
             mint: self.mint,
             vitals: Arc::new(vitals),
+            backup_dir: settings.backup_dir().into(),
             configured,
             stopping: self.stopping,
         };

@@ -1,7 +1,7 @@
 //! The command line: `cellaflow <command>`.
 //!
 //! Owns: arguments, help, what is printed, exit codes. Never: touches the ledger; operator commands are gRPC clients
-//! like any other (`ledger accept-loss`, which works offline, asks the storage seam), and `dev` and `serve` only hand settings to the daemon.
+//! like any other (`ledger accept-loss` and `restore`, which work offline, ask the storage seam), and `dev` and `serve` only hand settings to the daemon.
 //!
 //! Invariants:
 //! - P1 stdout carries a command's result alone; with `--json` exactly one JSON value, of a stream one per line.
@@ -11,6 +11,7 @@
 //!   `tokens hash`.
 //! - P4 What comes out of a ledger reaches a terminal without control characters.
 
+mod backup;
 mod client;
 mod connect;
 mod event_line;
@@ -22,6 +23,7 @@ pub mod lookup;
 mod output;
 mod payload;
 mod refusal;
+mod restore;
 mod retry;
 mod session_ref;
 mod sessions;
@@ -72,6 +74,12 @@ enum Command {
     /// Verifies the ledger; goes on after a loss
     #[command(subcommand)]
     Ledger(ledger::Ledger),
+    /// Writes a copy of the whole ledger while the engine runs
+    #[command(after_help = backup::EXAMPLES)]
+    Backup(backup::Backup),
+    /// Puts a backup together as a ledger again, with a new incarnation; offline
+    #[command(after_help = restore::EXAMPLES)]
+    Restore(restore::Restore),
     /// Creates, lists and revokes tokens
     #[command(subcommand)]
     Tokens(tokens::Tokens),
@@ -163,6 +171,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         Command::Sessions(command) => done(command.run()),
         Command::Steps(command) => done(command.run()),
         Command::Ledger(command) => done(command.run()),
+        Command::Backup(command) => done(command.run()),
+        Command::Restore(command) => done(command.run()),
         Command::Tokens(command) => done(command.run()),
     }
 }

@@ -57,9 +57,10 @@ const fn only(mode: Mode, key: Key) -> Key {
 }
 
 /// The keys that are not limits.
-const GENERAL: [Key; 12] = [
+const GENERAL: [Key; 13] = [
     key("listen", Kind::Address, "Address of the gRPC port [default: 0.0.0.0:50051, dev: 127.0.0.1:50051]"),
     key("data_dir", Kind::Path, "Folder of the ledger [default: /var/lib/cellaflow, dev: .cellaflow]"),
+    key("backup_dir", Kind::Path, "Folder that backups are written into [default: backups in data_dir]"),
     only(Mode::Serve, key("tls_cert", Kind::Path, "PEM file with the server's certificate chain")),
     only(Mode::Serve, key("tls_key", Kind::Path, "PEM file with the certificate's private key")),
     only(

@@ -59,6 +59,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Folder of the ledger, and in dev mode of certificates, token and connection file.
     pub data_dir: PathBuf,
+    /// Where backups go; `None`: into the data folder.
+    pub backup_dir: Option<PathBuf>,
     /// Certificate and key; always present for `serve`, never for `dev`, which makes its own.
     pub tls: Option<TlsFiles>,
     /// Further host names for the certificate that `dev` makes.
@@ -88,6 +90,7 @@ impl Settings {
             mode,
             listen: SocketAddr::from((host, DEFAULT_PORT)),
             data_dir: PathBuf::from(if dev { ".cellaflow" } else { "/var/lib/cellaflow" }),
+            backup_dir: None,
             tls: None,
             sans: Vec::new(),
             metrics_listen: (!dev).then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 50_052))),
@@ -115,6 +118,11 @@ impl Settings {
         }
         settings.check(pending, &mut faults);
         if faults.0.is_empty() { Ok(settings) } else { Err(faults) }
+    }
+
+    /// Returns the folder that backups are written into.
+    pub fn backup_dir(&self) -> PathBuf {
+        self.backup_dir.clone().unwrap_or_else(|| self.data_dir.join("backups"))
     }
 
     /// Returns the folder of the ledger itself, inside the data folder.
@@ -160,6 +168,7 @@ impl Settings {
             ("listen", Value::Text(text)) => self.listen = text.parse().unwrap_or(self.listen),
             ("metrics_listen", Value::Text(text)) => self.metrics_listen = text.parse().ok(),
             ("data_dir", Value::Text(text)) => self.data_dir = text.into(),
+            ("backup_dir", Value::Text(text)) => self.backup_dir = Some(text.into()),
             ("tls_cert", Value::Text(text)) => pending.cert = Some(text.into()),
             ("tls_key", Value::Text(text)) => pending.key = Some(text.into()),
             ("tls_client_ca", Value::Text(text)) => pending.client_ca = Some(text.into()),

@@ -45,6 +45,7 @@ impl Settings {
         match key {
             "listen" => self.listen.to_string().into(),
             "data_dir" => path(&self.data_dir),
+            "backup_dir" => path(&self.backup_dir()),
             "tls_cert" => self.tls.as_ref().map(|tls| path(&tls.cert)).into(),
             "tls_key" => self.tls.as_ref().map(|tls| path(&tls.key)).into(),
             "tls_client_ca" => self.tls.as_ref().and_then(|tls| tls.client_ca.as_deref()).map(path).into(),

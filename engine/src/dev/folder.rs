@@ -65,8 +65,9 @@ fn recognise(root: &Path) -> Result<bool, Error> {
     for entry in entries {
         let entry = entry.map_err(|error| files::failed(root, "list it", &error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        // A first start that was killed before the marker leaves the lock and the marker's neighbour.
-        if name != LOCK && name != format!("{MARKER}.new") {
+        // A first start that was killed before the marker leaves the lock and the marker's neighbour; `cellaflow restore`
+        // makes a folder with nothing but a ledger.
+        if name != LOCK && name != format!("{MARKER}.new") && name != "ledger" {
             return Err(Error::Foreign { path: root.to_owned(), found: name });
         }
     }

@@ -21,6 +21,7 @@ mod overlay;
 pub mod payload;
 mod place;
 mod reader;
+pub mod restore;
 mod rows;
 mod start;
 mod view;

@@ -7,6 +7,7 @@
 mod indexes;
 mod journal;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,9 +19,9 @@ use super::wakeups::{Wake, Wakeups};
 use super::{StoredHead, Watermark, rows};
 use crate::graph::ids::{Digest, FrameNumber, Incarnation, Namespace, Seq, SessionId};
 use crate::graph::session::{Head, KeyRow, StepRow};
-use crate::storage::Malformed;
 use crate::storage::heads::{LedgerRow, LineageRow, NamespaceRow, Row as _};
 use crate::storage::keys::{Item, LedgerKey, RowKey};
+use crate::storage::{self, Malformed, Manifest};
 use crate::storage::{Fault, KeyRange, Row, Scan, Snapshot, Stats, Store, Table, codec};
 
 /// Sessions whose place is remembered.
@@ -118,6 +119,14 @@ impl Reader {
     /// `Fault` if the store cannot say.
     pub fn stats(&self) -> Result<Stats, ReadError> {
         Ok(self.store.stats()?)
+    }
+
+    /// Writes a copy of the ledger into `dir`, which must not exist; says what it holds and its size in bytes.
+    ///
+    /// # Errors
+    /// `Fault`; nothing is left of the copy then.
+    pub fn backup(&self, dir: &Path, now_ms: u64) -> Result<(Manifest, u64), ReadError> {
+        Ok(storage::backup(self.store.as_ref(), dir, now_ms)?)
     }
 
     /// A session's head.

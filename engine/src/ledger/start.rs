@@ -15,13 +15,11 @@ use super::handle::Shared;
 use super::overlay::Overlay;
 use super::reader::{ReadError, Reader};
 use super::wakeups::Wakeups;
-use super::{Handle, HeadCache, HeadWeight, Identity, Settings, Watermark, rows};
+use super::{Handle, HeadCache, HeadWeight, Identity, Settings, Watermark, restore};
 use crate::clock::Clock;
-use crate::graph::ids::{Incarnation, TimeMs};
+use crate::graph::ids::Incarnation;
 use crate::ids::Mint;
-use crate::storage::heads::LedgerRow;
-use crate::storage::keys::RowKey;
-use crate::storage::{Fault, Frame, Op, Store, Table};
+use crate::storage::{Fault, Store};
 
 /// What a ledger is made of.
 pub struct Parts {
@@ -148,16 +146,7 @@ fn first_frame(
     clock: &dyn Clock,
     mint: &Mint,
 ) -> Result<Incarnation, ReadError> {
-    let position = store.position();
-    let incarnation = mint.incarnation();
-    let row = LedgerRow { ledger_id: position.ledger_id.0, incarnation, created: TimeMs(clock.wall_ms()) };
-    let value = rows::seal_row(&row);
-    let frame = Frame::follow(
-        &position,
-        position.shard_epoch,
-        vec![Op::put(Table::Rows, RowKey::Incarnation.bytes(), value)],
-    )?;
-    store.commit(&frame)?;
-    watermark.publish(frame.number());
+    let incarnation = restore::new_incarnation(store, clock, mint)?;
+    watermark.publish(store.position().frame);
     Ok(incarnation)
 }

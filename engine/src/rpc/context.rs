@@ -36,6 +36,8 @@ pub struct Context {
     pub mint: Mint,
     /// Process and disk.
     pub vitals: Arc<Vitals>,
+    /// Where backups go.
+    pub backup_dir: Arc<std::path::Path>,
     /// Tokens of the configuration, which cannot be revoked at run time.
     pub configured: Arc<[Principal]>,
     /// Becomes true when the engine stops; open streams end then.

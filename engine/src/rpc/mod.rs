@@ -1,6 +1,7 @@
 //! The network edge: convert, submit or read, convert back.
 
 pub mod auth;
+mod backup;
 pub mod binding;
 pub mod channel;
 pub mod context;

@@ -17,7 +17,7 @@ use super::convert::{self, Intake};
 use super::journal::{self, Ended, Outlet};
 use super::tokens;
 use super::verify::{self, Scope};
-use super::{status, vitals};
+use super::{backup, status, vitals};
 use crate::graph::command::Command;
 use crate::graph::ids::SessionId;
 use crate::ledger::{Blobs, Origin, ReadError, Refused, Submission};
@@ -153,6 +153,15 @@ impl v1::operator_service_server::OperatorService for Service {
         let token = tokens::revoke(&self.0, &caller, &request.into_inner().token_id).await;
         let token = Some(token.map_err(status::refused)?);
         Ok(Response::new(v1::RevokeTokenResponse { token }))
+    }
+
+    async fn backup_ledger(
+        &self,
+        request: Request<v1::BackupLedgerRequest>,
+    ) -> Result<Response<v1::BackupLedgerResponse>, Status> {
+        let caller = caller(&request)?;
+        let written = backup::write(&self.0, &caller, request.into_inner()).await;
+        written.map(Response::new).map_err(status::refused)
     }
 
     async fn get_status(

@@ -40,7 +40,7 @@ pub use fault::Fault;
 pub use fields::Malformed;
 pub use frame::{FRAME_BYTES_MAX, Frame, Op};
 pub use memory::Memory;
-pub use open::{AcceptedLoss, Loss, OpenError, Opened, accept_loss, open};
+pub use open::{AcceptedLoss, Loss, Manifest, OpenError, Opened, accept_loss, backup, open, restore};
 pub use range::{Direction, KeyRange, Page, Row, Scan};
 pub use rocks::{Rocks, Settings};
 

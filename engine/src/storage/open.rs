@@ -18,6 +18,7 @@
 //!
 //! Residue: damage to the last second before a power loss cannot be told from a torn tail.
 
+mod backup;
 mod folder;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use super::rocks::{self, Settings};
 use super::{Fault, LedgerId, Position, Rocks, Store};
 use crate::graph::ids::FrameNumber;
 
+pub use backup::{Manifest, backup, restore};
 pub(super) use folder::Folder;
 
 /// An open ledger, and how it came up.
@@ -74,6 +76,29 @@ pub enum OpenError {
         dir: PathBuf,
         /// The first file that is not ours.
         file: String,
+    },
+    /// It is a backup (B2).
+    #[error(
+        "{} holds a backup, which is never opened in place; restore it with `cellaflow restore --from {} --data FOLDER`",
+        .dir.display(), .dir.display()
+    )]
+    Backup {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// It is no backup.
+    #[error("{} is no whole backup: {problem}; name a folder that `cellaflow backup` made", .dir.display())]
+    NotABackup {
+        /// The folder.
+        dir: PathBuf,
+        /// What is missing or wrong.
+        problem: String,
+    },
+    /// Restoring would overwrite something.
+    #[error("{} is not empty; restore into a folder that does not exist or is empty", .dir.display())]
+    NotEmpty {
+        /// The folder.
+        dir: PathBuf,
     },
     /// There is a ledger and no slot of its mark can be read.
     #[error(

@@ -41,6 +41,7 @@ const METHODS: &[(&str, &[Role])] = &[
     ("/cellaflow.v1.OperatorService/CreateToken", ADMINS),
     ("/cellaflow.v1.OperatorService/ListTokens", ADMINS),
     ("/cellaflow.v1.OperatorService/RevokeToken", ADMINS),
+    ("/cellaflow.v1.OperatorService/BackupLedger", ADMINS),
     ("/cellaflow.v1.OperatorService/GetStatus", EVERYONE),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", EVERYONE),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", EVERYONE),

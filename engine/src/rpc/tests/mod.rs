@@ -95,6 +95,7 @@ fn open(store: Arc<Memory>) -> World {
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         mint,
         vitals: Arc::new(Vitals::new(std::env::temp_dir(), 0, clock.clone())),
+        backup_dir: std::env::temp_dir().join("never-written").into(),
         configured: Arc::new([principal(Role::Admin, "*")]),
         stopping,
     };

@@ -11,7 +11,7 @@ use super::OpenError;
 use crate::storage::{Fault, mark, rocks};
 
 const LOCK: &str = "lock";
-const DB: &str = "db";
+pub(super) const DB: &str = "db";
 /// All that a ledger's folder may hold.
 const OURS: [&str; 4] = [LOCK, DB, mark::FILE, mark::NEW_FILE];
 
@@ -101,6 +101,7 @@ fn make(dir: &Path) -> Result<(), Fault> {
 fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
     match names(dir)?.into_iter().find(|name| !OURS.contains(&name.as_str())) {
         None => Ok(()),
+        Some(file) if file == super::backup::MANIFEST => Err(OpenError::Backup { dir: dir.to_owned() }),
         Some(file) => Err(OpenError::Foreign { dir: dir.to_owned(), file }),
     }
 }

@@ -84,6 +84,7 @@ pub async fn engine() -> Engine {
         clock: clock.clone(),
         mint: Mint::seeded(clock.clone(), 8),
         vitals: Arc::new(Vitals::new(folder.path().to_owned(), 0, clock.clone() as Arc<dyn Clock>)),
+        backup_dir: folder.path().join("backups").into(),
         configured: Arc::from([]),
         stopping,
     };
