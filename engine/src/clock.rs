@@ -18,6 +18,11 @@ pub trait Clock: Send + Sync + 'static {
     /// Returns microseconds since an arbitrary point that is fixed for this machine's boot (C1).
     fn mono_us(&self) -> u64;
 
+    /// Returns by how many milliseconds wall time was moved forward on purpose: that is no jump (`Skipping`).
+    fn skipped_ms(&self) -> u64 {
+        0
+    }
+
     /// Returns `mono_us` in whole milliseconds.
     fn mono_ms(&self) -> u64 {
         self.mono_us() / 1_000
@@ -47,6 +52,38 @@ impl Clock for System {
         let now = rustix::time::clock_gettime(SINCE_BOOT);
         let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
         seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000)
+    }
+}
+
+/// The operating system's clocks, with a wall clock that can be told to skip time; for tests of agents.
+///
+/// The monotonic clock is left alone: whoever is alive keeps its lease although days go by.
+#[derive(Debug, Default)]
+pub struct Skipping(AtomicU64);
+
+impl Skipping {
+    /// Creates a clock that is ahead by `skipped_ms` milliseconds.
+    pub fn ahead_by(skipped_ms: u64) -> Self {
+        Self(AtomicU64::new(skipped_ms))
+    }
+
+    /// Moves wall time forward and returns by how many milliseconds it is ahead now.
+    pub fn skip(&self, ms: u64) -> u64 {
+        self.0.fetch_add(ms, Ordering::SeqCst).saturating_add(ms)
+    }
+}
+
+impl Clock for Skipping {
+    fn wall_ms(&self) -> u64 {
+        System.wall_ms().saturating_add(self.skipped_ms())
+    }
+
+    fn mono_us(&self) -> u64 {
+        System.mono_us()
+    }
+
+    fn skipped_ms(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
     }
 }
 
@@ -106,6 +143,16 @@ mod tests {
         assert!(System.wall_ms() > 1_700_000_000_000);
         assert!(System.mono_us() >= first); // C1
         assert!(first > 0);
+    }
+
+    #[test]
+    fn a_skipping_clock_is_ahead_by_what_it_was_told_and_leaves_monotonic_time_alone() {
+        const DAY_MS: u64 = 24 * 3_600 * 1_000;
+        let clock = Skipping::ahead_by(5);
+        assert_eq!(clock.skip(30 * DAY_MS), 30 * DAY_MS + 5);
+        let ahead_ms = clock.wall_ms() - System.wall_ms();
+        assert!((30 * DAY_MS..=30 * DAY_MS + 1_000).contains(&ahead_ms), "{ahead_ms}");
+        assert!(clock.mono_us() <= System.mono_us());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::clock::{self, Clock};
 use crate::config::{Mode, Settings};
@@ -37,16 +37,19 @@ struct Parts {
     tokens: Arc<dyn TokenLookup>,
     listener: TcpListener,
     metrics: Metrics,
+    /// Fires when the test that the engine belongs to is gone; absent: it belongs to none.
+    abandoned: Option<oneshot::Receiver<()>>,
 }
 
-/// Runs a daemon until it is asked to stop; returns its exit code.
-pub fn run(settings: Settings) -> ExitCode {
+/// Runs a daemon until it is asked to stop; returns its exit code. With `test_clock` its wall clock is ahead by so many
+/// milliseconds and can be told to skip time (`dev::test_clock`).
+pub fn run(settings: Settings, test_clock: Option<u64>) -> ExitCode {
     telemetry::logs::install(&settings);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("cannot start the runtime: {error}")),
     };
-    let outcome = runtime.block_on(start(settings));
+    let outcome = runtime.block_on(start(settings, test_clock));
     // Blocking tasks that never end must not keep a drained daemon alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match outcome {
@@ -60,15 +63,25 @@ fn failed(problem: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn start(settings: Settings) -> Result<(), String> {
-    let clock: Arc<dyn Clock> = Arc::new(clock::System);
+/// The engine's clock, and what says that the test it belongs to is gone.
+fn clock_of(test_clock: Option<u64>) -> Result<(Arc<dyn Clock>, Option<oneshot::Receiver<()>>), String> {
+    let Some(skipped_ms) = test_clock else { return Ok((Arc::new(clock::System), None)) };
+    let clock = Arc::new(clock::Skipping::ahead_by(skipped_ms));
+    let abandoned = dev::test_clock::follow(Arc::clone(&clock))
+        .map_err(|error| format!("the test clock cannot be followed: {error}"))?;
+    Ok((clock, Some(abandoned)))
+}
+
+async fn start(settings: Settings, test_clock: Option<u64>) -> Result<(), String> {
+    let (clock, abandoned) = clock_of(test_clock)?;
     for warning in settings.warnings(clock.wall_ms()) {
         tracing::warn!("{warning}");
     }
     let mint = Mint::new(Arc::clone(&clock));
     let metrics = Metrics::new();
     if settings.mode == Mode::Dev {
-        let prepared = dev::prepare(settings, &*clock, &mint).map_err(|error| error.to_string())?;
+        // Certificates are for clients, who have skipped no time.
+        let prepared = dev::prepare(settings, &clock::System, &mint).map_err(|error| error.to_string())?;
         let listener = prepared.listener.try_clone().map_err(|error| error.to_string())?;
         let parts = Parts {
             settings: prepared.settings.clone(),
@@ -78,6 +91,7 @@ async fn start(settings: Settings) -> Result<(), String> {
             tokens: Arc::new(prepared.tokens.clone()),
             listener,
             metrics,
+            abandoned,
         };
         let publish = || {
             let path = prepared.publish().map_err(|error| error.to_string())?;
@@ -95,7 +109,7 @@ async fn start(settings: Settings) -> Result<(), String> {
     let listener =
         listen::bind(settings.listen).map_err(|error| format!("listen ({}): {error}", settings.listen))?;
     let listening = settings.listen;
-    let parts = Parts { settings, clock, mint, tls, tokens, listener, metrics };
+    let parts = Parts { settings, clock, mint, tls, tokens, listener, metrics, abandoned };
     serve(parts, || {
         tracing::info!(%listening, "engine ready");
         Ok(())
@@ -104,7 +118,7 @@ async fn start(settings: Settings) -> Result<(), String> {
 }
 
 async fn serve(parts: Parts, ready: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
-    let Parts { settings, clock, mint, tls, tokens, listener, metrics } = parts;
+    let Parts { settings, clock, mint, tls, tokens, listener, metrics, abandoned } = parts;
     let (ledger, threads) = engine::open(&settings, Arc::clone(&clock), mint.clone())?;
     ledger.observe(Arc::new(telemetry::Counting(metrics.clone())));
     let dispatch = Dispatch::start(ledger.clone(), Arc::clone(&clock), settings.limits.lease_ttl_ms)
@@ -143,6 +157,7 @@ async fn serve(parts: Parts, ready: impl FnOnce() -> Result<(), String>) -> Resu
     tokio::select! {
         ended = &mut server => return Err(format!("the server ended by itself: {ended:?}")),
         () = rpc::signals::stop_requested() => {}
+        () = gone(abandoned) => {}
     }
     let drain_ms = settings.limits.drain_ms;
     tracing::info!(drain_ms, "stopping");
@@ -156,6 +171,14 @@ async fn serve(parts: Parts, ready: impl FnOnce() -> Result<(), String>) -> Resu
     ledger.close();
     let joined = tokio::task::spawn_blocking(move || threads.join()).await;
     joined.map_err(|error| format!("the write path did not end: {error}"))
+}
+
+async fn gone(abandoned: Option<oneshot::Receiver<()>>) {
+    match abandoned {
+        // An error means that nobody follows the input any more, which also means stop.
+        Some(abandoned) => drop(abandoned.await),
+        None => std::future::pending().await,
+    }
 }
 
 async fn serve_scrapes(

@@ -7,6 +7,6 @@ use cellaflow_engine::{cli, daemon};
 fn main() -> ExitCode {
     match cli::run(std::env::args_os()) {
         cli::Outcome::Exit(code) => code,
-        cli::Outcome::Daemon(settings) => daemon::run(*settings),
+        cli::Outcome::Daemon(settings, test_clock) => daemon::run(*settings, test_clock),
     }
 }

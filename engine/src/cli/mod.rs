@@ -124,6 +124,9 @@ struct Dev {
     settings: SettingFlags<true>,
     #[command(flatten)]
     check: Check,
+    /// For test kits: belongs to whoever holds its standard input, and its clock can skip time
+    #[arg(long, hide = true, value_name = "AHEAD_MS")]
+    test_clock: Option<u64>,
 }
 
 #[derive(Args)]
@@ -146,8 +149,8 @@ struct Check {
 
 /// What is left to do after the command line was read.
 pub enum Outcome {
-    /// Run a daemon with these settings, whose `mode` says which.
-    Daemon(Box<Settings>),
+    /// Run a daemon with these settings, whose `mode` says which, and with this test clock (`daemon::run`).
+    Daemon(Box<Settings>, Option<u64>),
     /// Nothing: exit with this code.
     Exit(ExitCode),
 }
@@ -164,8 +167,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         }
     };
     match cli.command {
-        Command::Dev(dev) => daemon(Settings::load(Mode::Dev, &dev.settings.sources()), &dev.check),
-        Command::Serve(serve) => daemon(Settings::load(Mode::Serve, &serve.settings.sources()), &serve.check),
+        Command::Dev(dev) => daemon(Settings::load(Mode::Dev, &dev.settings.sources()), &dev.check, dev.test_clock),
+        Command::Serve(serve) => daemon(Settings::load(Mode::Serve, &serve.settings.sources()), &serve.check, None),
         Command::Connect(command) => done(command.run()),
         Command::Status(command) => done(command.run()),
         Command::Sessions(command) => done(command.run()),
@@ -181,7 +184,7 @@ fn done(result: Result<String, output::Failure>) -> Outcome {
     Outcome::Exit(output::finish(result))
 }
 
-fn daemon(settings: Result<Settings, Faults>, check: &Check) -> Outcome {
+fn daemon(settings: Result<Settings, Faults>, check: &Check, test_clock: Option<u64>) -> Outcome {
     let settings = match settings {
         Ok(settings) => settings,
         Err(faults) => {
@@ -190,7 +193,7 @@ fn daemon(settings: Result<Settings, Faults>, check: &Check) -> Outcome {
         }
     };
     if !check.check_config {
-        return Outcome::Daemon(Box::new(settings));
+        return Outcome::Daemon(Box::new(settings), test_clock);
     }
     let text = if check.json { output::json(&settings.to_json()) } else { settings.to_toml() };
     Outcome::Exit(output::finish(Ok(text)))
@@ -200,6 +203,12 @@ fn daemon(settings: Result<Settings, Faults>, check: &Check) -> Outcome {
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+
+    #[test]
+    fn only_a_development_engine_takes_a_test_clock() {
+        assert!(Cli::try_parse_from(["cellaflow", "dev", "--test-clock", "0"]).is_ok());
+        assert!(Cli::try_parse_from(["cellaflow", "serve", "--test-clock", "0"]).is_err());
+    }
 
     #[test]
     fn the_command_tree_is_consistent_and_every_command_shows_examples() {

@@ -14,6 +14,7 @@ mod certs;
 pub mod connection;
 mod files;
 mod folder;
+pub mod test_clock;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};

@@ -41,11 +41,13 @@ pub fn start(
 }
 
 async fn look(intents: Arc<Intents>, dispatch: Arc<Dispatch>, clock: Arc<dyn Clock>) {
-    let mut jump = Jump::new(clock.wall_ms(), clock.mono_ms());
+    // Time that was skipped on purpose is no jump.
+    let unskipped = |wall_ms: u64| wall_ms.saturating_sub(clock.skipped_ms());
+    let mut jump = Jump::new(unskipped(clock.wall_ms()), clock.mono_ms());
     loop {
         let (wall_ms, mono_ms) = (clock.wall_ms(), clock.mono_ms());
         dispatch.sweep();
-        let held = is_held(jump.look(wall_ms, mono_ms));
+        let held = is_held(jump.look(unskipped(wall_ms), mono_ms));
         if !held {
             intents.look(wall_ms, mono_ms); // V2
         }

@@ -1,13 +1,19 @@
 /**
- * A real engine for tests: a process of its own on a folder and a port of its own.
+ * A real engine for tests: a process of its own on a folder and a port of its own, with a clock that can skip time.
  *
  * Owns: its process, and its folder unless one was given. Never: finds or builds the program.
+ *
+ * Invariants:
+ * - E1 the engine ends with the process that started it, even if that is killed (its standard input ends then).
+ * - E2 what was skipped stays skipped across restarts: its time never goes back.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { createWriteStream, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { sleep } from "./http.js";
+import { skipWhile } from "./skipping.js";
 
 /** How long an engine may take to serve, in ms. */
 const START_MS_MAX = 30_000;
@@ -23,12 +29,24 @@ export interface EngineOptions {
 }
 
 /** A running engine. */
-export interface TestEngine {
+export interface TestEngine extends AsyncDisposable {
   /** For `createClient({ connection })` and `createWorker`; the same after a restart. */
   readonly connection: { url: string; token: string; ca: string };
   readonly folder: string;
   /** What it logged so far. */
   log(): string;
+  /** Its wall clock now, in ms since the Unix epoch: this machine's, and what was skipped. */
+  now(): number;
+  /**
+   * Moves its wall clock forward by so many milliseconds: timers, time-outs and expiries that come due by it do so at
+   * once (within 100 ms). Leases go by another clock: who is alive keeps them.
+   */
+  skip(ms: number): Promise<void>;
+  /**
+   * Waits for a promise and skips the waiting: whenever no session runs and one waits for a moment, the clock is moved
+   * to the next such moment. Settles as the promise does.
+   */
+  skipUntil<T>(promise: Promise<T>): Promise<T>;
   /** kill -9. */
   kill(): Promise<void>;
   /** Asks it to stop and waits. */
@@ -52,6 +70,8 @@ export async function startEngine(options: EngineOptions = {}): Promise<TestEngi
 class Engine implements TestEngine {
   private child: ChildProcess | undefined;
   private exited: Promise<unknown> = Promise.resolve();
+  private skippedMs = 0;
+  private readonly answers: ((line: string) => void)[] = [];
 
   constructor(
     private readonly program: string,
@@ -70,6 +90,32 @@ class Engine implements TestEngine {
 
   log(): string {
     return readFileSync(this.logFile, "utf8");
+  }
+
+  now(): number {
+    return Date.now() + this.skippedMs;
+  }
+
+  async skip(ms: number): Promise<void> {
+    if (!Number.isSafeInteger(ms) || ms < 0) throw new Error(`skip(${ms}): pass a whole number of milliseconds`);
+    const { child } = this;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) {
+      throw new Error("the engine does not run: restart it before its clock is moved");
+    }
+    const answer = new Promise<string>((resolve, reject) => {
+      this.answers.push(resolve);
+      child.once("exit", () => reject(new Error("the engine ended while its clock was moved")));
+    });
+    child.stdin?.write(`skip ${ms}\n`);
+    this.skippedMs = Number(/^skipped (\d+)$/.exec(await answer)?.[1] ?? this.skippedMs);
+  }
+
+  skipUntil<T>(promise: Promise<T>): Promise<T> {
+    return skipWhile(this, promise);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   async kill(): Promise<void> {
@@ -94,12 +140,14 @@ class Engine implements TestEngine {
 
   async up(listen: string): Promise<void> {
     mkdirSync(this.top, { recursive: true });
-    const args = ["dev", "--data", this.folder, "--listen", listen, ...this.flags];
-    const child = spawn(this.program, args, { stdio: ["ignore", "pipe", "pipe"] });
+    const clock = ["--test-clock", String(this.skippedMs)]; // E2
+    const args = ["dev", "--data", this.folder, "--listen", listen, ...clock, ...this.flags];
+    const child = spawn(this.program, args, { stdio: ["pipe", "pipe", "pipe"] }); // E1
     this.child = child;
+    child.stdin?.on("error", () => undefined);
     // Opened at once: its folder may be gone by the time that a stream would open it.
     const log = createWriteStream(this.logFile, { fd: openSync(this.logFile, "a") });
-    child.stdout?.pipe(log, { end: false });
+    createInterface({ input: child.stdout }).on("line", (line) => this.answers.shift()?.(line));
     child.stderr?.pipe(log, { end: false });
     this.exited = new Promise((resolve) => {
       child.once("exit", resolve);

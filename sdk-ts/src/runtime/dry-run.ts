@@ -1,0 +1,205 @@
+/**
+ * Runs a workflow's code over a recorded ledger, without an engine and without starting anything: does it ask for what
+ * was recorded?
+ *
+ * Owns: the verdict. Never: runs a step that the ledger has no outcome for, or writes anything.
+ *
+ * Invariants:
+ * - D1 nothing starts: the journal of a dry run never has room.
+ * - D2 the verdict is the one that a worker would come to: the same `Run` judges.
+ */
+import type { Event } from "../gen/cellaflow/v1/event_pb.js";
+import { redaction } from "../internal/hosting.js";
+import { sealerOf } from "../internal/sealing.js";
+import { type PayloadHooks, payloadCodec } from "../values/hooks.js";
+import { bodyOf } from "./body.js";
+import type { EngineLimits, Entry, Journal } from "./journal.js";
+import { payloadFailure } from "./payloads.js";
+import { Run } from "./run.js";
+import type { SessionFacts } from "./run-types.js";
+import type { Workflow } from "./workflow.js";
+
+/** A session's ledger, as it was recorded. */
+export interface Ledger {
+  session: SessionFacts;
+  /** Salt of the lineage: without it no input could be compared. */
+  digestSalt: Uint8Array;
+  /** All events with their payloads, from the first. */
+  events: readonly Event[];
+}
+
+/** How a dry run is made. */
+export interface DryRunOptions {
+  /** Time in which code that stands still has to ask for what was recorded next, in ms. Default: 2,000. */
+  stallMs?: number;
+  /** The payload hooks of the recorded session. Default: none. */
+  hooks?: PayloadHooks;
+}
+
+/** What a dry run came to. */
+export type DryRunResult =
+  | {
+      compatible: true;
+      /** Outcomes that were delivered from the ledger. */
+      outcomes: number;
+      /** True if the code came to the recorded end; false: the ledger has none, and the code asked for more. */
+      ended: boolean;
+    }
+  | {
+      compatible: false;
+      /** The first step that differs; empty: the end does. */
+      stepKey: string;
+      /** What the ledger has there. */
+      recorded: string;
+      /** What the code asked for. */
+      requested: string;
+    };
+
+const STALL_MS_DEFAULT = 2_000;
+/** How long code that was given all recorded outcomes may take to come to its end or to ask for more, in ms. */
+const QUIET_MS = 100;
+
+const LIMITS: EngineLimits = {
+  leaseTtlMs: 15_000,
+  guardAttemptMs: 30_000,
+  guardGraceMs: 5_000,
+  payloadBytesMax: 64 * 1_024 * 1_024,
+  openMax: 64,
+  replayStallMsMax: STALL_MS_DEFAULT,
+  evidenceBytesMax: 1_024 * 1_024,
+  stepAttemptMs: undefined,
+  retry: { attemptsMax: 1, backoffInitialMs: 1, backoffMaxMs: 1, onExhausted: "fail" },
+};
+
+/** Runs a workflow's code over a ledger. */
+export function dryRun(ledger: Ledger, workflow: Workflow, options: DryRunOptions = {}): Promise<DryRunResult> {
+  return new DryRun(ledger, workflow, options).verdict();
+}
+
+class DryRun implements Journal {
+  readonly full = true; // D1
+  private readonly events: readonly Event[];
+  private readonly run: Run;
+  private readonly recordedEnd: Event["body"] | undefined;
+  private outcomes = 0;
+  private settle!: (result: DryRunResult) => void;
+  private timer: NodeJS.Timeout | undefined;
+  private readonly stallMs: number;
+
+  constructor(ledger: Ledger, workflow: Workflow, { hooks, stallMs = STALL_MS_DEFAULT }: DryRunOptions) {
+    const sealer = sealerOf(hooks);
+    this.stallMs = stallMs;
+    const events = sealer?.open(ledger.events) ?? ledger.events;
+    const last = events.at(-1)?.body;
+    this.recordedEnd = last?.case === "sessionCompleted" || last?.case === "sessionFailed" ? last : undefined;
+    // The run has to come to its end by itself.
+    this.events = this.recordedEnd === undefined ? events : events.slice(0, -1);
+    this.run = new Run({
+      session: ledger.session,
+      digestSalt: ledger.digestSalt,
+      body: bodyOf(workflow),
+      journal: this,
+      limits: { ...LIMITS, replayStallMsMax: stallMs },
+      codec: payloadCodec(redaction(hooks)),
+      sealed: sealer !== undefined,
+      log: () => undefined,
+      observer: {
+        stepDelivered: () => this.delivered(),
+        replayFinished: () => this.quiet(),
+      },
+      ackLog: undefined,
+      // Longer than any verdict takes: nothing is given back.
+      suspendLingerMs: 3_600_000,
+      grantedMs: performance.now(),
+    });
+  }
+
+  async verdict(): Promise<DryRunResult> {
+    const result = new Promise<DryRunResult>((resolve) => {
+      this.settle = resolve;
+    });
+    this.run.noteEvents(this.events);
+    this.run.start(this.events.length);
+    try {
+      return await result;
+    } finally {
+      clearTimeout(this.timer);
+      this.run.fence("the dry run is over");
+    }
+  }
+
+  // ---- the journal ----
+
+  append({ op }: Entry): void {
+    switch (op.case) {
+      case "sessionPaused":
+        return this.differs(op.value.details);
+      case "sessionCompleted":
+      case "sessionFailed":
+        return this.ended(op);
+      default:
+        // It asks for more than was recorded.
+        return this.quiet();
+    }
+  }
+
+  whenRoom(): void {
+    this.quiet();
+  }
+
+  async release(): Promise<boolean> {
+    return true;
+  }
+
+  close(): void {}
+
+  // ---- inside ----
+
+  private delivered(): void {
+    this.outcomes += 1;
+    if (this.timer !== undefined) this.quiet();
+  }
+
+  /** Everything was delivered: the verdict comes unless the code still does something. */
+  private quiet(): void {
+    if (this.run.isReplaying) return;
+    clearTimeout(this.timer);
+    const { outcomes } = this;
+    this.timer = setTimeout(
+      () => {
+        if (this.recordedEnd === undefined) return this.settle({ compatible: true, outcomes, ended: false });
+        const requested = "more, or nothing at all";
+        this.settle({ compatible: false, stepKey: "", recorded: endInWords(this.recordedEnd), requested });
+      },
+      this.recordedEnd === undefined ? QUIET_MS : this.stallMs,
+    );
+  }
+
+  private ended(op: Entry["op"]): void {
+    const { recordedEnd, outcomes } = this;
+    const found = endInWords(op as Event["body"]);
+    if (recordedEnd === undefined) return this.settle({ compatible: true, outcomes, ended: false });
+    const recorded = endInWords(recordedEnd);
+    if (recorded === found) this.settle({ compatible: true, outcomes, ended: true });
+    else this.settle({ compatible: false, stepKey: "", recorded, requested: found });
+  }
+
+  private differs(details: Parameters<typeof payloadFailure>[0]): void {
+    const { data } = payloadFailure(details);
+    const { stepKey = "", recorded = "", requested = "" } = (data ?? {}) as Record<string, string | undefined>;
+    this.settle({ compatible: false, stepKey, recorded, requested });
+  }
+}
+
+/** An end as text, its value included. */
+function endInWords(body: Event["body"]): string {
+  if (body.case === "sessionCompleted") {
+    const { output } = body.value;
+    return `completed with ${output?.body.case === "data" ? Buffer.from(output.body.value).toString() : "nothing"}`;
+  }
+  if (body.case === "sessionFailed") {
+    const { code, message } = payloadFailure(body.value.failure);
+    return `failed with ${code}: ${message}`;
+  }
+  return body.case ?? "nothing";
+}
