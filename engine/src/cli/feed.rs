@@ -12,6 +12,7 @@ use cellaflow_proto::v1::{self, Event, LlmCall, Payload};
 use tonic::{Status, Streaming};
 
 use super::client::Engine;
+use super::streamed::{Places, Tokens};
 
 /// Payload bytes put together at one time; what does not fit is shown by size and digest alone.
 const PIECES_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -27,6 +28,8 @@ pub(super) struct Wanted {
     pub(super) until_caught_up: bool,
     /// Leave payload bytes out.
     pub(super) headers_only: bool,
+    /// What open zones stream, too, from where they were read to.
+    pub(super) tokens: Option<Places>,
 }
 
 /// One thing a feed brings.
@@ -34,6 +37,10 @@ pub(super) struct Wanted {
 pub(super) enum Item {
     /// An event with its payloads.
     Event(Box<Event>),
+    /// What a zone streamed.
+    Tokens(Tokens),
+    /// What was shown of a zone is void; the attempt that may follow.
+    Reset(v1::StreamReset),
     /// Everything recorded was sent; what follows is live.
     CaughtUp,
     /// The last item: the session's state.
@@ -47,6 +54,9 @@ pub(super) struct Feed {
     stream: Streaming<v1::SubscribeSessionResponse>,
     pieces: Pieces,
     next_seq: u64,
+    tokens: Option<Places>,
+    /// An event whose zone's text goes before it.
+    held: Option<Box<Event>>,
 }
 
 impl Feed {
@@ -61,11 +71,12 @@ impl Feed {
             from_seq: next_seq,
             until_caught_up: wanted.until_caught_up,
             headers_only: wanted.headers_only,
-            tokens: false,
-            from_tokens: Vec::new(),
+            tokens: wanted.tokens.is_some(),
+            from_tokens: wanted.tokens.as_ref().map(Places::offsets).unwrap_or_default(),
         };
         let stream = engine.sessions().subscribe_session(request).await?.into_inner();
-        Ok(Self { stream, pieces: Pieces::default(), next_seq })
+        let (pieces, tokens) = (Pieces::default(), wanted.tokens);
+        Ok(Self { stream, pieces, next_seq, tokens, held: None })
     }
 
     /// Waits for the next item.
@@ -73,6 +84,9 @@ impl Feed {
     /// # Errors
     /// The stream's status; data loss on a gap (F1).
     pub(super) async fn next(&mut self) -> Result<Item, Status> {
+        if let Some(event) = self.held.take() {
+            return Ok(Item::Event(event));
+        }
         loop {
             let Some(message) = self.stream.message().await? else { return Ok(Item::Cut) };
             match message.body {
@@ -80,7 +94,17 @@ impl Feed {
                 Some(Message::Piece(piece)) => self.pieces.add(piece),
                 Some(Message::CaughtUp(_)) => return Ok(Item::CaughtUp),
                 Some(Message::End(end)) => return Ok(Item::End(end.status())),
-                Some(Message::TokenChunk(_) | Message::StreamReset(_)) => {}
+                Some(Message::TokenChunk(chunk)) => {
+                    if let Some(tokens) = self.tokens.as_mut().and_then(|places| places.take(chunk)) {
+                        return Ok(Item::Tokens(tokens));
+                    }
+                }
+                Some(Message::StreamReset(reset)) => {
+                    if let Some(places) = &mut self.tokens {
+                        places.reset(&reset.zone_key);
+                    }
+                    return Ok(Item::Reset(reset));
+                }
                 // A later engine may send more; it means nothing to us.
                 None => {}
             }
@@ -96,7 +120,18 @@ impl Feed {
         }
         self.next_seq += 1;
         self.pieces.fill(&mut event);
+        if let (Some(places), Some(Body::ZoneCommitted(zone))) = (&mut self.tokens, &event.body)
+            && let Some(tokens) = places.commit(zone)
+        {
+            self.held = Some(Box::new(event));
+            return Ok(Item::Tokens(tokens));
+        }
         Ok(Item::Event(Box::new(event)))
+    }
+
+    /// How far open zones were read; an event that was not handed out yet is not passed.
+    pub(super) fn places(&self) -> Option<Places> {
+        self.tokens.clone()
     }
 }
 

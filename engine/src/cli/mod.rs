@@ -30,6 +30,7 @@ mod sessions;
 mod setting_flags;
 mod status;
 mod steps;
+mod streamed;
 mod table;
 mod tokens;
 mod value;

@@ -115,7 +115,20 @@ pub(super) fn finish(result: Result<String, Failure>) -> ExitCode {
 /// # Errors
 /// A failure that ends the command; silent if the reader is gone.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
-    write(text).map_err(|error| match error.kind() {
+    written(write(text))
+}
+
+/// Prints text as it is, without ending the line; it is on the terminal at once.
+///
+/// # Errors
+/// As `print`.
+pub(super) fn print_part(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+fn written(result: io::Result<()>) -> Result<(), Failure> {
+    result.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::reader_is_gone(),
         _ => Failure::other(format!("cannot write the result: {error}")),
     })

@@ -67,3 +67,78 @@ async fn a_tail_of_an_ended_session_ends_and_gives_up_on_an_engine_that_stays_aw
     let status = tokio::time::timeout(PATIENCE, tail.wait()).await.unwrap().unwrap();
     assert_eq!(status.code(), Some(69), "T2");
 }
+
+fn zone(op: &str, attempt: u32) -> v1::append::Op {
+    use v1::append::Op;
+    let zone_key = "z#1".to_owned();
+    match op {
+        "enter" => {
+            Op::ZoneEntered(v1::ZoneEntered { zone_key, name: "z".into(), attempt, ..Default::default() })
+        }
+        "abort" => {
+            let reason = v1::RollbackReason::Abort.into();
+            Op::ZoneRolledBack(v1::ZoneRolledBack { zone_key, attempt, reason, ..Default::default() })
+        }
+        "commit" => {
+            use cellaflow_proto::content;
+            use prost::Message as _;
+            let from = Some(content::streamed::From::Data(b"second and last".as_slice().into()));
+            let streamed = vec![content::Streamed { from, length: 0 }];
+            let record = content::ZoneRecord { streamed, ..Default::default() }.encode_to_vec();
+            let format = v1::PayloadFormat::ZoneRecord.into();
+            let body = Some(v1::payload::Body::Data(record.into()));
+            let record = Some(v1::Payload { format, body, ..Default::default() });
+            Op::ZoneCommitted(v1::ZoneCommitted { zone_key, attempt, record, ..Default::default() })
+        }
+        text => {
+            let data = text.as_bytes().to_vec().into();
+            Op::ZoneEvidence(v1::ZoneEvidence { zone_key, attempt, offset: 0, data })
+        }
+    }
+}
+
+#[tokio::test]
+async fn x1_x2_a_tail_with_tokens_shows_what_is_streamed_what_is_void_and_the_rest() {
+    let engine = Engine::start().await;
+    let (worker, assigned, id) = started(&engine, "a").await;
+    for op in ["enter", "first"] {
+        worker.commit(&assigned, zone(op, 1)).await.unwrap();
+    }
+    let mut tail = engine.cli_in_background(&["sessions", "tail", &id, "--json", "--tokens"]);
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut said = Vec::new();
+    while said.last().is_none_or(|line: &Value| line["type"] != "tokens") {
+        said.push(next(&mut lines).await);
+    }
+    worker.commit(&assigned, zone("abort", 1)).await.unwrap();
+    for op in ["enter", "second", "commit"] {
+        worker.commit(&assigned, zone(op, 2)).await.unwrap();
+    }
+    worker.commit(&assigned, completed(&json!("done"))).await.unwrap();
+    while said.last().is_none_or(|line: &Value| line["type"] != "session_completed") {
+        said.push(next(&mut lines).await);
+    }
+    let told = |line: &Value| match line["type"].as_str() {
+        Some("tokens") => line["text"].as_str().unwrap().to_owned(),
+        Some("reset") => format!("void to {}", line["attempt"]),
+        other => other.unwrap().to_owned(),
+    };
+    let told: Vec<String> =
+        said.iter().map(told).filter(|kind| kind != "lease_granted" && kind != "step_completed").collect();
+    let (kinds, second) = (told.join(" | "), "second");
+    assert!(
+        kinds.starts_with(
+            "session_started | zone_entered | first | void to 2 | zone_rolled_back | zone_entered | "
+        ),
+        "{kinds}"
+    );
+    assert!(
+        kinds.ends_with(" and last | zone_committed | session_completed")
+            || kinds.contains("second and last"),
+        "{kinds}"
+    );
+    assert!(kinds.contains(second), "{kinds}");
+    // Of a session that has ended the text comes from the record, for people on lines of its own.
+    let shown = engine.cli(&["sessions", "tail", &id, "--tokens"]).await.ok();
+    assert!(shown.contains("z#1:\nsecond and last\n"), "{shown}");
+}

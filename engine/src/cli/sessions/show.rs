@@ -54,13 +54,14 @@ impl Show {
                 from_seq: found.session.seq.saturating_sub(self.last - 1).max(1),
                 until_caught_up: true,
                 headers_only: false,
+                tokens: None,
             };
             let failed = |status: tonic::Status| refusal::failure(&status);
             let mut feed = Feed::open(&engine, wanted).await.map_err(failed)?;
             loop {
                 match feed.next().await.map_err(failed)? {
                     Item::Event(event) => events.push(*event),
-                    Item::CaughtUp => {}
+                    Item::CaughtUp | Item::Tokens(_) | Item::Reset(_) => {}
                     Item::End(_) => break,
                     Item::Cut => {
                         return Err(Failure::unavailable("the engine ended the answer early: try again"));

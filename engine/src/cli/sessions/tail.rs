@@ -15,15 +15,19 @@ use crate::cli::client::{self, Engine};
 use crate::cli::feed::{Feed, Item, Wanted};
 use crate::cli::output::{self, Exit, Failure};
 use crate::cli::session_ref::Target;
+use crate::cli::streamed::Places;
 use crate::cli::{format, lookup, refusal};
 
 pub(super) const EXAMPLES: &str = "Examples:
   cellaflow sessions tail 334455                 the last 10 events, then live
   cellaflow sessions tail audit/report-7 --from 1 --json
+  cellaflow sessions tail 334455 --tokens        also what its zones stream, while they do
   cellaflow sessions tail 334455 && echo it completed
 
 Ends with the session: exit code 0 if it completed, 1 if it failed or was cancelled. A paused or
-waiting session is followed until it goes on. With --json: as `sessions events --json`.";
+waiting session is followed until it goes on. With --json: as `sessions events --json`;
+with --tokens there are lines of type \"tokens\" (zone_key, attempt, byte, text) and \"reset\"
+(what came of that zone is void) besides.";
 
 /// Waits between attempts to reach the engine, in ms: the first and the longest.
 const BACKOFF_MS: (u64, u64) = (200, 5_000);
@@ -38,6 +42,9 @@ pub(in crate::cli) struct Tail {
     /// First event [default: the last 10]
     #[arg(long, value_name = "SEQ")]
     from: Option<u64>,
+    /// Shows what open zones stream, too, as soon as it is durable
+    #[arg(long)]
+    tokens: bool,
     /// How long an engine may be away, for example 30s or 2h
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = format::parse_duration_ms)]
     give_up: u64,
@@ -71,12 +78,13 @@ impl Tail {
         let session = self.target.find(&engine).await?.session;
         let from_seq = self.from.unwrap_or_else(|| session.seq.saturating_sub(LAST - 1)).max(1);
         let mut wanted = Wanted { session_id: session.session_id, from_seq, ..Wanted::default() };
+        wanted.tokens = self.tokens.then(Places::default);
         let mut printer = Printer::new(self.json);
         let mut patience = Patience::new(self.give_up);
         let mut connected = Some(engine);
         loop {
             let before = wanted.from_seq;
-            let lost = match self.once(connected.take(), &wanted, &mut printer).await? {
+            let lost = match self.once(connected.take(), &mut wanted, &mut printer).await? {
                 Stop::Ended(status) => return Ok(status),
                 Stop::Lost(problem) => problem,
             };
@@ -102,7 +110,7 @@ impl Tail {
     async fn once(
         &self,
         connected: Option<Engine>,
-        wanted: &Wanted,
+        wanted: &mut Wanted,
         printer: &mut Printer,
     ) -> Result<Stop, Failure> {
         let engine = match connected {
@@ -121,8 +129,12 @@ impl Tail {
             Err(status) => return passing(&status),
         };
         loop {
-            match feed.next().await {
+            let item = feed.next().await;
+            wanted.tokens = feed.places();
+            match item {
                 Ok(Item::Event(event)) => printer.print(&event)?,
+                Ok(Item::Tokens(tokens)) => printer.tokens(&tokens)?,
+                Ok(Item::Reset(reset)) => printer.reset(&reset)?,
                 Ok(Item::CaughtUp) => {}
                 Ok(Item::End(status)) if format::has_ended(status) => return Ok(Stop::Ended(status)),
                 Ok(Item::End(_) | Item::Cut) => return Ok(Stop::Lost("the stream ended early".to_owned())),
