@@ -57,7 +57,7 @@ export class NonDeterminismError extends CellaflowError {
     super(
       "nondeterminism",
       `the ledger holds ${recorded}, but ${asked}`,
-      "run the workflow version this session started on, or fork the session before this step",
+      "run the version it started on, accept it with `cellaflow sessions accept`, or fork the session before this step",
       options,
     );
     this.recorded = recorded;

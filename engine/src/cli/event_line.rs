@@ -94,6 +94,8 @@ fn describe(event: &Event) -> (&'static str, String) {
             let policy = format!("then {}", format::guard_policy(e.policy()));
             ("guard_intent", join([attempted(&e.step_key, e.attempt), time, policy]))
         }
+        Body::ForkEdited(e) => ("fork_edited", fork_edited(e)),
+        Body::DivergenceAccepted(e) => ("divergence_accepted", accepted(e)),
         Body::GuardUnknown(e) => {
             let reason = unknown_reason(e.reason()).to_owned();
             ("guard_unknown", join([attempted(&e.step_key, e.attempt), reason, shown(e.failure.as_ref())]))
@@ -142,6 +144,25 @@ fn describe(event: &Event) -> (&'static str, String) {
 fn started(e: &v1::SessionStarted) -> String {
     let generation = if e.generation > 1 { format!("generation {}", e.generation) } else { String::new() };
     join([format!("{}@{}", e.workflow, e.version), generation, shown(e.input.as_ref())])
+}
+
+fn fork_edited(e: &v1::ForkEdited) -> String {
+    use v1::fork_edited::Edit;
+    let what = if e.step_key.is_empty() { "the input" } else { &e.step_key };
+    let instead = match e.replaces_seq {
+        0 => String::new(),
+        seq => format!("instead of event {seq}"),
+    };
+    let payload = match &e.edit {
+        Some(Edit::Input(payload) | Edit::Output(payload) | Edit::Failure(payload)) => shown(Some(payload)),
+        None => String::new(),
+    };
+    join([what.to_owned(), instead, payload])
+}
+
+fn accepted(e: &v1::DivergenceAccepted) -> String {
+    let how = if e.drop { "need not be asked for" } else { "stands for the new input" };
+    join([e.step_key.clone(), how.to_owned(), format!("by {}", e.by)])
 }
 
 fn step_completed(e: &v1::StepCompleted) -> String {

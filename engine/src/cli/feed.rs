@@ -188,6 +188,12 @@ fn payloads(event: &mut Event) -> Vec<&mut Payload> {
         }
         Some(Body::StepFailed(e)) => all.push(e.failure.as_mut()),
         Some(Body::StepHeartbeat(e)) => all.push(e.details.as_mut()),
+        Some(Body::ForkEdited(v1::ForkEdited { edit: Some(edit), .. })) => match edit {
+            v1::fork_edited::Edit::Input(payload)
+            | v1::fork_edited::Edit::Output(payload)
+            | v1::fork_edited::Edit::Failure(payload) => all.push(Some(payload)),
+        },
+        Some(Body::ForkEdited(_)) => {}
         Some(Body::GuardIntent(e)) => all.push(e.idempotency_key.as_mut()),
         Some(Body::GuardUnknown(e)) => all.push(e.failure.as_mut()),
         Some(Body::GuardResolved(e)) => all.extend([e.output.as_mut(), e.failure.as_mut()]),
@@ -201,6 +207,7 @@ fn payloads(event: &mut Event) -> Vec<&mut Payload> {
         Some(Body::ApprovalDecided(e)) => all.push(e.comment.as_mut()),
         Some(
             Body::LeaseGranted(_)
+            | Body::DivergenceAccepted(_)
             | Body::LeaseReleased(_)
             | Body::SessionResumed(_)
             | Body::SessionCancelled(_)

@@ -62,6 +62,8 @@ fn moves(body: &Body) -> bool {
         | Body::SessionContinued(_)
         | Body::CancelRequested { .. } => true,
         Body::StepCompleted(_)
+        | Body::ForkEdited(_)
+        | Body::DivergenceAccepted(_)
         | Body::StepFailed(_)
         | Body::StepHeartbeat { .. }
         | Body::GuardIntent(_)

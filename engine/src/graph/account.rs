@@ -35,7 +35,11 @@ impl Counters {
             Body::ZoneRolledBack(zone) => {
                 self.wasted_tokens = self.wasted_tokens.saturating_add(zone.wasted_tokens);
             }
+            Body::ForkEdited(edited) => {
+                self.steps = self.steps.saturating_add(u64::from(edited.edit.step_key().is_some()));
+            }
             Body::SessionStarted(_)
+            | Body::DivergenceAccepted(_)
             | Body::LeaseGranted(_)
             | Body::LeaseReleased { .. }
             | Body::SessionPaused { .. }

@@ -31,7 +31,7 @@ impl Op {
             Op::StepCompleted(step) => Some(&step.step_key),
             Op::StepFailed(step) => Some(&step.step_key),
             Op::StepHeartbeat { step_key, .. } => Some(step_key),
-            Op::GuardIntent { intent, .. } => Some(&intent.step_key),
+            Op::GuardIntent { intent, .. } | Op::GuardStub { intent, .. } => Some(&intent.step_key),
             Op::GuardUnknown { step_key, .. } | Op::GuardFinding { step_key, .. } => Some(step_key),
             Op::ZoneEntered { zone_key, .. } | Op::ZoneAborted { zone_key, .. } => Some(zone_key),
             Op::ZoneCommitted(zone) => Some(&zone.zone_key),
@@ -79,6 +79,7 @@ impl Op {
             Op::Cancelled { .. } => claim(0, StepState::Failed, None),
             Op::StepHeartbeat { .. }
             | Op::GuardIntent { .. }
+            | Op::GuardStub { .. }
             | Op::GuardUnknown { .. }
             | Op::TimerStarted { .. }
             | Op::SignalAwaited { .. }
@@ -93,7 +94,7 @@ impl Op {
         match self {
             Op::StepCompleted(step) => Some(&step.name),
             Op::StepFailed(step) => Some(&step.name),
-            Op::GuardIntent { intent, .. } => Some(&intent.name),
+            Op::GuardIntent { intent, .. } | Op::GuardStub { intent, .. } => Some(&intent.name),
             Op::ZoneEntered { name, .. } | Op::TimerStarted { name, .. } | Op::SignalAwaited { name, .. } => {
                 Some(name)
             }
@@ -122,6 +123,7 @@ impl Op {
             | Op::StepFailed(_)
             | Op::StepHeartbeat { .. }
             | Op::GuardIntent { .. }
+            | Op::GuardStub { .. }
             | Op::GuardUnknown { .. }
             | Op::GuardFinding { .. }
             | Op::ZoneEntered { .. }
@@ -145,11 +147,16 @@ impl Command {
             Self::Start(start) => {
                 Lookups { session_key: start.key.as_ref().map(|key| key.digest), ..of(start.session) }
             }
+            Self::Fork(fork) => {
+                Lookups { session_key: fork.key.as_ref().map(|key| key.digest), ..of(fork.session) }
+            }
+            Self::Accept(accept) => of(accept.session),
             Self::Append(append) => Lookups {
                 step: append.op.row_key(),
                 guard: match &append.op {
                     Op::GuardIntent { guard, .. } => Some(guard.digest),
                     Op::StepCompleted(_)
+                    | Op::GuardStub { .. }
                     | Op::StepFailed(_)
                     | Op::StepHeartbeat { .. }
                     | Op::GuardUnknown { .. }

@@ -4,14 +4,15 @@
 use std::sync::Arc;
 
 use super::event::{
-    After, ApprovalDecision, Author, GuardIntent, GuardPolicy, LeaseGranted, Parent, PauseReason, PayloadRef,
-    ReleaseReason, Resolution, SessionContinued, StepCompleted, StepFailed, TokenCreated, UnknownReason,
-    ZoneCommitted, ZoneFailed,
+    After, ApprovalDecision, Author, ForkEdited, GuardIntent, GuardPolicy, LeaseGranted, Parent, PauseReason,
+    PayloadRef, ReleaseReason, Resolution, SessionContinued, StepCompleted, StepFailed, TokenCreated,
+    UnknownReason, ZoneCommitted, ZoneFailed,
 };
 use super::ids::{
     DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, Namespace, Seq, SessionId, StepKey, TimeMs,
     TokenId,
 };
+use super::session::{Head, StepRow};
 
 /// A request to change one session.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +49,10 @@ pub enum Command {
     DecideApproval(DecideApproval),
     /// A person or program resolves a guarded step.
     Resolve(Resolve),
+    /// Starts a session that goes on from the middle of another one.
+    Fork(Box<Fork>),
+    /// Accepts what a run asked for in place of what was recorded, and resumes.
+    Accept(Accept),
     Resume(Resume),
     /// A client or operator pauses a session.
     Pause(Pause),
@@ -98,6 +103,43 @@ pub struct Descent {
     pub state: Option<PayloadRef>,
     /// Conversation that it begins with.
     pub conversation: Option<PayloadRef>,
+}
+
+/// Starts a session that goes on from the middle of another one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fork {
+    /// Freshly minted; used only if the fork is created.
+    pub session: SessionId,
+    /// The parent's head at the cut: the fold of its events up to there.
+    pub base: Arc<Head>,
+    /// Version to pin.
+    pub version: Arc<str>,
+    /// The parent's, or the edited one.
+    pub input: PayloadRef,
+    pub live: bool,
+    pub edits: Vec<ForkEdited>,
+    /// What the parent's open intents came to after the cut; one that is not here is unknown.
+    pub later: Vec<(StepKey, Resolution)>,
+    /// Rows of steps that had no outcome at the cut.
+    pub inherited: Arc<[(StepKey, StepRow)]>,
+    pub key: Option<StartKey>,
+    pub dedupe: Option<DedupeId>,
+}
+
+/// Accepts what a run asked for in place of what was recorded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Accept {
+    pub session: SessionId,
+    /// The step the session is paused for.
+    pub step_key: StepKey,
+    /// Of the input that the run asked with; `None`: it asked without.
+    pub input_digest: Option<Digest>,
+    /// The run need not ask for the step.
+    pub drop: bool,
+    /// Further steps it need not ask for.
+    pub also_drop: Vec<StepKey>,
+    pub by: Arc<str>,
+    pub dedupe: Option<DedupeId>,
 }
 
 /// A session key, as the ledger looks it up.
@@ -214,6 +256,11 @@ pub enum Op {
     Fail {
         failure: PayloadRef,
     },
+    /// A guarded step of a fork that performs nothing: what the lineage recorded under its key. Made at the edge.
+    GuardStub {
+        intent: GuardIntent,
+        outcome: StubOutcome,
+    },
     /// The session ends and `successor`, freshly minted, continues it. An empty version: the session's own.
     Continue(SessionContinued),
     /// The session was asked to cancel, has cleaned up and ends.
@@ -272,12 +319,22 @@ pub struct DecideApproval {
     pub dedupe: Option<DedupeId>,
 }
 
+/// What a lineage recorded of a guarded step.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StubOutcome {
+    /// The session and event that have it.
+    pub from: (SessionId, Seq),
+    /// Its output, or its failure.
+    pub result: Result<PayloadRef, PayloadRef>,
+}
+
 impl Op {
     /// The session that the append names and that does not exist yet: whoever submits it mints the id.
     pub fn to_mint(&mut self) -> Option<&mut SessionId> {
         match self {
             Self::Continue(continued) => Some(&mut continued.successor),
             Self::StepCompleted(_)
+            | Self::GuardStub { .. }
             | Self::StepFailed(_)
             | Self::StepHeartbeat { .. }
             | Self::GuardIntent { .. }

@@ -17,8 +17,8 @@ use super::session::{
     GuardRow, Head, KeyRow, NAME_BYTES_MAX, STEP_KEY_BYTES_MAX, SignalRow, Status, StepRow, StepState,
 };
 use super::{
-    approval, cancel, draft::Draft, end, guard, lease, signal, start, step, succession, timer, token, wait,
-    zone,
+    approval, cancel, draft::Draft, end, fork, guard, lease, signal, start, step, succession, timer, token,
+    wait, zone,
 };
 
 /// The point look-ups a decision may make, all answered before it starts.
@@ -86,6 +86,8 @@ pub fn decide(view: &impl View, command: &Command, now: TimeMs) -> Result<Decisi
             approval::decided(&*found(view, decided.session)?, decided, row, now)
         }
         Command::Resolve(resolve) => guard::resolve(&*found(view, resolve.session)?, resolve, now),
+        Command::Fork(fork) => fork::fork(view, fork, now),
+        Command::Accept(accept) => fork::accept(&*found(view, accept.session)?, accept, now),
         Command::Resume(resume) => end::resume(&*found(view, resume.session)?, resume, now),
         Command::Pause(pause) => end::pause_on_request(&*found(view, pause.session)?, pause, now),
         Command::Cancel(sent) => cancel::cancel(&*found(view, sent.session)?, sent, now),
@@ -123,6 +125,7 @@ fn append(view: &impl View, append: &Append, now: TimeMs) -> Result<Decision, Re
             step::heartbeat(&run, step_key, *attempt, details)
         }
         Op::GuardIntent { intent, guard } => guard::intent(&run, intent, guard, view.guard(&guard.digest)),
+        Op::GuardStub { intent, outcome } => fork::stub(&run, intent, outcome),
         Op::GuardUnknown { step_key, attempt, reason, failure } => {
             guard::unknown(&run, step_key, *attempt, *reason, failure.clone())
         }

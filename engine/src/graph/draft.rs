@@ -20,6 +20,11 @@ impl Draft {
         Self { session: head.session, seq: head.seq, time: ledger_time(head, now), events: Vec::new() }
     }
 
+    /// Begins a fork of `base`: its events go on where that one was cut.
+    pub fn fork(session: SessionId, base: &Head, now: TimeMs) -> Self {
+        Self { session, ..Self::after(base, now) }
+    }
+
     /// Begins a session.
     pub fn first(session: SessionId, now: TimeMs) -> Self {
         Self { session, seq: Seq(0), time: now, events: Vec::new() }

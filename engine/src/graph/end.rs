@@ -91,13 +91,7 @@ pub(super) fn resume(head: &Head, resume: &Resume, now: TimeMs) -> Result<Decisi
             return Err(Rejection::new(Code::SessionNotPaused, message));
         }
     }
-    if let Some(open) = head.intents.iter().find(|open| open.awaits_resolution()) {
-        let message = format!(
-            "nobody knows whether attempt {} of step {} happened; say so with `cellaflow steps resolve`, then resume",
-            open.attempt, open.step_key
-        );
-        return Err(Rejection::new(Code::GuardUnresolved, message)); // E4
-    }
+    check_resolved(head)?;
     let mut draft = Draft::after(head, now);
     let body = Body::SessionResumed { by: by.clone(), retry: *retry };
     let seq = draft.push(Author::Operator(*dedupe), body);
@@ -125,6 +119,16 @@ pub(super) fn pause_on_request(head: &Head, pause: &Pause, now: TimeMs) -> Resul
     };
     let seq = draft.push(Author::Operator(pause.dedupe), body);
     Ok(draft.appended(seq))
+}
+
+/// E4.
+pub(super) fn check_resolved(head: &Head) -> Result<(), Rejection> {
+    let Some(open) = head.intents.iter().find(|open| open.awaits_resolution()) else { return Ok(()) };
+    let message = format!(
+        "nobody knows whether attempt {} of step {} happened; say so with `cellaflow steps resolve`, then resume",
+        open.attempt, open.step_key
+    );
+    Err(Rejection::new(Code::GuardUnresolved, message))
 }
 
 /// The event that a dedupe id became, if it is remembered (E5).

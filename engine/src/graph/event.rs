@@ -114,6 +114,10 @@ pub enum Body {
         reason: Arc<str>,
         by: Arc<str>,
     },
+    /// A fork begins with another input or outcome than its parent had.
+    ForkEdited(ForkEdited),
+    /// What a run asked for stands in place of what was recorded.
+    DivergenceAccepted(DivergenceAccepted),
     StepCompleted(StepCompleted),
     StepFailed(StepFailed),
     /// How far an attempt is; the last one is what the attempt after it starts from.
@@ -184,8 +188,8 @@ pub struct SessionStarted {
     pub input: PayloadRef,
     pub lineage: LineageId,
     pub root: SessionId,
-    /// (parent, seq) of a fork.
-    pub forked_from: Option<(SessionId, Seq)>,
+    /// Where a fork was cut.
+    pub forked_from: Option<ForkedFrom>,
     /// The engine's own session of a namespace: tokens, claims, archive commits.
     pub system: bool,
     /// The spawn that this session is the child of.
@@ -228,6 +232,42 @@ pub struct SessionContinued {
     pub state: Option<PayloadRef>,
     /// Conversation it begins with, whole.
     pub conversation: Option<PayloadRef>,
+}
+
+/// Where a fork was cut: its own events continue the parent's up to `seq`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ForkedFrom {
+    pub parent: SessionId,
+    /// Last event of the parent that the fork has.
+    pub seq: Seq,
+    /// Guarded effects are performed; false: they take what the lineage recorded, or pause.
+    pub live: bool,
+}
+
+/// What is different in a fork.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ForkEdited {
+    pub edit: Edit,
+    /// The parent's outcome that it stands for.
+    pub replaces: Option<Seq>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Edit {
+    Input(PayloadRef),
+    Output { step_key: StepKey, output: PayloadRef },
+    Failure { step_key: StepKey, failure: PayloadRef },
+}
+
+/// What a run asked for stands in place of what was recorded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DivergenceAccepted {
+    pub step_key: StepKey,
+    /// Of the input that the run asked with; `None`: it asked without.
+    pub input_digest: Option<Digest>,
+    /// The run need not ask for the step.
+    pub drop: bool,
+    pub by: Arc<str>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -528,6 +568,7 @@ impl Body {
                 refs.extend(zone.llm_calls.iter().flat_map(LlmCall::payloads));
             }
             Self::ZoneFailed(zone) => refs.push(&zone.failure),
+            Self::ForkEdited(edited) => refs.push(edited.edit.payload()),
             Self::SignalReceived(signal) => refs.push(&signal.value),
             Self::ApprovalRequested(request) => refs.push(&request.call),
             Self::ApprovalDecided(decided) => refs.extend(&decided.comment),
@@ -544,7 +585,29 @@ impl Body {
             | Self::ZoneEntered { .. }
             | Self::ZoneRolledBack(_)
             | Self::TokenCreated(_)
-            | Self::TokenRevoked { .. } => {}
+            | Self::TokenRevoked { .. }
+            | Self::DivergenceAccepted(_) => {}
+        }
+    }
+}
+
+impl Edit {
+    /// The step whose outcome it is; `None`: the session's input.
+    #[must_use]
+    pub fn step_key(&self) -> Option<&StepKey> {
+        match self {
+            Self::Input(_) => None,
+            Self::Output { step_key, .. } | Self::Failure { step_key, .. } => Some(step_key),
+        }
+    }
+
+    /// The payload it brings.
+    #[must_use]
+    pub fn payload(&self) -> &PayloadRef {
+        match self {
+            Self::Input(payload)
+            | Self::Output { output: payload, .. }
+            | Self::Failure { failure: payload, .. } => payload,
         }
     }
 }

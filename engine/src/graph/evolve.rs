@@ -12,6 +12,7 @@ use super::event::{
     Author, Body, Event, GuardIntent, GuardResolved, LeaseGranted, ReleaseReason, Resolution,
     SessionCancelled, SessionStarted, StepCompleted, StepFailed, UnknownReason,
 };
+use super::fork;
 use super::ids::{Epoch, Hash, Seq, SessionId, StepKey};
 use super::session::{Counters, DEDUPE_IDS_MAX, Head, IntentState, OpenIntent, OpenZone, Status};
 use super::wait;
@@ -37,6 +38,10 @@ pub struct Corrupt {
 pub fn evolve(head: Option<&Head>, event: &Event, hash: Hash) -> Result<Head, Corrupt> {
     let (session, folded) = match (head, &event.body) {
         (None, Body::SessionStarted(started)) => (started.session, start(started, event)),
+        // The fold of a fork goes through its parent's events first.
+        (Some(base), Body::SessionStarted(started)) if started.forked_from.is_some() => {
+            (started.session, fork::begin(base, started, event))
+        }
         (None, _) => (SessionId::default(), Err("the first event does not start a session".to_owned())),
         (Some(head), _) => (head.session, follow(head, event)),
     };
@@ -53,6 +58,7 @@ pub fn evolve(head: Option<&Head>, event: &Event, hash: Hash) -> Result<Head, Co
 
 fn start(started: &SessionStarted, event: &Event) -> Result<Head, String> {
     ensure(event.seq == Seq(1), || format!("the session starts at seq {}", event.seq))?;
+    ensure(started.forked_from.is_none(), || "a fork begins without its parent's events".to_owned())?;
     let mut head = Head {
         session: started.session,
         namespace: started.namespace.clone(),
@@ -81,6 +87,7 @@ fn start(started: &SessionStarted, event: &Event) -> Result<Head, String> {
         cancel_requested: None,
         continued_from: started.continued_from,
         continued_to: None,
+        forked: None,
     };
     remember(&mut head, event)?;
     Ok(head)
@@ -99,7 +106,7 @@ fn follow(before: &Head, event: &Event) -> Result<Head, String> {
 }
 
 /// Checks the author (V3) and keeps a dedupe id.
-fn remember(head: &mut Head, event: &Event) -> Result<(), String> {
+pub(super) fn remember(head: &mut Head, event: &Event) -> Result<(), String> {
     match event.author {
         Author::Worker(epoch) => ensure(epoch == head.epoch && head.holder.is_some(), || {
             format!(
@@ -163,6 +170,8 @@ fn apply(head: &mut Head, event: &Event) -> Result<(), String> {
         | Body::WaitDropped { .. }
         | Body::ApprovalRequested(_)
         | Body::ApprovalDecided(_) => wait::follow(head, event),
+        Body::ForkEdited(edited) => fork::edited(head, edited),
+        Body::DivergenceAccepted(accepted) => fork::accepted(head, accepted),
         Body::TokenCreated(_) | Body::TokenRevoked { token: _ } => ensure(head.system, || {
             "a token is journaled in a session that is not a system session".to_owned()
         }),
@@ -234,6 +243,9 @@ fn step_completed(head: &mut Head, step: &StepCompleted) -> Result<(), String> {
     if !step.guarded {
         return unguarded(head, &step.step_key);
     }
+    if step.deduplicated_from.is_some() {
+        return taken_over(head, &step.step_key);
+    }
     let intent = open_intent(head, &step.step_key, step.attempt)?;
     ensure(intent.state != IntentState::MayRetry, || not_in_flight(&step.step_key))?;
     close(head, &step.step_key);
@@ -244,11 +256,22 @@ fn step_failed(head: &mut Head, step: &StepFailed) -> Result<(), String> {
     if !step.guarded {
         return unguarded(head, &step.step_key);
     }
+    if step.is_final && head.stubs_effects() {
+        return taken_over(head, &step.step_key);
+    }
     let intent = open_intent(head, &step.step_key, step.attempt)?;
     ensure(step.is_final && intent.state == IntentState::MayRetry, || {
         format!("guarded step {} fails while its outcome is unknown", step.step_key)
     })?;
     close(head, &step.step_key);
+    Ok(())
+}
+
+/// An outcome that another step or session had: nothing of this one is in flight.
+fn taken_over(head: &mut Head, key: &str) -> Result<(), String> {
+    let in_flight = head.intent(key).is_some_and(|intent| intent.state != IntentState::MayRetry);
+    ensure(!in_flight, || format!("guarded step {key} takes an outcome over while it is in flight"))?;
+    close(head, key);
     Ok(())
 }
 
@@ -331,7 +354,7 @@ fn open_intent(head: &Head, key: &str, attempt: u32) -> Result<OpenIntent, Strin
         .ok_or_else(|| format!("attempt {attempt} of guarded step {key} has no intent"))
 }
 
-fn close(head: &mut Head, key: &str) {
+pub(super) fn close(head: &mut Head, key: &str) {
     head.intents.retain(|intent| *intent.step_key != *key);
 }
 

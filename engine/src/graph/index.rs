@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::command::{Command, GuardKey, Op, StartKey};
-use super::event::{Author, Body, Event, GuardResolved, Resolution, TokenCreated};
+use super::event::{Author, Body, Edit, Event, GuardResolved, Resolution, TokenCreated};
 use super::ids::{Digest, Epoch, Seq, SessionId, StepKey, TimeMs, TokenId};
 use super::session::{END_KEY, GuardRow, Head, KeyRow, SignalRow, StepRow, StepState, TokenRow, WaitKind};
 
@@ -22,6 +22,8 @@ pub struct Digests {
     pub session_key: Option<(Digest, Digest)>,
     /// Of the idempotency key an intent was sent with.
     pub guard: Option<GuardKey>,
+    /// Rows of steps that had no outcome yet where a fork was cut: a rebuild takes them from the parent's events.
+    pub inherited: Arc<[(StepKey, StepRow)]>,
 }
 
 /// A change of one row of the event's session.
@@ -83,11 +85,12 @@ impl Digests {
     pub fn of(command: &Command) -> Self {
         match command {
             Command::Start(start) => {
-                Self { session_key: start.key.as_ref().map(StartKey::digests), guard: None }
+                Self { session_key: start.key.as_ref().map(StartKey::digests), ..Self::default() }
             }
             Command::Append(append) => match &append.op {
-                Op::GuardIntent { guard, .. } => Self { session_key: None, guard: Some(guard.clone()) },
+                Op::GuardIntent { guard, .. } => Self { guard: Some(guard.clone()), ..Self::default() },
                 Op::StepCompleted(_)
+                | Op::GuardStub { .. }
                 | Op::StepFailed(_)
                 | Op::StepHeartbeat { .. }
                 | Op::GuardUnknown { .. }
@@ -106,7 +109,13 @@ impl Digests {
                 | Op::Cancelled { .. }
                 | Op::Pause { .. } => Self::default(),
             },
-            Command::Acquire(_)
+            Command::Fork(fork) => Self {
+                session_key: fork.key.as_ref().map(StartKey::digests),
+                guard: None,
+                inherited: fork.inherited.clone(),
+            },
+            Command::Accept(_)
+            | Command::Acquire(_)
             | Command::Release { .. }
             | Command::Evidence(_)
             | Command::IntentDue { .. }
@@ -169,7 +178,20 @@ fn body_changes(
         false => StepState::Retryable,
     };
     match &event.body {
+        Body::ForkEdited(edited) => match &edited.edit {
+            Edit::Input(_) => {}
+            Edit::Output { step_key, output } => {
+                step(step_key, 1, StepState::Completed, None, Some(output.digest));
+            }
+            Edit::Failure { step_key, failure } => {
+                step(step_key, 1, StepState::Failed, None, Some(failure.digest));
+            }
+        },
         Body::SessionStarted(started) => {
+            if started.forked_from.is_some() {
+                let rows = digests.inherited.iter().cloned();
+                changes.extend(rows.map(|(key, row)| IndexChange::Step { key, row }));
+            }
             if !started.system {
                 changes.push(IndexChange::ListPut);
             }
@@ -213,7 +235,8 @@ fn body_changes(
             let digest = Some(intent.idempotency_key.digest);
             let input = Some(intent.input_digest);
             step(&intent.step_key, intent.attempt, StepState::Open, input, digest);
-            if let Some(guard) = &digests.guard {
+            // A fork that performs nothing owns no key.
+            if let Some(guard) = digests.guard.as_ref().filter(|_| !after.stubs_effects()) {
                 changes.push(IndexChange::Guard {
                     digest: guard.digest,
                     row: GuardRow {
@@ -273,6 +296,7 @@ fn body_changes(
         }
         // An unknown outcome is none: the row stays the intent's.
         Body::GuardUnknown { .. }
+        | Body::DivergenceAccepted(_)
         | Body::StepHeartbeat { .. }
         | Body::LeaseGranted(_)
         | Body::LeaseReleased { .. }

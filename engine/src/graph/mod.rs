@@ -2,8 +2,8 @@
 //!
 //! `decide` judges a command against what the ledger says and answers with events; `evolve` folds an event into the
 //! head; `index` says which rows an event changes. Time, ids and digests come in as arguments. Each promise has one
-
-//! wait (W), timer (M), signal (S), approval (A), stream (S).
+//! file that states and numbers its invariants: lease (L), guard (G), zone (Z), step (P), start (K), end (E), token (T),
+//! wait (W), timer (M), signal (S), approval (A), stream (S), fork (F).
 
 //! file that states and numbers its invariants: lease (L), guard (G), zone (Z), step (P), start (K), end (E), cancel (C),
 //! succession (N), token (T), wait (W), timer (M), signal (S), approval (A), stream (S).
@@ -25,6 +25,7 @@ mod cancel;
 mod claim;
 mod draft;
 mod end;
+pub mod fork;
 mod guard;
 mod lease;
 mod reject;

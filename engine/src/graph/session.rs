@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::event::{GuardPolicy, Parent, PauseReason, Role};
+use super::event::{ForkedFrom, GuardPolicy, Parent, PauseReason, Role};
 use super::ids::{
     DedupeId, Digest, Epoch, Hash, InstanceId, LineageId, Namespace, NanoDollars, Seq, SessionId, StepKey,
     TimeMs, TokenId,
@@ -77,6 +77,16 @@ pub struct Head {
     pub continued_from: Option<SessionId>,
     /// The session that continues it; it has ended then, and its status is `Completed`.
     pub continued_to: Option<SessionId>,
+    /// Where it was cut, if it is a fork.
+    pub forked: Option<Forked>,
+}
+
+/// Where a fork was cut, and what it had then.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Forked {
+    pub from: ForkedFrom,
+    /// Sums of the parent at the cut, which `counters` started from.
+    pub inherited: Counters,
 }
 
 /// Where a session is in its life.
@@ -142,6 +152,12 @@ impl Head {
     #[must_use]
     pub fn wait(&self, step_key: &str) -> Option<&OpenWait> {
         self.waits.iter().find(|wait| *wait.step_key == *step_key)
+    }
+
+    /// True if guarded effects are not to be performed: a fork that takes what its lineage recorded.
+    #[must_use]
+    pub fn stubs_effects(&self) -> bool {
+        self.forked.as_ref().is_some_and(|forked| !forked.from.live)
     }
 
     /// True if the session is to be looked after at start: it has not ended and is not the engine's own.

@@ -253,6 +253,8 @@ fn wakes(body: &Body) -> bool {
         | Body::SignalAwaited { .. }
         | Body::WaitDropped { .. }
         | Body::ApprovalRequested(_)
+        | Body::ForkEdited(_)
+        | Body::DivergenceAccepted(_)
         | Body::TokenCreated(_)
         | Body::TokenRevoked { .. } => false,
     }

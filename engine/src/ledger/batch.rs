@@ -186,21 +186,25 @@ impl Deciding {
         before: Option<StoredHead>,
         now: TimeMs,
     ) -> Result<Draft, ReadError> {
-        let segment = before
-            .as_ref()
-            .map_or_else(|| Segment::at(now, self.settings.segment_ms), |stored| stored.segment);
+        let base = match &submission.command {
+            Command::Fork(fork) => Some(Arc::clone(&fork.base)),
+            _ => None,
+        };
+        let segment = self.segment(before.as_ref(), base.as_deref(), now)?;
         let digests = Digests::of(&submission.command);
         let context = Context { reader: &self.reader, evidence: &self.evidence };
         let mut changes = Changes::new(segment);
         let mut head: Option<Arc<Head>> = before.map(|stored| stored.head);
-        if head.is_none() {
+        if head.is_none() && base.is_none() {
             changes.new_lineage(submission.new_lineage.as_ref(), &decision.events, now)?;
         }
         let mut stored_events = Vec::with_capacity(decision.events.len());
         for event in decision.events {
-            let previous = head.as_ref().map_or(CHAIN_START, |head| head.hash);
+            // A fork goes on where its parent was cut, with rows of its own.
+            let folded = head.as_ref().or(base.as_ref());
+            let previous = folded.map_or(CHAIN_START, |head| head.hash);
             let (stored, record) = encode(decision.session, event, previous, &submission)?;
-            let after = evolve(head.as_deref(), &stored.event, stored.hash)
+            let after = evolve(folded.map(|head| &**head), &stored.event, stored.hash)
                 .map_err(|corrupt| ReadError::Corrupt(corrupt.to_string()))?;
             let key = Item::Event { session: decision.session, seq: stored.event.seq };
             changes.ops.push(Op::put(
@@ -226,6 +230,23 @@ impl Deciding {
         }
         let head = StoredHead { head, segment };
         Ok(Draft { ops: changes.ops, events: stored_events, rows: changes.rows, head })
+    }
+
+    fn segment(
+        &self,
+        before: Option<&StoredHead>,
+        base: Option<&Head>,
+        now: TimeMs,
+    ) -> Result<Segment, ReadError> {
+        match (before, base) {
+            (Some(stored), _) => Ok(stored.segment),
+            (None, Some(base)) => {
+                let place = self.reader.place(base.session)?;
+                let missing = || ReadError::Corrupt(format!("the forked session {} is gone", base.session));
+                Ok(place.ok_or_else(missing)?.segment)
+            }
+            (None, None) => Ok(Segment::at(now, self.settings.segment_ms)),
+        }
     }
 
     fn accept(&mut self, batch: &mut Batch, session: SessionId, reply: Reply, draft: Draft) -> Committed {

@@ -60,7 +60,11 @@ impl<'a> Fetch<'a> {
             self.guard(digest)?;
         }
         // The session of a client's start is about to be minted: there is nothing to read of it.
-        let minted = matches!(command, Command::Start(start) if start.descent.is_none());
+        let minted = match command {
+            Command::Start(start) => start.descent.is_none(),
+            Command::Fork(_) => true,
+            _ => false,
+        };
         let Some(session) = needed.session.filter(|_| !minted) else {
             return Ok(());
         };
@@ -90,9 +94,8 @@ impl<'a> Fetch<'a> {
 
     fn step(&mut self, session: SessionId, step_key: &str) -> Result<(), ReadError> {
         let hash = digest::step_key_hash(step_key);
-        // A session that no one knows has no steps; the missing head is what decide then speaks of.
-        let Some(place) = self.reader.place(session)? else { return Ok(()) };
-        let found = reader::read_step(self.snapshot(), &place, session, hash)?;
+        let reader = self.reader;
+        let found = reader.step_row(self.snapshot(), session, hash)?;
         self.rows.push((RowName::Step(session, hash), found.map(Row::Step)));
         Ok(())
     }

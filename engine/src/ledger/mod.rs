@@ -20,6 +20,7 @@ mod lookups;
 mod overlay;
 pub mod payload;
 mod place;
+pub mod prefix;
 mod reader;
 pub mod restore;
 mod rows;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::digest::Salt;
-use crate::graph::ids::{LineageId, Namespace, SessionId};
+use crate::graph::ids::{LineageId, Namespace, Seq, SessionId};
 use crate::storage::keys::Segment;
 
 /// A lineage, as its sessions' payloads need it.
@@ -19,6 +19,8 @@ pub struct Place {
     pub namespace: Namespace,
     /// Root session.
     pub root: SessionId,
+    /// Parent of a fork and the last event it has from there: those lie under the parent's name.
+    pub forked_from: Option<(SessionId, Seq)>,
 }
 
 /// A namespace.

@@ -17,7 +17,7 @@ use super::digest::{self, Purpose};
 use super::place::{NamespaceInfo, Place};
 use super::wakeups::{Wake, Wakeups};
 use super::{StoredHead, Watermark, rows};
-use crate::graph::ids::{Digest, FrameNumber, Incarnation, Namespace, Seq, SessionId};
+use crate::graph::ids::{Digest, Epoch, FrameNumber, Incarnation, Namespace, Seq, SessionId};
 use crate::graph::session::{Head, KeyRow, StepRow};
 use crate::storage::heads::{LedgerRow, LineageRow, NamespaceRow, Row as _};
 use crate::storage::keys::{Item, LedgerKey, RowKey};
@@ -166,6 +166,7 @@ impl Reader {
             salt: lineage.salt.ok_or_else(|| ReadError::Corrupt(format!("session {session} was erased")))?,
             namespace: Arc::clone(stored.namespace()),
             root: lineage.root,
+            forked_from: stored.head.forked.as_ref().map(|forked| (forked.from.parent, forked.from.seq)),
         });
         self.places.insert(session, Arc::clone(&place));
         Ok(Some(place))
@@ -193,9 +194,35 @@ impl Reader {
     /// # Errors
     /// As every read.
     pub fn step(&self, session: SessionId, step_key: &str) -> Result<Option<StepRow>, ReadError> {
-        let Some(place) = self.place(session)? else { return Ok(None) };
         let snapshot = self.snapshot()?;
-        read_step(snapshot.as_ref(), &place, session, digest::step_key_hash(step_key))
+        self.step_row(snapshot.as_ref(), session, digest::step_key_hash(step_key))
+    }
+
+    /// The row of a step: the session's own, or the one it has from the sessions it was forked from.
+    pub(super) fn step_row(
+        &self,
+        snapshot: &dyn Snapshot,
+        session: SessionId,
+        step: [u8; 32],
+    ) -> Result<Option<StepRow>, ReadError> {
+        let (mut at, mut last) = (session, None::<Seq>);
+        while let Some(place) = self.place(at)? {
+            let row = read_step(snapshot, &place, at, step)?;
+            match (row, last, place.forked_from) {
+                (Some(row), None, _) => return Ok(Some(row)),
+                // Without an outcome at the cut, the fork has a row of its own.
+                (Some(row), Some(last), _) => {
+                    let inherited = StepRow { epoch: Epoch(0), ..row };
+                    return Ok(Some(inherited).filter(|row| row.seq <= last));
+                }
+                (None, _, Some((parent, cut))) => {
+                    at = parent;
+                    last = Some(last.map_or(cut, |last| last.min(cut)));
+                }
+                (None, _, None) => return Ok(None),
+            }
+        }
+        Ok(None)
     }
 
     /// A namespace; `None`: nothing was ever done in it.

@@ -103,7 +103,7 @@ fn start_key(
     Ok(Some(StartKey { digest, input_digest: keyed(&info.salt, Purpose::Input, &[input]), payload }))
 }
 
-fn disk_low() -> Rejection {
+pub(super) fn disk_low() -> Rejection {
     Rejection {
         code: Code::DiskLow,
         message:

@@ -18,7 +18,7 @@ use super::vitals::Vitals;
 use crate::clock::Clock;
 use crate::graph::command::{Code, Rejection};
 use crate::graph::event::Body;
-use crate::graph::ids::{Seq, SessionId};
+use crate::graph::ids::SessionId;
 use crate::graph::session::{Head, Status};
 use crate::ids::Mint;
 use crate::ledger::{Handle, ReadError, Refused};
@@ -152,7 +152,8 @@ impl Context {
             return Ok(String::new());
         }
         let reader = self.ledger.reader();
-        let Some(first) = reader.event(head.session, Seq(1))? else { return Ok(String::new()) };
+        let first = reader.first_own(head.session)?;
+        let Some(first) = reader.event(head.session, first)? else { return Ok(String::new()) };
         match &first.event.body {
             Body::SessionStarted(started) => match &started.key {
                 Some(key) => Ok(String::from_utf8_lossy(&reader.bytes_of(&first, key)?).into_owned()),

@@ -55,6 +55,15 @@ impl v1::operator_service_server::OperatorService for Service {
         Ok(Response::new(v1::ResolveStepResponse { session: Some(session) }))
     }
 
+    async fn accept_divergence(
+        &self,
+        request: Request<v1::AcceptDivergenceRequest>,
+    ) -> Result<Response<v1::AcceptDivergenceResponse>, Status> {
+        let caller = caller(&request)?;
+        let session = self.accept(&caller, request.into_inner()).await.map_err(status::refused)?;
+        Ok(Response::new(v1::AcceptDivergenceResponse { session: Some(session) }))
+    }
+
     async fn pause_session(
         &self,
         request: Request<v1::PauseSessionRequest>,
@@ -206,6 +215,18 @@ impl Service {
             Intake { blobs: &mut blobs, namespace_salt: &namespace_salt, transfers: &mut |_| None };
         let by = Arc::clone(&caller.name);
         let command = convert::resolve_step(request, by, &mut intake).map_err(Refused::Rejected)?;
+        self.carry_out(command, blobs, session).await
+    }
+
+    async fn accept(
+        &self,
+        caller: &Principal,
+        request: v1::AcceptDivergenceRequest,
+    ) -> Result<v1::Session, Refused> {
+        let session = convert::session_id(&request.session_id).map_err(Refused::Rejected)?;
+        self.0.visible(caller, session)?;
+        let (blobs, _) = self.intake(session).await?;
+        let command = convert::accept(request, Arc::clone(&caller.name)).map_err(Refused::Rejected)?;
         self.carry_out(command, blobs, session).await
     }
 

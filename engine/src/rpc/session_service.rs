@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 use super::auth::Principal;
 use super::context::{Context, Shown, caller};
 use super::convert::{self, Detail};
+use super::fork;
 use super::journal::{self, Journal};
 use super::listing;
 use super::status;
@@ -98,6 +99,15 @@ impl v1::session_service_server::SessionService for Service {
         let session = waits::decide(&self.context, &caller, request.into_inner()).await;
         let session = Some(session.map_err(status::refused)?);
         Ok(Response::new(v1::DecideApprovalResponse { session }))
+    }
+
+    async fn fork_session(
+        &self,
+        request: Request<v1::ForkSessionRequest>,
+    ) -> Result<Response<v1::ForkSessionResponse>, Status> {
+        let caller = caller(&request)?;
+        let forked = fork::fork(&self.context, &caller, request.into_inner()).await;
+        forked.map(Response::new).map_err(status::refused)
     }
 
     type SubscribeSessionStream = ReceiverStream<Result<v1::SubscribeSessionResponse, Status>>;

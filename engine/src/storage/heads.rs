@@ -5,6 +5,7 @@
 //! H1. A row reads back as what was written; what this version does not know is an error that names the field.
 //! H2. A head within the graph's limits has at most `HEAD_BYTES_MAX` bytes.
 
+mod fork;
 mod waits;
 
 use bytes::Bytes;
@@ -132,6 +133,7 @@ fn head_to(stored: &StoredHead) -> disk::Head {
         continued_to: bytes_or_empty(head.continued_to.map(|session| session.0)),
         continued_from: bytes_or_empty(head.continued_from.map(|session| session.0)),
         depth: head.depth,
+        forked: head.forked.as_ref().map(fork::to),
     }
 }
 
@@ -153,6 +155,7 @@ fn head_from(stored: disk::Head) -> Result<StoredHead, Malformed> {
         zones: each(stored.zones, zone_from)?,
         counters: counters_from(&present(stored.counters, "head.counters")?),
         dedupe: each(stored.dedupe, dedupe_from)?,
+        forked: stored.forked.map(fork::from).transpose()?,
         waits: each(stored.waits, waits::wait_from)?,
         signals: stored.signals.into_iter().map(waits::buffered_from).collect(),
         parent: parent(&stored.spawned_by, &stored.spawned_by_step_key, stored.abandoned, "head.spawned_by")?,

@@ -60,6 +60,8 @@ impl Counting {
             | Body::SessionPaused { .. }
             | Body::SessionResumed { .. }
             | Body::CancelRequested { .. }
+            | Body::ForkEdited(_)
+            | Body::DivergenceAccepted(_)
             | Body::StepCompleted(_)
             | Body::StepFailed(_)
             | Body::StepHeartbeat { .. }

@@ -8,6 +8,7 @@ import { type LlmRequest, LlmRequestSchema, LlmResponseSchema } from "../gen/cel
 import { type Payload, PayloadFormat, type Usage, UsageSchema } from "../gen/cellaflow/v1/common_pb.js";
 import { type Event, LlmCallSchema, type StepCompleted } from "../gen/cellaflow/v1/event_pb.js";
 import type { Attempt } from "./attempt.js";
+import { asStep } from "./fork.js";
 import type { CallAnswer, CallOutcome, CallSpec } from "./internals.js";
 import { documentPayload, payloadBytes, payloadDocument } from "./payloads.js";
 import type { RequestSpec } from "./request.js";
@@ -34,7 +35,7 @@ export class CallRequest extends JournaledStep<CallOutcome, CallAnswer> {
   }
 
   override replay(event: Event): void {
-    const body = event.body;
+    const body = asStep(event);
     if (body.case !== "stepCompleted") return;
     const response = fromBinary(LlmResponseSchema, payloadBytes(body.value.output));
     this.call.recorded?.({ response, usage: body.value.llm?.usage });

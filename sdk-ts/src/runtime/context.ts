@@ -99,7 +99,7 @@ class RunContext implements Context {
     }
     const call = (step: StepHandle): O | PromiseLike<O> => fn(input, step);
     return this.submit("step", name, options.key, options.input, (spec) => {
-      if (guarded) return new GuardedStep<O>(this.run, spec, guardWork(this.rootId, spec, options, call));
+      if (guarded) return new GuardedStep<O>(this.run, spec, guardWork(this.run.effects.root, spec, options, call));
       const { retry, timeoutMs, totalTimeoutMs, resources } = options;
       return new StepRequest<O>(this.run, spec, { retry, timeoutMs, totalTimeoutMs, resources }, call);
     });

@@ -76,6 +76,11 @@ export class Conversation {
     this.committed = delta.keep + delta.appended.length;
   }
 
+  /** Commits the whole list with the next append: the ledger's may be another one. */
+  restate(): void {
+    this.committed = 0;
+  }
+
   /** Takes what the next append has to carry; undefined: nothing. */
   takeDelta(): PendingDelta | undefined {
     if (this.committed >= this.stored.length) return undefined;

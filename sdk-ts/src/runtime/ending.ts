@@ -16,6 +16,7 @@ import { SessionCompletedSchema, SessionFailedSchema } from "../gen/cellaflow/v1
 import { misuse } from "../misuse.js";
 import type { History } from "./history.js";
 import type { AppendOp } from "./journal.js";
+import { DROPPED_MAX, type Repair } from "./mismatch.js";
 import { failurePayload, valuePayload } from "./payloads.js";
 import type { AppendAsk, RunEnd, RunSettings } from "./run-types.js";
 import type { Unobserved } from "./step-promise.js";
@@ -35,7 +36,7 @@ export interface EndingRun {
   close(reason: CellaflowError): void;
   appendEnd(ask: AppendAsk): void;
   over(end: RunEnd): void;
-  nondeterministic(recorded: string, requested: string, stepKey: string): void;
+  nondeterministic(recorded: string, requested: string, stepKey: string, repair?: Repair): void;
 }
 
 interface End {
@@ -129,6 +130,7 @@ export class Ending {
     if (!this.run.isRunning) return;
     const missing = this.run.history.unrequested();
     const shown = missing.slice(0, 5).map((key) => `"${key}"`);
-    this.run.nondeterministic(`${shown.join(", ")}${missing.length > 5 ? " and more" : ""}`, "", missing[0] ?? "");
+    const recorded = `${shown.join(", ")}${missing.length > 5 ? " and more" : ""}`;
+    this.run.nondeterministic(recorded, "", missing[0] ?? "", { drop: missing.slice(0, DROPPED_MAX) });
   }
 }

@@ -28,6 +28,7 @@ import { type GuardReconciliation, GuardReconciliationSchema } from "../gen/cell
 import { canonicalDigest } from "../values/canonical.js";
 import { Attempt, type Tried } from "./attempt.js";
 import { pauseExhausted } from "./exhausted.js";
+import { asStep } from "./fork.js";
 import { type KeyRecord, type WhyAgain, whyAgain } from "./history.js";
 import { tooLarge } from "./limits.js";
 import type { Finding, Resource, RetryPolicy, StepHandle } from "./options.js";
@@ -124,7 +125,7 @@ export class GuardedStep<T> extends Request<T> {
   }
 
   override deliverEvent(event: Event): readonly (string | undefined)[] {
-    const body = event.body;
+    const body = asStep(event);
     if (body.case === "stepCompleted") return this.settle(body.value.output);
     if (body.case === "stepFailed") this.reject(stepErrorOf(body.value.failure));
     if (body.case === "guardResolved") {
@@ -164,7 +165,8 @@ export class GuardedStep<T> extends Request<T> {
       this.append({
         op: { case: "guardIntent", value },
         acked: (answer) => {
-          if (answer.recorded === undefined) this.call(number, clock);
+          // In a fork that performs nothing, somebody else answers.
+          if (answer.recorded === undefined && !this.run.effects.stubbed) this.call(number, clock);
         },
         refused: (refusal) => this.intentRefused(number, refusal),
       });

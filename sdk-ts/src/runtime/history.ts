@@ -17,6 +17,7 @@
 import { CellaflowError } from "../errors.js";
 import { PauseReason, type Payload } from "../gen/cellaflow/v1/common_pb.js";
 import {
+  type DivergenceAccepted,
   type Event,
   type GuardResolved,
   Resolution,
@@ -47,7 +48,8 @@ export interface GuardRecord extends WhyAgain {
 /** What the ledger holds under one step key. */
 export interface KeyRecord {
   key: string;
-  kind: "step" | "zone" | "timer" | "signal" | "approval";
+  /** "any": an edit of a fork, which does not say. */
+  kind: "step" | "zone" | "timer" | "signal" | "approval" | "any";
   /** Keyed digest of the input; undefined: no event said it. Empty: no input. */
   digest: Uint8Array | undefined;
   /** Last attempt of which an event speaks. */
@@ -64,8 +66,10 @@ export interface KeyRecord {
   /** When a wait is over at the latest, ms since the Unix epoch; undefined: never, or it is none. */
   dueMs: number | undefined;
   outcome: Event | undefined;
-  /** The run has asked for it. */
+  /** The run has asked for it, or need not. */
   requested: boolean;
+  /** An operator left the recorded outcome aside. */
+  dropped: boolean;
   /** Seq of the last outcome delivered when it was first requested. */
   afterSeq: number;
 }
@@ -113,6 +117,24 @@ export class History {
 
   get(key: string): KeyRecord | undefined {
     return this.records.get(key);
+  }
+
+  /** Returns the seqs of outcomes that nobody waits for any more. */
+  droppedOutcomes(): number[] {
+    const seqs: number[] = [];
+    for (const record of this.records.values()) {
+      if (record.dropped && record.outcome !== undefined) seqs.push(Number(record.outcome.seq));
+    }
+    return seqs;
+  }
+
+  /** Seq of the last outcome that is to be delivered; 0: none. */
+  lastOutcome(): number {
+    let last = 0;
+    for (const record of this.records.values()) {
+      if (!record.dropped && record.outcome !== undefined) last = Math.max(last, Number(record.outcome.seq));
+    }
+    return last;
   }
 
   /** Lets go of a delivered outcome's bytes; its key stays known. */
@@ -220,13 +242,21 @@ export class History {
         const record = this.records.get(body.value.stepKey);
         return record === undefined ? NOTHING : this.outcome(record, event);
       }
+      case "sessionStarted":
+        // Of a fork: what came before is its parent's.
+        if (body.value.forkedFromSession !== "") for (const record of this.records.values()) record.digest = undefined;
+        return NOTHING;
+      case "forkEdited":
+        return body.value.stepKey === "" ? NOTHING : this.outcome(this.record("any", body.value.stepKey), event);
+      case "divergenceAccepted":
+        this.accepted(body.value);
+        return NOTHING;
       case "sessionPaused":
         this.exhausted = body.value.reason === PauseReason.RETRIES_EXHAUSTED ? body.value.stepKey : undefined;
         return NOTHING;
       case "sessionResumed":
         this.forgive(this.exhausted);
         return NOTHING;
-      case "sessionStarted":
       case "sessionCompleted":
       case "sessionFailed":
       case "sessionCancelled":
@@ -275,11 +305,22 @@ export class History {
       outcome: undefined,
       // What comes after the replay answers requests of this very run.
       requested: this.sealed,
+      dropped: false,
       afterSeq: Number.MAX_SAFE_INTEGER,
     };
     if (!record.requested) this.missing += 1;
     this.records.set(key, record);
     return record;
+  }
+
+  private accepted({ stepKey, inputDigest, drop }: DivergenceAccepted): void {
+    const record = this.records.get(stepKey);
+    if (record === undefined) return;
+    if (!drop) record.digest = inputDigest;
+    else if (!record.dropped) {
+      record.dropped = true;
+      this.noteRequested(record);
+    }
   }
 
   private outcome(record: KeyRecord, event: Event): Noted {

@@ -10,22 +10,39 @@ import type { RequestSpec } from "./request.js";
 /** How much of a value is shown, in UTF-16 units. */
 const SHOWN_CHARS_MAX = 500;
 
+/** How many steps one repair names (the engine's limit). */
+export const DROPPED_MAX = 64;
+
 /** Both sides of a nondeterminism. */
 export interface Mismatch {
   recorded: string;
   requested: string;
+  /** What an operator can accept; undefined: nothing. */
+  repair?: Repair;
 }
+
+/** What an operator can accept of a nondeterminism; see `sessions accept`. */
+export type Repair =
+  /** The recorded outcome stands for the input that has this digest (hexadecimal; empty: no input). */
+  | { inputDigest: string }
+  /** These steps need not be asked for. */
+  | { drop: readonly string[] };
 
 /** Compares; undefined: they are the same. */
 export function mismatchOf(record: KeyRecord, spec: RequestSpec, codec: PayloadCodec): Mismatch | undefined {
   const { key, kind, digest, input } = spec;
-  if (record.kind !== kind) {
+  if (record.dropped) {
+    const left = `the outcome of "${key}" left aside by "sessions accept --drop"`;
+    return { recorded: left, requested: "it after all" };
+  }
+  if (record.kind !== "any" && record.kind !== kind) {
     return { recorded: `a ${record.kind} under the key "${key}"`, requested: `a ${kind} under the same key` };
   }
   if (record.digest === undefined || Buffer.compare(record.digest, digest) === 0) return undefined;
   return {
     recorded: `${kind} "${key}" with ${describeDigest(record.digest)}${describeRecordedInput(record, codec)}`,
     requested: `it with ${describeDigest(digest)}: ${describeValue(input)}`,
+    repair: { inputDigest: Buffer.from(digest).toString("hex") },
   };
 }
 

@@ -67,6 +67,11 @@ export class Order<E> {
     return true;
   }
 
+  /** Takes an outcome out: nobody waits for it. */
+  skip(seq: number): void {
+    if (this.known.has(seq)) this.known.set(seq, NO_OUTCOME);
+  }
+
   /** Looks again whether the next outcome is ready. */
   poke(): void {
     if (this.known.size > 0) this.schedule();

@@ -24,10 +24,11 @@ import { Conversation } from "./conversation.js";
 import { NO_DELTAS, noteDeltas, takeDeltas, textsOfDelta } from "./deltas.js";
 import { InputDigest } from "./digest.js";
 import { Ending, type EndingRun } from "./ending.js";
+import { type Effects, effectsOf } from "./fork.js";
 import { History, type KeyRecord } from "./history.js";
 import { checkInside } from "./inside.js";
 import type { AfterMark, Appended, AppendOp, ReleaseWhy } from "./journal.js";
-import { mismatchOf } from "./mismatch.js";
+import { DROPPED_MAX, mismatchOf, type Repair } from "./mismatch.js";
 import { type Delivery, Order, type OrderTarget } from "./order.js";
 import { Parking, type ParkingRun } from "./parking.js";
 import { failurePayload } from "./payloads.js";
@@ -58,6 +59,8 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
   readonly ended: Promise<RunEnd>;
   /** Ledger time of the last outcome delivered, in ms since the Unix epoch. */
   nowMs = 0;
+  /** What becomes of guarded effects here. */
+  effects: Effects = { stubbed: false, root: "" };
 
   private readonly order = new Order<Event>(this);
   private readonly requests = new Map<string, Request>();
@@ -103,6 +106,8 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
   /** Starts the workflow's code: every event up to `replayToSeq` was noted. */
   start(replayToSeq: number): void {
     this.replayToSeq = replayToSeq;
+    for (const seq of this.history.droppedOutcomes()) this.order.skip(seq);
+    this.lastRecordedOutcome = Math.min(this.lastRecordedOutcome, this.history.lastOutcome());
     this.history.seal();
     this.stall.progress();
     if (this.lastRecordedOutcome === 0) this.noteReplayFinished();
@@ -252,9 +257,11 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
   }
 
   /** Pauses the session: the run is not what the ledger recorded. */
-  nondeterministic(recorded: string, requested: string, stepKey: string): void {
+  nondeterministic(recorded: string, requested: string, stepKey: string, repair?: Repair): void {
     if (this.phase !== "running" && this.phase !== "ending") return;
-    const error = new NonDeterminismError(recorded, requested, { data: { stepKey, recorded, requested } });
+    const error = new NonDeterminismError(recorded, requested, {
+      data: { stepKey, recorded, requested, ...repair },
+    });
     this.settings.log("error", error.message, { sessionId: this.settings.session.sessionId, stepKey });
     const details = failurePayload(toFailure(error));
     const value = create(SessionPausedSchema, { reason: PauseReason.NONDETERMINISM, stepKey, details });
@@ -312,7 +319,13 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
     const body = event.body;
     if (body.case === "sessionStarted") {
       this.input = body.value.input;
+      this.effects = effectsOf(body.value, this.settings.session.sessionId);
       this.nowMs = Number(event.timeMs);
+    }
+    if (body.case === "forkEdited" && body.value.stepKey === "") {
+      this.input = body.value.edit.value;
+      // What the inherited part of the conversation said may depend on the input: it is said again.
+      this.conversation.restate();
     }
     const request = key === undefined ? undefined : this.requests.get(key);
     if (outcome && key !== undefined) {
@@ -326,7 +339,10 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
 
   private matches(record: KeyRecord, request: Request): boolean {
     const mismatch = mismatchOf(record, request.spec, this.settings.codec);
-    if (mismatch !== undefined) this.nondeterministic(mismatch.recorded, mismatch.requested, record.key);
+    if (mismatch !== undefined) {
+      const { recorded, requested, repair } = mismatch;
+      this.nondeterministic(recorded, requested, record.key, repair);
+    }
     return mismatch === undefined;
   }
 
@@ -416,8 +432,11 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
   }
 
   private stalled({ key, seq }: Delivery<Event>): void {
-    const asked = this.requests.has(key) ? "too few requests before it" : "nothing of the kind";
-    this.nondeterministic(`the outcome of "${key}" (seq ${seq}) next`, `${asked}, and stands still`, key);
+    const isAsked = this.requests.has(key);
+    const asked = isAsked ? "too few requests before it" : "nothing of the kind";
+    const drop = isAsked ? this.history.unrequested().slice(0, DROPPED_MAX) : [key];
+    const recorded = `the outcome of "${key}" (seq ${seq}) next`;
+    this.nondeterministic(recorded, `${asked}, and stands still`, drop[0] ?? key, { drop });
   }
 
   // ---- the end ----

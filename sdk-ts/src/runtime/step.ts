@@ -21,6 +21,7 @@ import {
 } from "../gen/cellaflow/v1/event_pb.js";
 import { Attempt, type Tried } from "./attempt.js";
 import { pauseExhausted } from "./exhausted.js";
+import { asStep } from "./fork.js";
 import type { KeyRecord } from "./history.js";
 import { tooLarge } from "./limits.js";
 import type { Resource, RetryPolicy, StepHandle, StepLog } from "./options.js";
@@ -103,7 +104,7 @@ export abstract class JournaledStep<T, R> extends Request<T> {
   }
 
   override deliverEvent(event: Event): readonly (string | undefined)[] {
-    const body = event.body;
+    const body = asStep(event);
     if (body.case === "stepCompleted") return this.settle(body.value.output, body.value, Number(event.seq));
     if (body.case === "stepFailed") this.reject(stepErrorOf(body.value.failure));
     return [];
@@ -140,7 +141,7 @@ export abstract class JournaledStep<T, R> extends Request<T> {
     if (this.total.isUp) return this.timeIsUp();
     const attempt = new Attempt({
       attempt: number,
-      idempotencyKey: () => `${this.run.settings.session.rootId}/${key}`,
+      idempotencyKey: () => `${this.run.effects.root}/${key}`,
       log: stepLog(this.run, key),
       timeoutMs: this.work.timeoutMs,
       extendable: true,

@@ -194,6 +194,12 @@ export class ZoneRequest<T> extends Request<T> {
 
   override deliverEvent(event: Event): readonly (string | undefined)[] {
     const body = event.body;
+    if (body.case === "forkEdited") {
+      const { edit } = body.value;
+      if (edit.case === "output") this.resolve(payloadValue(edit.value, this.run.settings.codec) as T);
+      else this.reject(stepErrorOf(edit.value));
+      return [];
+    }
     if (body.case === "zoneFailed") this.reject(stepErrorOf(body.value.failure));
     if (body.case !== "zoneCommitted") return [];
     const record = fromBinary(ZoneRecordSchema, payloadBytes(body.value.record));

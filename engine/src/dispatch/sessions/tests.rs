@@ -40,6 +40,7 @@ fn head(status: Status, holder: Option<InstanceId>, epoch: u64) -> Head {
         cancel_requested: None,
         continued_from: None,
         continued_to: None,
+        forked: None,
     }
 }
 

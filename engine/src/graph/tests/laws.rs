@@ -629,7 +629,10 @@ fn check_log(events: &[Event]) {
                 Some((step_key, track))
             }
             Body::GuardUnknown { .. } => None,
-            Body::TokenCreated(_) | Body::TokenRevoked { .. } => {
+            Body::ForkEdited(_)
+            | Body::DivergenceAccepted(_)
+            | Body::TokenCreated(_)
+            | Body::TokenRevoked { .. } => {
                 panic!("nobody asked for {event:?}")
             }
         };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::graph::command::{Command, Rejection};
 use crate::graph::decide::{Decision, View, decide};
-use crate::graph::event::Event;
+use crate::graph::event::{Body, Event, SessionStarted};
 use crate::graph::evolve::evolve;
-use crate::graph::ids::{Digest, Hash, Seq, SessionId, TimeMs, TokenId};
+use crate::graph::ids::{Digest, Hash, Seq, SessionId, StepKey, TimeMs, TokenId};
 use crate::graph::index::{Digests, DueEntry, IndexChange, changes};
 use crate::graph::session::{GuardRow, Head, KeyRow, SignalRow, StepRow, TokenRow};
 
@@ -58,8 +58,9 @@ impl Model {
         let digests = Digests::of(command);
         for event in &decision.events {
             let before = self.heads.get(&decision.session).cloned();
+            let folded = before.clone().or_else(|| base_of(command));
             let after =
-                evolve(before.as_deref(), event, Hash::default()).expect("evolve accepts what decide emits");
+                evolve(folded.as_deref(), event, Hash::default()).expect("evolve accepts what decide emits");
             for change in changes(before.as_deref(), event, &after, &digests) {
                 self.rows.apply(decision.session, change);
             }
@@ -75,14 +76,50 @@ impl Model {
         events.map(|(event, _)| event.clone()).collect()
     }
 
+    /// A session's events up to `cut`, inherited ones first.
+    pub fn chain(&self, session: SessionId, cut: Seq) -> Vec<Event> {
+        let own = self.log(session);
+        let mut events = match own.first().map(|event| &event.body) {
+            Some(Body::SessionStarted(SessionStarted { forked_from: Some(from), .. })) => {
+                self.chain(from.parent, from.seq)
+            }
+            _ => Vec::new(),
+        };
+        events.extend(own);
+        events.retain(|event| event.seq <= cut);
+        events
+    }
+
+    /// The fold of a session's events up to `cut`, and the rows of its steps then.
+    pub fn fold(&self, session: SessionId, cut: Seq) -> (Option<Head>, BTreeMap<StepKey, StepRow>) {
+        let mut steps = BTreeMap::new();
+        let mut head: Option<Head> = None;
+        for event in self.chain(session, cut) {
+            let after = evolve(head.as_ref(), &event, Hash::default()).unwrap();
+            for change in changes(head.as_ref(), &event, &after, &Digests::default()) {
+                if let IndexChange::Step { key, row } = change {
+                    steps.insert(key, row);
+                }
+            }
+            head = Some(after);
+        }
+        (head, steps)
+    }
+
     /// Heads and rows as a rebuild makes them: every session's events, oldest session first.
     pub fn rebuilt(&self) -> (BTreeMap<SessionId, Arc<Head>>, Rows) {
         let mut rows = Rows::default();
         let mut heads = BTreeMap::new();
         for (session, events) in &self.events {
             let mut head: Option<Head> = None;
+            let base = match events.first().map(|(event, _)| &event.body) {
+                Some(Body::SessionStarted(SessionStarted { forked_from: Some(from), .. })) => {
+                    self.fold(from.parent, from.seq).0
+                }
+                _ => None,
+            };
             for (event, digests) in events {
-                let after = evolve(head.as_ref(), event, Hash::default()).unwrap();
+                let after = evolve(head.as_ref().or(base.as_ref()), event, Hash::default()).unwrap();
                 for change in changes(head.as_ref(), event, &after, digests) {
                     rows.apply(*session, change);
                 }
@@ -91,6 +128,14 @@ impl Model {
             heads.extend(head.map(|head| (*session, Arc::new(head))));
         }
         (heads, rows)
+    }
+}
+
+/// The head that a fork's first event is folded from.
+fn base_of(command: &Command) -> Option<Arc<Head>> {
+    match command {
+        Command::Fork(fork) => Some(fork.base.clone()),
+        _ => None,
     }
 }
 

@@ -10,7 +10,7 @@ use super::{ReadError, Reader, read_head};
 use crate::graph::event::PayloadRef;
 use crate::graph::ids::{Hash, Seq, SessionId};
 use crate::graph::session::OpenZone;
-use crate::ledger::{StoredEvent, rows};
+use crate::ledger::{Place, StoredEvent, rows};
 use crate::storage::keys::{Item, LedgerKey};
 use crate::storage::{KeyRange, Row, Scan, Snapshot, Table, codec};
 
@@ -30,6 +30,15 @@ pub struct RawEvent {
     pub stored: StoredEvent,
     /// What the hash chain covers.
     pub header: Bytes,
+}
+
+/// Where an event of a session lies.
+struct Owner {
+    /// Who appended it.
+    session: SessionId,
+    place: Arc<Place>,
+    /// The last event of that session which the asking one has.
+    last: Seq,
 }
 
 impl Reader {
@@ -59,7 +68,8 @@ impl Reader {
         from: Seq,
         max_bytes: usize,
     ) -> Result<Vec<RawEvent>, ReadError> {
-        let Some(place) = self.place(session)? else { return Ok(Vec::new()) };
+        let Some(owner) = self.owner(session, from)? else { return Ok(Vec::new()) };
+        let Owner { session, place, last } = owner;
         let snapshot = self.snapshot()?;
         let range = KeyRange::events(place.segment, place.lineage, session, from);
         let scan = Scan { bytes_max: max_bytes, ..Scan::forward(Table::Ledger, &range) };
@@ -73,6 +83,9 @@ impl Reader {
                 return Err(ReadError::Corrupt(format!(
                     "session {session} has event {found} where {expected} belongs"
                 )));
+            }
+            if expected > last {
+                break; // what follows is the parent's alone
             }
             expected = expected.next();
             raw.push(event);
@@ -99,11 +112,56 @@ impl Reader {
     /// # Errors
     /// As `events`.
     pub fn event(&self, session: SessionId, seq: Seq) -> Result<Option<Arc<StoredEvent>>, ReadError> {
-        let Some(place) = self.place(session)? else { return Ok(None) };
+        let Some(Owner { session, place, .. }) = self.owner(session, seq)? else { return Ok(None) };
         let key = LedgerKey::new(place.segment, place.lineage, Item::Event { session, seq }).bytes();
         let snapshot = self.snapshot()?;
         let Some(value) = snapshot.get(Table::Ledger, &key)? else { return Ok(None) };
         Ok(Some(Arc::new(decode_event(session, &Row { key, value })?.stored)))
+    }
+
+    /// The session that appended an event of `session`: itself, or one that it was forked from.
+    fn owner(&self, session: SessionId, seq: Seq) -> Result<Option<Owner>, ReadError> {
+        let (mut at, mut last) = (session, Seq(u64::MAX));
+        loop {
+            match (self.place(at)?, at == session) {
+                (None, true) => return Ok(None),
+                (None, false) => {
+                    return Err(ReadError::Corrupt(format!(
+                        "session {session} was forked from {at}, which is not here"
+                    )));
+                }
+                (Some(place), _) => match place.forked_from {
+                    Some((parent, cut)) if seq <= cut => {
+                        at = parent;
+                        last = last.min(cut);
+                    }
+                    Some(_) | None => return Ok(Some(Owner { session: at, place, last })),
+                },
+            }
+        }
+    }
+
+    /// The first event that a session appended itself; a fork has its parent's before.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn first_own(&self, session: SessionId) -> Result<Seq, ReadError> {
+        let from = self.place(session)?.and_then(|place| place.forked_from);
+        Ok(from.map_or(Seq(1), |(_, cut)| cut.next()))
+    }
+
+    /// How many forks lie between a session and its root.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn depth(&self, session: SessionId) -> Result<usize, ReadError> {
+        let mut depth = 0;
+        let mut at = session;
+        while let Some((parent, _)) = self.place(at)?.and_then(|place| place.forked_from) {
+            depth += 1;
+            at = parent;
+        }
+        Ok(depth)
     }
 
     /// The bytes of a payload stored as chunks.

@@ -30,6 +30,8 @@ const METHODS: &[(&str, &[Role])] = &[
     ("/cellaflow.v1.SessionService/SubscribeSession", EVERYONE),
     ("/cellaflow.v1.SessionService/SignalSession", RUNS),
     ("/cellaflow.v1.SessionService/DecideApproval", REPAIRS),
+    ("/cellaflow.v1.SessionService/ForkSession", REPAIRS),
+    ("/cellaflow.v1.OperatorService/AcceptDivergence", REPAIRS),
     ("/cellaflow.v1.OperatorService/ResumeSession", REPAIRS),
     ("/cellaflow.v1.OperatorService/PauseSession", REPAIRS),
     ("/cellaflow.v1.OperatorService/RetrySession", REPAIRS),

@@ -96,6 +96,8 @@ fn viewers_change_nothing_and_only_admins_see_tokens() {
         "Channel",
         "Heartbeat",
         "ResumeSession",
+        "ForkSession",
+        "AcceptDivergence",
         "ResolveStep",
     ];
     for path in listed_methods().filter(|path| !is_open(path)) {

@@ -12,9 +12,9 @@ use super::limits::{EVENT_DATA_BYTES_MAX, PIECE_BYTES_MAX};
 use super::tree;
 use super::waits;
 use crate::graph::event::{
-    Author, Body, GuardIntent, GuardResolved, LeaseGranted, LlmCall, PayloadRef, Resolution, Resource,
-    SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, ZoneCommitted, ZoneFailed,
-    ZoneRolledBack,
+    Author, Body, Edit, ForkEdited, GuardIntent, GuardResolved, LeaseGranted, LlmCall, PayloadRef,
+    Resolution, Resource, SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, ZoneCommitted,
+    ZoneFailed, ZoneRolledBack,
 };
 use crate::graph::ids::{Digest, SessionId};
 use crate::ledger::{ReadError, Reader, StoredEvent};
@@ -223,6 +223,13 @@ fn body(body: &Body, out: &mut Outgoing<'_>) -> Result<v1::event::Body, ReadErro
             reason: reason.to_string(),
             by: by.to_string(),
         }),
+        Body::ForkEdited(edited) => v1::event::Body::ForkEdited(fork_edited(edited, out)?),
+        Body::DivergenceAccepted(accepted) => v1::event::Body::DivergenceAccepted(v1::DivergenceAccepted {
+            step_key: accepted.step_key.to_string(),
+            input_digest: digest(accepted.input_digest.as_ref()),
+            drop: accepted.drop,
+            by: accepted.by.to_string(),
+        }),
         Body::StepCompleted(step) => v1::event::Body::StepCompleted(step_completed(step, out)?),
         Body::StepFailed(step) => v1::event::Body::StepFailed(step_failed(step, out)?),
         Body::StepHeartbeat { step_key, attempt, details } => {
@@ -315,6 +322,9 @@ fn session_started(
         input: out.required(&started.input)?,
         lineage_id: started.lineage.to_string(),
         root_id: started.root.to_string(),
+        forked_from_session: started.forked_from.map(|from| from.parent.to_string()).unwrap_or_default(),
+        forked_from_seq: started.forked_from.map_or(0, |from| from.seq.0),
+        effects_live: started.forked_from.is_some_and(|from| from.live),
         parent_id: started.parent.as_ref().map(|parent| parent.session.to_string()).unwrap_or_default(),
         parent_step_key: started
             .parent
@@ -325,6 +335,19 @@ fn session_started(
         continued_from: started.continued_from.map(|session| session.to_string()).unwrap_or_default(),
         depth: started.depth,
         abandoned: started.parent.as_ref().is_some_and(|parent| parent.abandoned),
+    })
+}
+
+fn fork_edited(edited: &ForkEdited, out: &mut Outgoing<'_>) -> Result<v1::ForkEdited, ReadError> {
+    let payload = out.payload(edited.edit.payload())?;
+    Ok(v1::ForkEdited {
+        step_key: edited.edit.step_key().map(ToString::to_string).unwrap_or_default(),
+        edit: Some(match &edited.edit {
+            Edit::Input(_) => v1::fork_edited::Edit::Input(payload),
+            Edit::Output { .. } => v1::fork_edited::Edit::Output(payload),
+            Edit::Failure { .. } => v1::fork_edited::Edit::Failure(payload),
+        }),
+        replaces_seq: edited.replaces.map_or(0, |seq| seq.0),
     })
 }
 

@@ -15,6 +15,7 @@ mod enums;
 mod event;
 mod fields;
 mod filter;
+mod fork;
 mod limits;
 mod payload;
 mod session;
@@ -29,6 +30,7 @@ pub use fields::{
     dedupe_id, from_seq, instance, reason, session_id, session_key, token_id, token_name, version, workflow,
 };
 pub use filter::filter_fits;
+pub use fork::{Fork, ForkEdit, accept, fork};
 pub use limits::PIECE_BYTES_MAX;
 pub use payload::Intake;
 pub use session::{refusal, session, token_offsets};

@@ -32,6 +32,7 @@ pub fn token_offsets(offsets: &[v1::TokenOffset]) -> Result<Vec<(StepKey, Place)
 /// does not, if dispatch knows.
 #[must_use]
 pub fn session(head: &Head, key: &str, hint: Option<&str>) -> v1::Session {
+    let from = head.forked.as_ref().map(|forked| forked.from);
     v1::Session {
         session_id: head.session.to_string(),
         namespace: head.namespace.to_string(),
@@ -61,6 +62,11 @@ pub fn session(head: &Head, key: &str, hint: Option<&str>) -> v1::Session {
         cancel_requested: head.cancel_requested.is_some(),
         continued_to: head.continued_to.map(|session| session.to_string()).unwrap_or_default(),
         continued_from: head.continued_from.map(|session| session.to_string()).unwrap_or_default(),
+        forked_from_session: from.map(|from| from.parent.to_string()).unwrap_or_default(),
+        forked_from_seq: from.map_or(0, |from| from.seq.0),
+        inherited_totals: head.forked.as_ref().map(|forked| totals(&forked.inherited)),
+        inherited_steps: head.forked.as_ref().map_or(0, |forked| forked.inherited.steps),
+        effects_live: from.is_some_and(|from| from.live),
     }
 }
 
@@ -78,6 +84,10 @@ pub(super) const fn pause_reason(status: &Status) -> v1::PauseReason {
 
 fn waiting_for(head: &Head, hint: Option<&str>) -> String {
     match &head.status {
+        Status::Paused { reason: PauseReason::EffectUnknown, step_key } if head.stubs_effects() => format!(
+            "an answer in place of the effect{}, which this fork does not perform: `cellaflow steps resolve`",
+            of_step(step_key.as_deref())
+        ),
         Status::Paused { reason, step_key } => paused_for(*reason, step_key.as_deref()),
         Status::Waiting => waits::in_words(&head.waits),
         Status::Pending | Status::Running => hint.unwrap_or_default().to_owned(),
@@ -85,8 +95,12 @@ fn waiting_for(head: &Head, hint: Option<&str>) -> String {
     }
 }
 
+fn of_step(step_key: Option<&str>) -> String {
+    step_key.map(|key| format!(" of step {key}")).unwrap_or_default()
+}
+
 fn paused_for(reason: PauseReason, step_key: Option<&str>) -> String {
-    let step = step_key.map(|key| format!(" of step {key}")).unwrap_or_default();
+    let step = of_step(step_key);
     match reason {
         PauseReason::Requested => "somebody to resume it: `cellaflow sessions resume`".to_owned(),
         PauseReason::EffectUnknown => {
@@ -94,7 +108,7 @@ fn paused_for(reason: PauseReason, step_key: Option<&str>) -> String {
         }
         PauseReason::Nondeterminism => {
             format!(
-                "a repair: the run asked for something else than the ledger has{step}, see the pause's details"
+                "a repair: the run asked for something else than the ledger has{step}: `cellaflow sessions accept`, or fork before it"
             )
         }
         PauseReason::RetriesExhausted => {

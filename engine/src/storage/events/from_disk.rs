@@ -5,9 +5,10 @@ use cellaflow_proto::disk::{self, event_header};
 
 use super::waits;
 use crate::graph::event::{
-    After, Author, Body, Event, GuardIntent, GuardResolved, LeaseGranted, LlmCall, PayloadRef, Resolution,
-    Resource, SessionCancelled, SessionContinued, SessionStarted, StepCompleted, StepFailed, TokenCreated,
-    Usage, ZoneCommitted, ZoneFailed, ZoneRolledBack,
+    After, Author, Body, DivergenceAccepted, Edit, Event, ForkEdited, ForkedFrom, GuardIntent, GuardResolved,
+    LeaseGranted, LlmCall, PayloadRef, Resolution, Resource, SessionCancelled, SessionContinued,
+    SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, ZoneCommitted, ZoneFailed,
+    ZoneRolledBack,
 };
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs, TokenId,
@@ -86,6 +87,13 @@ fn body(body: event_header::Body) -> Result<Body, Malformed> {
         Stored::CancelRequested(request) => {
             Body::CancelRequested { reason: request.reason.into(), by: request.by.into() }
         }
+        Stored::ForkEdited(edited) => Body::ForkEdited(fork_edited(&edited)?),
+        Stored::DivergenceAccepted(accepted) => Body::DivergenceAccepted(DivergenceAccepted {
+            input_digest: digest_or_none(&accepted.input_digest, "divergence_accepted.input_digest")?,
+            drop: accepted.drop,
+            step_key: accepted.step_key.into(),
+            by: accepted.by.into(),
+        }),
         Stored::StepCompleted(step) => Body::StepCompleted(step_completed(step)?),
         Stored::StepFailed(step) => Body::StepFailed(step_failed(step)?),
         Stored::StepHeartbeat(beat) => Body::StepHeartbeat {
@@ -150,7 +158,7 @@ fn session_started(started: &disk::SessionStarted) -> Result<SessionStarted, Mal
         input: payload_required(started.input.as_ref(), "session_started.input")?,
         lineage: LineageId(exact(&started.lineage_id, "session_started.lineage_id")?),
         root: SessionId(exact(&started.root_id, "session_started.root_id")?),
-        forked_from: place(&started.parent_id, started.parent_seq, "session_started.parent_id")?,
+        forked_from: forked_from(started)?,
         system: started.system,
         parent: parent(
             &started.spawned_by,
@@ -173,6 +181,30 @@ fn session_continued(continued: disk::SessionContinued) -> Result<SessionContinu
         conversation: payload_optional(continued.conversation.as_ref())?,
         version: continued.version.into(),
     })
+}
+
+fn forked_from(started: &disk::SessionStarted) -> Result<Option<ForkedFrom>, Malformed> {
+    const FIELD: &str = "session_started.parent_id";
+    match place(&started.parent_id, started.parent_seq, FIELD)? {
+        Some((parent, seq)) => Ok(Some(ForkedFrom { parent, seq, live: started.effects_live })),
+        None if started.effects_live => Err(malformed(FIELD, "is missing beside effects_live")),
+        None => Ok(None),
+    }
+}
+
+fn fork_edited(edited: &disk::ForkEdited) -> Result<ForkEdited, Malformed> {
+    const FIELD: &str = "fork_edited.edit";
+    let input = payload_optional(edited.input.as_ref())?;
+    let output = payload_optional(edited.output.as_ref())?;
+    let failure = payload_optional(edited.failure.as_ref())?;
+    let step_key = text_or_none(&edited.step_key);
+    let edit = match (step_key, input, output, failure) {
+        (None, Some(input), None, None) => Edit::Input(input),
+        (Some(step_key), None, Some(output), None) => Edit::Output { step_key, output },
+        (Some(step_key), None, None, Some(failure)) => Edit::Failure { step_key, failure },
+        _ => return Err(malformed(FIELD, "is not one of input, output and failure, each with its step")),
+    };
+    Ok(ForkEdited { edit, replaces: (edited.replaces_seq != 0).then_some(Seq(edited.replaces_seq)) })
 }
 
 /// A position in another session: both parts or none.

@@ -5,9 +5,9 @@ use cellaflow_proto::disk::{self, event_header};
 
 use super::waits;
 use crate::graph::event::{
-    Author, Body, Event, GuardIntent, GuardResolved, LeaseGranted, LlmCall, PayloadRef, Resolution, Resource,
-    SessionContinued, SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, ZoneCommitted,
-    ZoneFailed, ZoneRolledBack,
+    Author, Body, Edit, Event, ForkEdited, GuardIntent, GuardResolved, LeaseGranted, LlmCall, PayloadRef,
+    Resolution, Resource, SessionContinued, SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage,
+    ZoneCommitted, ZoneFailed, ZoneRolledBack,
 };
 use crate::graph::ids::{Digest, Epoch};
 use crate::storage::fields::{
@@ -68,6 +68,13 @@ fn body(body: &Body) -> event_header::Body {
         Body::CancelRequested { reason, by } => {
             Stored::CancelRequested(disk::CancelRequested { reason: reason.to_string(), by: by.to_string() })
         }
+        Body::ForkEdited(edited) => Stored::ForkEdited(fork_edited(edited)),
+        Body::DivergenceAccepted(accepted) => Stored::DivergenceAccepted(disk::DivergenceAccepted {
+            step_key: accepted.step_key.to_string(),
+            input_digest: digest(accepted.input_digest),
+            drop: accepted.drop,
+            by: accepted.by.to_string(),
+        }),
         Body::StepCompleted(step) => Stored::StepCompleted(step_completed(step)),
         Body::StepFailed(step) => Stored::StepFailed(step_failed(step)),
         Body::StepHeartbeat { step_key, attempt, details } => Stored::StepHeartbeat(disk::StepHeartbeat {
@@ -137,9 +144,10 @@ fn session_started(started: &SessionStarted) -> disk::SessionStarted {
         input: Some(payload_to(&started.input)),
         lineage_id: bytes_of(&started.lineage.0),
         root_id: bytes_of(&started.root.0),
-        parent_id: bytes_or_empty(started.forked_from.map(|(parent, _)| parent.0)),
-        parent_seq: started.forked_from.map_or(0, |(_, seq)| seq.0),
+        parent_id: bytes_or_empty(started.forked_from.map(|from| from.parent.0)),
+        parent_seq: started.forked_from.map_or(0, |from| from.seq.0),
         system: started.system,
+        effects_live: started.forked_from.is_some_and(|from| from.live),
         spawned_by: bytes_or_empty(started.parent.as_ref().map(|parent| parent.session.0)),
         spawned_by_step_key: parent_step_key(started.parent.as_ref()),
         abandoned: started.parent.as_ref().is_some_and(|parent| parent.abandoned),
@@ -157,6 +165,21 @@ fn session_continued(continued: &SessionContinued) -> disk::SessionContinued {
         state: optional(&continued.state),
         conversation: optional(&continued.conversation),
     }
+}
+
+fn fork_edited(edited: &ForkEdited) -> disk::ForkEdited {
+    let mut stored = disk::ForkEdited {
+        step_key: edited.edit.step_key().map(ToString::to_string).unwrap_or_default(),
+        replaces_seq: edited.replaces.map_or(0, |seq| seq.0),
+        ..disk::ForkEdited::default()
+    };
+    let payload = Some(payload_to(edited.edit.payload()));
+    match &edited.edit {
+        Edit::Input(_) => stored.input = payload,
+        Edit::Output { .. } => stored.output = payload,
+        Edit::Failure { .. } => stored.failure = payload,
+    }
+    stored
 }
 
 fn lease_granted(granted: &LeaseGranted) -> disk::LeaseGranted {

@@ -3,23 +3,24 @@
 use std::sync::Arc;
 
 use crate::graph::event::{
-    After, ApprovalDecided, ApprovalDecision, ApprovalRequested, Author, Body, Event, Format, GuardIntent,
-    GuardPolicy, GuardResolved, LeaseGranted, LlmCall, Parent, PauseReason, PayloadRef, ReleaseReason,
-    Resolution, Resource, ResourceMode, Role, RollbackReason, SessionCancelled, SessionContinued,
-    SessionStarted, SignalReceived, StepCompleted, StepFailed, TokenCreated, UnknownReason, Usage,
-    ZoneCommitted, ZoneFailed, ZoneRolledBack,
+    After, ApprovalDecided, ApprovalDecision, ApprovalRequested, Author, Body, DivergenceAccepted, Edit,
+    Event, ForkEdited, ForkedFrom, Format, GuardIntent, GuardPolicy, GuardResolved, LeaseGranted, LlmCall,
+    Parent, PauseReason, PayloadRef, ReleaseReason, Resolution, Resource, ResourceMode, Role, RollbackReason,
+    SessionCancelled, SessionContinued, SessionStarted, SignalReceived, StepCompleted, StepFailed,
+    TokenCreated, UnknownReason, Usage, ZoneCommitted, ZoneFailed, ZoneRolledBack,
 };
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs,
     TokenId,
 };
 use crate::graph::session::{
-    Counters, DEDUPE_IDS_MAX, Head, IntentState, NAME_BYTES_MAX, OPEN_KEY_BYTES_MAX, OPEN_MAX, OpenIntent,
-    OpenWait, OpenZone, SIGNAL_NAME_BYTES_MAX, SIGNALS_BUFFERED_MAX, STEP_KEY_BYTES_MAX, Status, WaitKind,
+    Counters, DEDUPE_IDS_MAX, Forked, Head, IntentState, NAME_BYTES_MAX, OPEN_KEY_BYTES_MAX, OPEN_MAX,
+    OpenIntent, OpenWait, OpenZone, SIGNAL_NAME_BYTES_MAX, SIGNALS_BUFFERED_MAX, STEP_KEY_BYTES_MAX, Status,
+    WaitKind,
 };
 
 /// How many kinds of event there are.
-pub const KINDS: usize = 30;
+pub const KINDS: usize = 32;
 
 pub fn kind(body: &Body) -> &'static str {
     match body {
@@ -51,6 +52,8 @@ pub fn kind(body: &Body) -> &'static str {
         Body::WaitDropped { .. } => "wait_dropped",
         Body::ApprovalRequested(_) => "approval_requested",
         Body::ApprovalDecided(_) => "approval_decided",
+        Body::ForkEdited(_) => "fork_edited",
+        Body::DivergenceAccepted(_) => "divergence_accepted",
         Body::TokenCreated(_) => "token_created",
         Body::TokenRevoked { .. } => "token_revoked",
     }
@@ -112,6 +115,11 @@ pub fn events() -> Vec<Event> {
         around(operator, Body::SessionResumed { by: "ada".into(), retry: true }),
         around(operator, terminated()),
         around(Author::Driver, child_started()),
+        around(
+            Author::Client(None),
+            fork_edited(Edit::Output { step_key: "scan#2".into(), output: payload(Format::Value, 7) }),
+        ),
+        around(operator, divergence_accepted()),
     ]
 }
 
@@ -126,6 +134,12 @@ pub fn sparse_events() -> Vec<Event> {
     ];
     let mut events: Vec<Event> =
         by_policy.into_iter().map(|resolution| around(Author::Driver, guard_resolved(resolution))).collect();
+    events.push(around(Author::Client(None), fork_edited(Edit::Input(payload(Format::Value, 7)))));
+    let failure = payload(Format::Failure, 7);
+    events.push(around(
+        Author::Client(None),
+        fork_edited(Edit::Failure { step_key: "scan#2".into(), failure }),
+    ));
     let paused = Body::SessionPaused { reason: PauseReason::Requested, step_key: None, details: None };
     events.push(around(Author::Operator(None), paused));
     for reason in
@@ -153,7 +167,7 @@ fn session_started() -> Body {
         input: payload(Format::Value, 200),
         lineage: LineageId([0x22; 16]),
         root: SessionId([0x33; 16]),
-        forked_from: Some((SessionId([0x44; 16]), Seq(12))),
+        forked_from: Some(ForkedFrom { parent: SessionId([0x44; 16]), seq: Seq(12), live: false }),
         system: true,
         parent: None,
         top: SessionId([0x11; 16]),
@@ -197,6 +211,19 @@ fn child_started() -> Body {
         depth: 2,
         continued_from: Some(SessionId([0x15; 16])),
         ..started
+    })
+}
+
+fn fork_edited(edit: Edit) -> Body {
+    Body::ForkEdited(ForkEdited { edit, replaces: Some(Seq(13)) })
+}
+
+fn divergence_accepted() -> Body {
+    Body::DivergenceAccepted(DivergenceAccepted {
+        step_key: "scan#2".into(),
+        input_digest: Some(Digest([0x88; 32])),
+        drop: true,
+        by: "ada".into(),
     })
 }
 
@@ -443,6 +470,7 @@ pub fn head() -> Head {
         cancel_requested: None,
         continued_from: None,
         continued_to: None,
+        forked: None,
     }
 }
 
@@ -456,6 +484,24 @@ pub fn tree_head() -> Head {
         continued_from: Some(SessionId([0x15; 16])),
         continued_to: Some(SessionId([0x16; 16])),
         ..head()
+    }
+}
+
+/// Where a fork was cut, every number at its longest.
+pub fn forked() -> Forked {
+    Forked {
+        from: ForkedFrom { parent: SessionId([0x44; 16]), seq: Seq(u64::MAX), live: true },
+        inherited: Counters {
+            steps: u64::MAX,
+            llm_calls: u64::MAX,
+            input_tokens: u64::MAX,
+            cached_read_tokens: u64::MAX,
+            cache_write_tokens: u64::MAX,
+            output_tokens: u64::MAX,
+            cost: NanoDollars(-1),
+            wasted_tokens: u64::MAX,
+            wasted_cost: NanoDollars(-1),
+        },
     }
 }
 
@@ -523,6 +569,7 @@ pub fn largest_head() -> Head {
             wasted_tokens: u64::MAX,
             wasted_cost: most,
         },
+        forked: Some(forked()),
         dedupe: vec![(DedupeId([1; 16]), Seq(u64::MAX)); DEDUPE_IDS_MAX],
         parent: Some(Parent {
             session: SessionId([0x13; 16]),

@@ -21,7 +21,7 @@ fn event_body(op: Op) -> Option<Body> {
         Op::GuardUnknown { step_key, attempt, reason, failure } => {
             Body::GuardUnknown { step_key, attempt, reason, failure }
         }
-        Op::GuardFinding { .. } => return None,
+        Op::GuardFinding { .. } | Op::GuardStub { .. } => return None,
         Op::ZoneEntered { zone_key, name, attempt, input_digest } => {
             Body::ZoneEntered { zone_key, name, attempt, input_digest }
         }

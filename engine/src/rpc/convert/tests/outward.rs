@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::*;
 use crate::graph::command::{Code, Rejection};
 use crate::graph::event::{
-    ApprovalDecided, ApprovalDecision, ApprovalRequested, Author, Body, Event, Format, GuardIntent,
-    GuardPolicy, GuardResolved, LeaseGranted, Parent, PauseReason, PayloadRef, ReleaseReason, Resolution,
-    Role, RollbackReason, SessionCancelled, SessionContinued, SessionStarted, SignalReceived, StepCompleted,
-    StepFailed, TokenCreated, UnknownReason, ZoneCommitted, ZoneFailed, ZoneRolledBack,
+    ApprovalDecided, ApprovalDecision, ApprovalRequested, Author, Body, DivergenceAccepted, Edit, Event,
+    ForkEdited, Format, GuardIntent, GuardPolicy, GuardResolved, LeaseGranted, Parent, PauseReason,
+    PayloadRef, ReleaseReason, Resolution, Role, RollbackReason, SessionCancelled, SessionContinued,
+    SessionStarted, SignalReceived, StepCompleted, StepFailed, TokenCreated, UnknownReason, ZoneCommitted,
+    ZoneFailed, ZoneRolledBack,
 };
 use crate::graph::ids::{
     Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs, TokenId,
@@ -104,6 +105,16 @@ pub(super) fn bodies() -> Vec<Body> {
             decision: ApprovalDecision::Approved,
             by: "ann".into(),
             comment: Some(small()),
+        }),
+        Body::ForkEdited(ForkEdited {
+            edit: Edit::Output { step_key: key.clone(), output: small() },
+            replaces: Some(Seq(4)),
+        }),
+        Body::DivergenceAccepted(DivergenceAccepted {
+            step_key: key.clone(),
+            input_digest: Some(Digest([1; 32])),
+            drop: false,
+            by: "ann".into(),
         }),
         Body::SessionCompleted { output: small() },
         Body::SessionFailed { failure: small() },
@@ -250,6 +261,8 @@ pub(super) fn wire_name(body: Body) -> &'static str {
         Body::ZoneRolledBack(_) => "zone_rolled_back",
         Body::TokenCreated(_) => "token_created",
         Body::TokenRevoked(_) => "token_revoked",
+        Body::ForkEdited(_) => "fork_edited",
+        Body::DivergenceAccepted(_) => "divergence_accepted",
     }
 }
 
@@ -392,6 +405,7 @@ fn head(status: Status) -> Head {
         cancel_requested: Some(Seq(7)),
         continued_from: None,
         continued_to: Some(ID),
+        forked: None,
     }
 }
 

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cellaflow/v1/operator.proto.
  */
 export const file_cellaflow_v1_operator: GenFile = /*@__PURE__*/
-  fileDesc("ChtjZWxsYWZsb3cvdjEvb3BlcmF0b3IucHJvdG8SDGNlbGxhZmxvdy52MSI9ChRSZXN1bWVTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCWRlZHVwZV9pZBgCIAEoDCI/ChVSZXN1bWVTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uIkwKE1BhdXNlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIj4KFFBhdXNlU2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbiJMChNSZXRyeVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSDgoGcmVhc29uGAIgASgJEhEKCWRlZHVwZV9pZBgDIAEoDCI+ChRSZXRyeVNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iTQoUQ2FuY2VsU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIj8KFUNhbmNlbFNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iUAoXVGVybWluYXRlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIkIKGFRlcm1pbmF0ZVNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24ikQEKFEJhdGNoU2Vzc2lvbnNSZXF1ZXN0EisKBmFjdGlvbhgBIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uQWN0aW9uEisKBmZpbHRlchgCIAEoCzIbLmNlbGxhZmxvdy52MS5TZXNzaW9uRmlsdGVyEg4KBnJlYXNvbhgDIAEoCRIPCgdkcnlfcnVuGAQgASgIInsKFUJhdGNoU2Vzc2lvbnNSZXNwb25zZRIrCgZyZXN1bHQYASABKAsyGS5jZWxsYWZsb3cudjEuQmF0Y2hSZXN1bHRIABItCgdzdW1tYXJ5GAIgASgLMhouY2VsbGFmbG93LnYxLkJhdGNoU3VtbWFyeUgAQgYKBGJvZHkiVAoLQmF0Y2hSZXN1bHQSJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEgwKBGNvZGUYAiABKAkSDwoHbWVzc2FnZRgDIAEoCSI+CgxCYXRjaFN1bW1hcnkSDwoHbWF0Y2hlZBgBIAEoBBIMCgRkb25lGAIgASgEEg8KB3JlZnVzZWQYAyABKAQi1QEKElJlc29sdmVTdGVwUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCHN0ZXBfa2V5GAIgASgJEicKBm91dHB1dBgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkSAASKAoHZmFpbHVyZRgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkSAASFQoLbm90X2FwcGxpZWQYBSABKAhIABIRCglkZWR1cGVfaWQYBiABKAwSDgoGcmVzdW1lGAcgASgIQgwKCnJlc29sdXRpb24iPQoTUmVzb2x2ZVN0ZXBSZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iOwoTVmVyaWZ5TGVkZ2VyUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCHBheWxvYWRzGAIgASgIIqwBChRWZXJpZnlMZWRnZXJSZXNwb25zZRIwCghwcm9ncmVzcxgBIAEoCzIcLmNlbGxhZmxvdy52MS5WZXJpZnlQcm9ncmVzc0gAEioKBWZhdWx0GAIgASgLMhkuY2VsbGFmbG93LnYxLlZlcmlmeUZhdWx0SAASLgoHc3VtbWFyeRgDIAEoCzIbLmNlbGxhZmxvdy52MS5WZXJpZnlTdW1tYXJ5SABCBgoEYm9keSJKCg5WZXJpZnlQcm9ncmVzcxIQCghzZXNzaW9ucxgBIAEoBBIWCg5zZXNzaW9uc190b3RhbBgCIAEoBBIOCgZldmVudHMYAyABKAQiPwoLVmVyaWZ5RmF1bHQSEgoKc2Vzc2lvbl9pZBgBIAEoCRILCgNzZXEYAiABKAQSDwoHbWVzc2FnZRgDIAEoCSJTCg1WZXJpZnlTdW1tYXJ5EhAKCHNlc3Npb25zGAEgASgEEg4KBmV2ZW50cxgCIAEoBBIQCghwYXlsb2FkcxgDIAEoBBIOCgZmYXVsdHMYBCABKAQiZwoSQ3JlYXRlVG9rZW5SZXF1ZXN0EgwKBG5hbWUYASABKAkSIAoEcm9sZRgCIAEoDjISLmNlbGxhZmxvdy52MS5Sb2xlEhEKCW5hbWVzcGFjZRgDIAEoCRIOCgZ0dGxfbXMYBCABKAQiSQoTQ3JlYXRlVG9rZW5SZXNwb25zZRIiCgV0b2tlbhgBIAEoCzITLmNlbGxhZmxvdy52MS5Ub2tlbhIOCgZzZWNyZXQYAiABKAkirAEKBVRva2VuEhAKCHRva2VuX2lkGAEgASgJEgwKBG5hbWUYAiABKAkSIAoEcm9sZRgDIAEoDjISLmNlbGxhZmxvdy52MS5Sb2xlEhEKCW5hbWVzcGFjZRgEIAEoCRISCgpjcmVhdGVkX21zGAUgASgEEhIKCmV4cGlyZXNfbXMYBiABKAQSEgoKcmV2b2tlZF9tcxgHIAEoBBISCgpjb25maWd1cmVkGAggASgIIiAKEUxpc3RUb2tlbnNSZXF1ZXN0EgsKA2FsbBgBIAEoCCI5ChJMaXN0VG9rZW5zUmVzcG9uc2USIwoGdG9rZW5zGAEgAygLMhMuY2VsbGFmbG93LnYxLlRva2VuIiYKElJldm9rZVRva2VuUmVxdWVzdBIQCgh0b2tlbl9pZBgBIAEoCSI5ChNSZXZva2VUb2tlblJlc3BvbnNlEiIKBXRva2VuGAEgASgLMhMuY2VsbGFmbG93LnYxLlRva2VuIiMKE0JhY2t1cExlZGdlclJlcXVlc3QSDAoEbmFtZRgBIAEoCSJdChRCYWNrdXBMZWRnZXJSZXNwb25zZRIRCglkaXJlY3RvcnkYASABKAkSDQoFZnJhbWUYAiABKAQSEgoKc2l6ZV9ieXRlcxgDIAEoBBIPCgd0b29rX21zGAQgASgEIhIKEEdldFN0YXR1c1JlcXVlc3QimgIKEUdldFN0YXR1c1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSEQoJbGVkZ2VyX2lkGAIgASgJEhMKC2luY2FybmF0aW9uGAMgASgJEg0KBWZyYW1lGAQgASgEEhEKCXVwdGltZV9tcxgFIAEoBBIrCghzZXNzaW9ucxgGIAMoCzIZLmNlbGxhZmxvdy52MS5TdGF0dXNDb3VudBIrCgd3b3JrZXJzGAcgAygLMhouY2VsbGFmbG93LnYxLldvcmtlclN0YXR1cxISCgpkaXNrX2J5dGVzGAggASgEEhcKD2Rpc2tfZnJlZV9ieXRlcxgJIAEoBBIRCglyc3NfYnl0ZXMYCiABKAQSEAoIZGlza19sb3cYCyABKAgiSQoLU3RhdHVzQ291bnQSKwoGc3RhdHVzGAEgASgOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMSDQoFY291bnQYAiABKAQidAoMV29ya2VyU3RhdHVzEhAKCGluc3RhbmNlGAEgASgJEg4KBmNsaWVudBgCIAEoCRIRCgl3b3JrZmxvd3MYAyADKAkSEAoIc2Vzc2lvbnMYBCABKA0SDAoEZnJlZRgFIAEoDRIPCgdpZGxlX21zGAYgASgEKrcBCg1TZXNzaW9uQWN0aW9uEh4KGlNFU1NJT05fQUNUSU9OX1VOU1BFQ0lGSUVEEAASGAoUU0VTU0lPTl9BQ1RJT05fUEFVU0UQARIZChVTRVNTSU9OX0FDVElPTl9SRVNVTUUQAhIYChRTRVNTSU9OX0FDVElPTl9SRVRSWRADEhkKFVNFU1NJT05fQUNUSU9OX0NBTkNFTBAEEhwKGFNFU1NJT05fQUNUSU9OX1RFUk1JTkFURRAFMv0ICg9PcGVyYXRvclNlcnZpY2USWAoNUmVzdW1lU2Vzc2lvbhIiLmNlbGxhZmxvdy52MS5SZXN1bWVTZXNzaW9uUmVxdWVzdBojLmNlbGxhZmxvdy52MS5SZXN1bWVTZXNzaW9uUmVzcG9uc2USVQoMUGF1c2VTZXNzaW9uEiEuY2VsbGFmbG93LnYxLlBhdXNlU2Vzc2lvblJlcXVlc3QaIi5jZWxsYWZsb3cudjEuUGF1c2VTZXNzaW9uUmVzcG9uc2USVQoMUmV0cnlTZXNzaW9uEiEuY2VsbGFmbG93LnYxLlJldHJ5U2Vzc2lvblJlcXVlc3QaIi5jZWxsYWZsb3cudjEuUmV0cnlTZXNzaW9uUmVzcG9uc2USWAoNQ2FuY2VsU2Vzc2lvbhIiLmNlbGxhZmxvdy52MS5DYW5jZWxTZXNzaW9uUmVxdWVzdBojLmNlbGxhZmxvdy52MS5DYW5jZWxTZXNzaW9uUmVzcG9uc2USYQoQVGVybWluYXRlU2Vzc2lvbhIlLmNlbGxhZmxvdy52MS5UZXJtaW5hdGVTZXNzaW9uUmVxdWVzdBomLmNlbGxhZmxvdy52MS5UZXJtaW5hdGVTZXNzaW9uUmVzcG9uc2USWgoNQmF0Y2hTZXNzaW9ucxIiLmNlbGxhZmxvdy52MS5CYXRjaFNlc3Npb25zUmVxdWVzdBojLmNlbGxhZmxvdy52MS5CYXRjaFNlc3Npb25zUmVzcG9uc2UwARJSCgtSZXNvbHZlU3RlcBIgLmNlbGxhZmxvdy52MS5SZXNvbHZlU3RlcFJlcXVlc3QaIS5jZWxsYWZsb3cudjEuUmVzb2x2ZVN0ZXBSZXNwb25zZRJXCgxWZXJpZnlMZWRnZXISIS5jZWxsYWZsb3cudjEuVmVyaWZ5TGVkZ2VyUmVxdWVzdBoiLmNlbGxhZmxvdy52MS5WZXJpZnlMZWRnZXJSZXNwb25zZTABElIKC0NyZWF0ZVRva2VuEiAuY2VsbGFmbG93LnYxLkNyZWF0ZVRva2VuUmVxdWVzdBohLmNlbGxhZmxvdy52MS5DcmVhdGVUb2tlblJlc3BvbnNlEk8KCkxpc3RUb2tlbnMSHy5jZWxsYWZsb3cudjEuTGlzdFRva2Vuc1JlcXVlc3QaIC5jZWxsYWZsb3cudjEuTGlzdFRva2Vuc1Jlc3BvbnNlElIKC1Jldm9rZVRva2VuEiAuY2VsbGFmbG93LnYxLlJldm9rZVRva2VuUmVxdWVzdBohLmNlbGxhZmxvdy52MS5SZXZva2VUb2tlblJlc3BvbnNlElUKDEJhY2t1cExlZGdlchIhLmNlbGxhZmxvdy52MS5CYWNrdXBMZWRnZXJSZXF1ZXN0GiIuY2VsbGFmbG93LnYxLkJhY2t1cExlZGdlclJlc3BvbnNlEkwKCUdldFN0YXR1cxIeLmNlbGxhZmxvdy52MS5HZXRTdGF0dXNSZXF1ZXN0Gh8uY2VsbGFmbG93LnYxLkdldFN0YXR1c1Jlc3BvbnNlYgZwcm90bzM", [file_cellaflow_v1_common, file_cellaflow_v1_event, file_cellaflow_v1_session]);
+  fileDesc("ChtjZWxsYWZsb3cvdjEvb3BlcmF0b3IucHJvdG8SDGNlbGxhZmxvdy52MSI9ChRSZXN1bWVTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCWRlZHVwZV9pZBgCIAEoDCI/ChVSZXN1bWVTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uIkwKE1BhdXNlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIj4KFFBhdXNlU2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbiJMChNSZXRyeVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSDgoGcmVhc29uGAIgASgJEhEKCWRlZHVwZV9pZBgDIAEoDCI+ChRSZXRyeVNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iTQoUQ2FuY2VsU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIj8KFUNhbmNlbFNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iUAoXVGVybWluYXRlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIkIKGFRlcm1pbmF0ZVNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24ikQEKFEJhdGNoU2Vzc2lvbnNSZXF1ZXN0EisKBmFjdGlvbhgBIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uQWN0aW9uEisKBmZpbHRlchgCIAEoCzIbLmNlbGxhZmxvdy52MS5TZXNzaW9uRmlsdGVyEg4KBnJlYXNvbhgDIAEoCRIPCgdkcnlfcnVuGAQgASgIInsKFUJhdGNoU2Vzc2lvbnNSZXNwb25zZRIrCgZyZXN1bHQYASABKAsyGS5jZWxsYWZsb3cudjEuQmF0Y2hSZXN1bHRIABItCgdzdW1tYXJ5GAIgASgLMhouY2VsbGFmbG93LnYxLkJhdGNoU3VtbWFyeUgAQgYKBGJvZHkiVAoLQmF0Y2hSZXN1bHQSJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEgwKBGNvZGUYAiABKAkSDwoHbWVzc2FnZRgDIAEoCSI+CgxCYXRjaFN1bW1hcnkSDwoHbWF0Y2hlZBgBIAEoBBIMCgRkb25lGAIgASgEEg8KB3JlZnVzZWQYAyABKAQi1QEKElJlc29sdmVTdGVwUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCHN0ZXBfa2V5GAIgASgJEicKBm91dHB1dBgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkSAASKAoHZmFpbHVyZRgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkSAASFQoLbm90X2FwcGxpZWQYBSABKAhIABIRCglkZWR1cGVfaWQYBiABKAwSDgoGcmVzdW1lGAcgASgIQgwKCnJlc29sdXRpb24iPQoTUmVzb2x2ZVN0ZXBSZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iiQEKF0FjY2VwdERpdmVyZ2VuY2VSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSEAoIc3RlcF9rZXkYAiABKAkSFAoMaW5wdXRfZGlnZXN0GAMgASgMEgwKBGRyb3AYBCABKAgSEQoJYWxzb19kcm9wGAUgAygJEhEKCWRlZHVwZV9pZBgGIAEoDCJCChhBY2NlcHREaXZlcmdlbmNlUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uIjsKE1ZlcmlmeUxlZGdlclJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghwYXlsb2FkcxgCIAEoCCKsAQoUVmVyaWZ5TGVkZ2VyUmVzcG9uc2USMAoIcHJvZ3Jlc3MYASABKAsyHC5jZWxsYWZsb3cudjEuVmVyaWZ5UHJvZ3Jlc3NIABIqCgVmYXVsdBgCIAEoCzIZLmNlbGxhZmxvdy52MS5WZXJpZnlGYXVsdEgAEi4KB3N1bW1hcnkYAyABKAsyGy5jZWxsYWZsb3cudjEuVmVyaWZ5U3VtbWFyeUgAQgYKBGJvZHkiSgoOVmVyaWZ5UHJvZ3Jlc3MSEAoIc2Vzc2lvbnMYASABKAQSFgoOc2Vzc2lvbnNfdG90YWwYAiABKAQSDgoGZXZlbnRzGAMgASgEIj8KC1ZlcmlmeUZhdWx0EhIKCnNlc3Npb25faWQYASABKAkSCwoDc2VxGAIgASgEEg8KB21lc3NhZ2UYAyABKAkiUwoNVmVyaWZ5U3VtbWFyeRIQCghzZXNzaW9ucxgBIAEoBBIOCgZldmVudHMYAiABKAQSEAoIcGF5bG9hZHMYAyABKAQSDgoGZmF1bHRzGAQgASgEImcKEkNyZWF0ZVRva2VuUmVxdWVzdBIMCgRuYW1lGAEgASgJEiAKBHJvbGUYAiABKA4yEi5jZWxsYWZsb3cudjEuUm9sZRIRCgluYW1lc3BhY2UYAyABKAkSDgoGdHRsX21zGAQgASgEIkkKE0NyZWF0ZVRva2VuUmVzcG9uc2USIgoFdG9rZW4YASABKAsyEy5jZWxsYWZsb3cudjEuVG9rZW4SDgoGc2VjcmV0GAIgASgJIqwBCgVUb2tlbhIQCgh0b2tlbl9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEiAKBHJvbGUYAyABKA4yEi5jZWxsYWZsb3cudjEuUm9sZRIRCgluYW1lc3BhY2UYBCABKAkSEgoKY3JlYXRlZF9tcxgFIAEoBBISCgpleHBpcmVzX21zGAYgASgEEhIKCnJldm9rZWRfbXMYByABKAQSEgoKY29uZmlndXJlZBgIIAEoCCIgChFMaXN0VG9rZW5zUmVxdWVzdBILCgNhbGwYASABKAgiOQoSTGlzdFRva2Vuc1Jlc3BvbnNlEiMKBnRva2VucxgBIAMoCzITLmNlbGxhZmxvdy52MS5Ub2tlbiImChJSZXZva2VUb2tlblJlcXVlc3QSEAoIdG9rZW5faWQYASABKAkiOQoTUmV2b2tlVG9rZW5SZXNwb25zZRIiCgV0b2tlbhgBIAEoCzITLmNlbGxhZmxvdy52MS5Ub2tlbiIjChNCYWNrdXBMZWRnZXJSZXF1ZXN0EgwKBG5hbWUYASABKAkiXQoUQmFja3VwTGVkZ2VyUmVzcG9uc2USEQoJZGlyZWN0b3J5GAEgASgJEg0KBWZyYW1lGAIgASgEEhIKCnNpemVfYnl0ZXMYAyABKAQSDwoHdG9va19tcxgEIAEoBCISChBHZXRTdGF0dXNSZXF1ZXN0IpoCChFHZXRTdGF0dXNSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhEKCWxlZGdlcl9pZBgCIAEoCRITCgtpbmNhcm5hdGlvbhgDIAEoCRINCgVmcmFtZRgEIAEoBBIRCgl1cHRpbWVfbXMYBSABKAQSKwoIc2Vzc2lvbnMYBiADKAsyGS5jZWxsYWZsb3cudjEuU3RhdHVzQ291bnQSKwoHd29ya2VycxgHIAMoCzIaLmNlbGxhZmxvdy52MS5Xb3JrZXJTdGF0dXMSEgoKZGlza19ieXRlcxgIIAEoBBIXCg9kaXNrX2ZyZWVfYnl0ZXMYCSABKAQSEQoJcnNzX2J5dGVzGAogASgEEhAKCGRpc2tfbG93GAsgASgIIkkKC1N0YXR1c0NvdW50EisKBnN0YXR1cxgBIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzEg0KBWNvdW50GAIgASgEInQKDFdvcmtlclN0YXR1cxIQCghpbnN0YW5jZRgBIAEoCRIOCgZjbGllbnQYAiABKAkSEQoJd29ya2Zsb3dzGAMgAygJEhAKCHNlc3Npb25zGAQgASgNEgwKBGZyZWUYBSABKA0SDwoHaWRsZV9tcxgGIAEoBCq3AQoNU2Vzc2lvbkFjdGlvbhIeChpTRVNTSU9OX0FDVElPTl9VTlNQRUNJRklFRBAAEhgKFFNFU1NJT05fQUNUSU9OX1BBVVNFEAESGQoVU0VTU0lPTl9BQ1RJT05fUkVTVU1FEAISGAoUU0VTU0lPTl9BQ1RJT05fUkVUUlkQAxIZChVTRVNTSU9OX0FDVElPTl9DQU5DRUwQBBIcChhTRVNTSU9OX0FDVElPTl9URVJNSU5BVEUQBTLgCQoPT3BlcmF0b3JTZXJ2aWNlElgKDVJlc3VtZVNlc3Npb24SIi5jZWxsYWZsb3cudjEuUmVzdW1lU2Vzc2lvblJlcXVlc3QaIy5jZWxsYWZsb3cudjEuUmVzdW1lU2Vzc2lvblJlc3BvbnNlElUKDFBhdXNlU2Vzc2lvbhIhLmNlbGxhZmxvdy52MS5QYXVzZVNlc3Npb25SZXF1ZXN0GiIuY2VsbGFmbG93LnYxLlBhdXNlU2Vzc2lvblJlc3BvbnNlElUKDFJldHJ5U2Vzc2lvbhIhLmNlbGxhZmxvdy52MS5SZXRyeVNlc3Npb25SZXF1ZXN0GiIuY2VsbGFmbG93LnYxLlJldHJ5U2Vzc2lvblJlc3BvbnNlElgKDUNhbmNlbFNlc3Npb24SIi5jZWxsYWZsb3cudjEuQ2FuY2VsU2Vzc2lvblJlcXVlc3QaIy5jZWxsYWZsb3cudjEuQ2FuY2VsU2Vzc2lvblJlc3BvbnNlEmEKEFRlcm1pbmF0ZVNlc3Npb24SJS5jZWxsYWZsb3cudjEuVGVybWluYXRlU2Vzc2lvblJlcXVlc3QaJi5jZWxsYWZsb3cudjEuVGVybWluYXRlU2Vzc2lvblJlc3BvbnNlEloKDUJhdGNoU2Vzc2lvbnMSIi5jZWxsYWZsb3cudjEuQmF0Y2hTZXNzaW9uc1JlcXVlc3QaIy5jZWxsYWZsb3cudjEuQmF0Y2hTZXNzaW9uc1Jlc3BvbnNlMAESUgoLUmVzb2x2ZVN0ZXASIC5jZWxsYWZsb3cudjEuUmVzb2x2ZVN0ZXBSZXF1ZXN0GiEuY2VsbGFmbG93LnYxLlJlc29sdmVTdGVwUmVzcG9uc2USYQoQQWNjZXB0RGl2ZXJnZW5jZRIlLmNlbGxhZmxvdy52MS5BY2NlcHREaXZlcmdlbmNlUmVxdWVzdBomLmNlbGxhZmxvdy52MS5BY2NlcHREaXZlcmdlbmNlUmVzcG9uc2USVwoMVmVyaWZ5TGVkZ2VyEiEuY2VsbGFmbG93LnYxLlZlcmlmeUxlZGdlclJlcXVlc3QaIi5jZWxsYWZsb3cudjEuVmVyaWZ5TGVkZ2VyUmVzcG9uc2UwARJSCgtDcmVhdGVUb2tlbhIgLmNlbGxhZmxvdy52MS5DcmVhdGVUb2tlblJlcXVlc3QaIS5jZWxsYWZsb3cudjEuQ3JlYXRlVG9rZW5SZXNwb25zZRJPCgpMaXN0VG9rZW5zEh8uY2VsbGFmbG93LnYxLkxpc3RUb2tlbnNSZXF1ZXN0GiAuY2VsbGFmbG93LnYxLkxpc3RUb2tlbnNSZXNwb25zZRJSCgtSZXZva2VUb2tlbhIgLmNlbGxhZmxvdy52MS5SZXZva2VUb2tlblJlcXVlc3QaIS5jZWxsYWZsb3cudjEuUmV2b2tlVG9rZW5SZXNwb25zZRJVCgxCYWNrdXBMZWRnZXISIS5jZWxsYWZsb3cudjEuQmFja3VwTGVkZ2VyUmVxdWVzdBoiLmNlbGxhZmxvdy52MS5CYWNrdXBMZWRnZXJSZXNwb25zZRJMCglHZXRTdGF0dXMSHi5jZWxsYWZsb3cudjEuR2V0U3RhdHVzUmVxdWVzdBofLmNlbGxhZmxvdy52MS5HZXRTdGF0dXNSZXNwb25zZWIGcHJvdG8z", [file_cellaflow_v1_common, file_cellaflow_v1_event, file_cellaflow_v1_session]);
 
 /**
  * Resumes a paused session.
@@ -535,6 +535,83 @@ export const ResolveStepResponseSchema: GenMessage<ResolveStepResponse> = /*@__P
   messageDesc(file_cellaflow_v1_operator, 15);
 
 /**
+ * Accepts a nondeterminism. What to accept stands in the details of the session's last pause.
+ *
+ * @generated from message cellaflow.v1.AcceptDivergenceRequest
+ */
+export type AcceptDivergenceRequest = Message<"cellaflow.v1.AcceptDivergenceRequest"> & {
+  /**
+   * Session.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Step that it is paused for.
+   *
+   * @generated from field: string step_key = 2;
+   */
+  stepKey: string;
+
+  /**
+   * Digest of the input that the run asked with (32 bytes): the recorded outcome stands for it. Empty: no input.
+   *
+   * @generated from field: bytes input_digest = 3;
+   */
+  inputDigest: Uint8Array;
+
+  /**
+   * The run need not ask for the step: its recorded outcome is left aside.
+   *
+   * @generated from field: bool drop = 4;
+   */
+  drop: boolean;
+
+  /**
+   * Further steps that the run need not ask for, at most 64; only with drop.
+   *
+   * @generated from field: repeated string also_drop = 5;
+   */
+  alsoDrop: string[];
+
+  /**
+   * Makes a retry of this call safe: 16 random bytes; empty: not retried.
+   *
+   * @generated from field: bytes dedupe_id = 6;
+   */
+  dedupeId: Uint8Array;
+};
+
+/**
+ * Describes the message cellaflow.v1.AcceptDivergenceRequest.
+ * Use `create(AcceptDivergenceRequestSchema)` to create a new message.
+ */
+export const AcceptDivergenceRequestSchema: GenMessage<AcceptDivergenceRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 16);
+
+/**
+ * The session goes on.
+ *
+ * @generated from message cellaflow.v1.AcceptDivergenceResponse
+ */
+export type AcceptDivergenceResponse = Message<"cellaflow.v1.AcceptDivergenceResponse"> & {
+  /**
+   * The session as it is now.
+   *
+   * @generated from field: cellaflow.v1.Session session = 1;
+   */
+  session?: Session | undefined;
+};
+
+/**
+ * Describes the message cellaflow.v1.AcceptDivergenceResponse.
+ * Use `create(AcceptDivergenceResponseSchema)` to create a new message.
+ */
+export const AcceptDivergenceResponseSchema: GenMessage<AcceptDivergenceResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 17);
+
+/**
  * Walks the ledger.
  *
  * @generated from message cellaflow.v1.VerifyLedgerRequest
@@ -560,7 +637,7 @@ export type VerifyLedgerRequest = Message<"cellaflow.v1.VerifyLedgerRequest"> & 
  * Use `create(VerifyLedgerRequestSchema)` to create a new message.
  */
 export const VerifyLedgerRequestSchema: GenMessage<VerifyLedgerRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 16);
+  messageDesc(file_cellaflow_v1_operator, 18);
 
 /**
  * Progress or the outcome of a walk.
@@ -605,7 +682,7 @@ export type VerifyLedgerResponse = Message<"cellaflow.v1.VerifyLedgerResponse"> 
  * Use `create(VerifyLedgerResponseSchema)` to create a new message.
  */
 export const VerifyLedgerResponseSchema: GenMessage<VerifyLedgerResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 17);
+  messageDesc(file_cellaflow_v1_operator, 19);
 
 /**
  * How far a walk is.
@@ -640,7 +717,7 @@ export type VerifyProgress = Message<"cellaflow.v1.VerifyProgress"> & {
  * Use `create(VerifyProgressSchema)` to create a new message.
  */
 export const VerifyProgressSchema: GenMessage<VerifyProgress> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 18);
+  messageDesc(file_cellaflow_v1_operator, 20);
 
 /**
  * Something is wrong in the ledger.
@@ -675,7 +752,7 @@ export type VerifyFault = Message<"cellaflow.v1.VerifyFault"> & {
  * Use `create(VerifyFaultSchema)` to create a new message.
  */
 export const VerifyFaultSchema: GenMessage<VerifyFault> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 19);
+  messageDesc(file_cellaflow_v1_operator, 21);
 
 /**
  * Outcome of a walk.
@@ -717,7 +794,7 @@ export type VerifySummary = Message<"cellaflow.v1.VerifySummary"> & {
  * Use `create(VerifySummarySchema)` to create a new message.
  */
 export const VerifySummarySchema: GenMessage<VerifySummary> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 20);
+  messageDesc(file_cellaflow_v1_operator, 22);
 
 /**
  * Creates a token.
@@ -759,7 +836,7 @@ export type CreateTokenRequest = Message<"cellaflow.v1.CreateTokenRequest"> & {
  * Use `create(CreateTokenRequestSchema)` to create a new message.
  */
 export const CreateTokenRequestSchema: GenMessage<CreateTokenRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 21);
+  messageDesc(file_cellaflow_v1_operator, 23);
 
 /**
  * A token was created.
@@ -787,7 +864,7 @@ export type CreateTokenResponse = Message<"cellaflow.v1.CreateTokenResponse"> & 
  * Use `create(CreateTokenResponseSchema)` to create a new message.
  */
 export const CreateTokenResponseSchema: GenMessage<CreateTokenResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 22);
+  messageDesc(file_cellaflow_v1_operator, 24);
 
 /**
  * What is known of a token.
@@ -857,7 +934,7 @@ export type Token = Message<"cellaflow.v1.Token"> & {
  * Use `create(TokenSchema)` to create a new message.
  */
 export const TokenSchema: GenMessage<Token> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 23);
+  messageDesc(file_cellaflow_v1_operator, 25);
 
 /**
  * Lists tokens.
@@ -878,7 +955,7 @@ export type ListTokensRequest = Message<"cellaflow.v1.ListTokensRequest"> & {
  * Use `create(ListTokensRequestSchema)` to create a new message.
  */
 export const ListTokensRequestSchema: GenMessage<ListTokensRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 24);
+  messageDesc(file_cellaflow_v1_operator, 26);
 
 /**
  * Tokens.
@@ -899,7 +976,7 @@ export type ListTokensResponse = Message<"cellaflow.v1.ListTokensResponse"> & {
  * Use `create(ListTokensResponseSchema)` to create a new message.
  */
 export const ListTokensResponseSchema: GenMessage<ListTokensResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 25);
+  messageDesc(file_cellaflow_v1_operator, 27);
 
 /**
  * Revokes a token.
@@ -920,7 +997,7 @@ export type RevokeTokenRequest = Message<"cellaflow.v1.RevokeTokenRequest"> & {
  * Use `create(RevokeTokenRequestSchema)` to create a new message.
  */
 export const RevokeTokenRequestSchema: GenMessage<RevokeTokenRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 26);
+  messageDesc(file_cellaflow_v1_operator, 28);
 
 /**
  * The token was revoked.
@@ -941,7 +1018,7 @@ export type RevokeTokenResponse = Message<"cellaflow.v1.RevokeTokenResponse"> & 
  * Use `create(RevokeTokenResponseSchema)` to create a new message.
  */
 export const RevokeTokenResponseSchema: GenMessage<RevokeTokenResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 27);
+  messageDesc(file_cellaflow_v1_operator, 29);
 
 /**
  * Writes a backup.
@@ -963,7 +1040,7 @@ export type BackupLedgerRequest = Message<"cellaflow.v1.BackupLedgerRequest"> & 
  * Use `create(BackupLedgerRequestSchema)` to create a new message.
  */
 export const BackupLedgerRequestSchema: GenMessage<BackupLedgerRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 28);
+  messageDesc(file_cellaflow_v1_operator, 30);
 
 /**
  * The backup was written.
@@ -1005,7 +1082,7 @@ export type BackupLedgerResponse = Message<"cellaflow.v1.BackupLedgerResponse"> 
  * Use `create(BackupLedgerResponseSchema)` to create a new message.
  */
 export const BackupLedgerResponseSchema: GenMessage<BackupLedgerResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 29);
+  messageDesc(file_cellaflow_v1_operator, 31);
 
 /**
  * Asks how the engine is.
@@ -1020,7 +1097,7 @@ export type GetStatusRequest = Message<"cellaflow.v1.GetStatusRequest"> & {
  * Use `create(GetStatusRequestSchema)` to create a new message.
  */
 export const GetStatusRequestSchema: GenMessage<GetStatusRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 30);
+  messageDesc(file_cellaflow_v1_operator, 32);
 
 /**
  * How the engine is.
@@ -1111,7 +1188,7 @@ export type GetStatusResponse = Message<"cellaflow.v1.GetStatusResponse"> & {
  * Use `create(GetStatusResponseSchema)` to create a new message.
  */
 export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 31);
+  messageDesc(file_cellaflow_v1_operator, 33);
 
 /**
  * How many sessions are in a state.
@@ -1139,7 +1216,7 @@ export type StatusCount = Message<"cellaflow.v1.StatusCount"> & {
  * Use `create(StatusCountSchema)` to create a new message.
  */
 export const StatusCountSchema: GenMessage<StatusCount> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 32);
+  messageDesc(file_cellaflow_v1_operator, 34);
 
 /**
  * A connected worker.
@@ -1195,7 +1272,7 @@ export type WorkerStatus = Message<"cellaflow.v1.WorkerStatus"> & {
  * Use `create(WorkerStatusSchema)` to create a new message.
  */
 export const WorkerStatusSchema: GenMessage<WorkerStatus> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 33);
+  messageDesc(file_cellaflow_v1_operator, 35);
 
 /**
  * What a batch does to each session.
@@ -1327,6 +1404,16 @@ export const OperatorService: GenService<{
     methodKind: "unary";
     input: typeof ResolveStepRequestSchema;
     output: typeof ResolveStepResponseSchema;
+  },
+  /**
+   * Accepts what a run asked for in place of what was recorded, and resumes the session that was paused for it.
+   *
+   * @generated from rpc cellaflow.v1.OperatorService.AcceptDivergence
+   */
+  acceptDivergence: {
+    methodKind: "unary";
+    input: typeof AcceptDivergenceRequestSchema;
+    output: typeof AcceptDivergenceResponseSchema;
   },
   /**
    * Walks the hash chains and payload digests; streams progress and names the first bad event.

@@ -14,7 +14,152 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cellaflow/v1/session.proto.
  */
 export const file_cellaflow_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChpjZWxsYWZsb3cvdjEvc2Vzc2lvbi5wcm90bxIMY2VsbGFmbG93LnYxIlEKClNlc3Npb25SZWYSFAoKc2Vzc2lvbl9pZBgBIAEoCUgAEicKA2tleRgCIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uS2V5SABCBAoCYnkiPgoKU2Vzc2lvbktleRIRCgluYW1lc3BhY2UYASABKAkSEAoId29ya2Zsb3cYAiABKAkSCwoDa2V5GAMgASgJIj4KEUdldFNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZiKLAQoSR2V0U2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIlCgZvdXRwdXQYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBImCgdmYWlsdXJlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQigAEKE0F3YWl0U2Vzc2lvblJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEg8KB3dhaXRfbXMYAiABKAQSFgoOdW50aWxfdW5sZWFzZWQYAyABKAgSFQoNdGhyb3VnaF93YWl0cxgEIAEoCCKdAQoUQXdhaXRTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEiUKBm91dHB1dBgCIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiYKB2ZhaWx1cmUYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIOCgZsZWFzZWQYBCABKAgikAEKE0xpc3RTZXNzaW9uc1JlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEi0KCHN0YXR1c2VzGAIgAygOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMSEAoId29ya2Zsb3cYAyABKAkSEQoJcGFnZV9zaXplGAQgASgNEhIKCnBhZ2VfdG9rZW4YBSABKAkiwgIKDVNlc3Npb25GaWx0ZXISLQoIc3RhdHVzZXMYASADKA4yGy5jZWxsYWZsb3cudjEuU2Vzc2lvblN0YXR1cxIQCgh3b3JrZmxvdxgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEjcKBmxhYmVscxgEIAMoCzInLmNlbGxhZmxvdy52MS5TZXNzaW9uRmlsdGVyLkxhYmVsc0VudHJ5EhgKEHN0YXJ0ZWRfYWZ0ZXJfbXMYBSABKAQSGQoRc3RhcnRlZF9iZWZvcmVfbXMYBiABKAQSLwoMcGF1c2VfcmVhc29uGAcgASgOMhkuY2VsbGFmbG93LnYxLlBhdXNlUmVhc29uEhEKCW5hbWVzcGFjZRgIIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIlgKFExpc3RTZXNzaW9uc1Jlc3BvbnNlEicKCHNlc3Npb25zGAEgAygLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIsUBChdTdWJzY3JpYmVTZXNzaW9uUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYSEAoIZnJvbV9zZXEYAiABKAQSFwoPdW50aWxfY2F1Z2h0X3VwGAMgASgIEhQKDGhlYWRlcnNfb25seRgEIAEoCBIOCgZ0b2tlbnMYBSABKAgSLgoLZnJvbV90b2tlbnMYBiADKAsyGS5jZWxsYWZsb3cudjEuVG9rZW5PZmZzZXQiPgoLVG9rZW5PZmZzZXQSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIMCgRieXRlGAMgASgEIqgCChhTdWJzY3JpYmVTZXNzaW9uUmVzcG9uc2USJAoFZXZlbnQYASABKAsyEy5jZWxsYWZsb3cudjEuRXZlbnRIABIrCgVwaWVjZRgCIAEoCzIaLmNlbGxhZmxvdy52MS5QYXlsb2FkUGllY2VIABIrCgljYXVnaHRfdXAYAyABKAsyFi5jZWxsYWZsb3cudjEuQ2F1Z2h0VXBIABIgCgNlbmQYBCABKAsyES5jZWxsYWZsb3cudjEuRW5kSAASLwoLdG9rZW5fY2h1bmsYCiABKAsyGC5jZWxsYWZsb3cudjEuVG9rZW5DaHVua0gAEjEKDHN0cmVhbV9yZXNldBgLIAEoCzIZLmNlbGxhZmxvdy52MS5TdHJlYW1SZXNldEgAQgYKBGJvZHkiTQoKVG9rZW5DaHVuaxIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEg4KBm9mZnNldBgDIAEoBBIMCgRkYXRhGAQgASgMIjAKC1N0cmVhbVJlc2V0EhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0iFwoIQ2F1Z2h0VXASCwoDc2VxGAEgASgEIj8KA0VuZBILCgNzZXEYASABKAQSKwoGc3RhdHVzGAIgASgOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMiiAEKFFNpZ25hbFNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZhIMCgRuYW1lGAIgASgJEiQKBXZhbHVlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEQoJc2lnbmFsX2lkGAQgASgJIkoKFVNpZ25hbFNlc3Npb25SZXNwb25zZRILCgNzZXEYASABKAQSEQoJZHVwbGljYXRlGAIgASgIEhEKCWRlbGl2ZXJlZBgDIAEoCCLsAQoVRGVjaWRlQXBwcm92YWxSZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZhIQCghzdGVwX2tleRgCIAEoCRIwCghkZWNpc2lvbhgDIAEoDjIeLmNlbGxhZmxvdy52MS5BcHByb3ZhbERlY2lzaW9uEiYKB2NvbW1lbnQYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBITCgthcmdzX2RpZ2VzdBgFIAEoDBIRCglkZWR1cGVfaWQYBiABKAwSFAoMb25fYmVoYWxmX29mGAcgASgJIkAKFkRlY2lkZUFwcHJvdmFsUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uMqsECg5TZXNzaW9uU2VydmljZRJPCgpHZXRTZXNzaW9uEh8uY2VsbGFmbG93LnYxLkdldFNlc3Npb25SZXF1ZXN0GiAuY2VsbGFmbG93LnYxLkdldFNlc3Npb25SZXNwb25zZRJVCgxBd2FpdFNlc3Npb24SIS5jZWxsYWZsb3cudjEuQXdhaXRTZXNzaW9uUmVxdWVzdBoiLmNlbGxhZmxvdy52MS5Bd2FpdFNlc3Npb25SZXNwb25zZRJVCgxMaXN0U2Vzc2lvbnMSIS5jZWxsYWZsb3cudjEuTGlzdFNlc3Npb25zUmVxdWVzdBoiLmNlbGxhZmxvdy52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZRJjChBTdWJzY3JpYmVTZXNzaW9uEiUuY2VsbGFmbG93LnYxLlN1YnNjcmliZVNlc3Npb25SZXF1ZXN0GiYuY2VsbGFmbG93LnYxLlN1YnNjcmliZVNlc3Npb25SZXNwb25zZTABElgKDVNpZ25hbFNlc3Npb24SIi5jZWxsYWZsb3cudjEuU2lnbmFsU2Vzc2lvblJlcXVlc3QaIy5jZWxsYWZsb3cudjEuU2lnbmFsU2Vzc2lvblJlc3BvbnNlElsKDkRlY2lkZUFwcHJvdmFsEiMuY2VsbGFmbG93LnYxLkRlY2lkZUFwcHJvdmFsUmVxdWVzdBokLmNlbGxhZmxvdy52MS5EZWNpZGVBcHByb3ZhbFJlc3BvbnNlYgZwcm90bzM", [file_cellaflow_v1_common, file_cellaflow_v1_event]);
+  fileDesc("ChpjZWxsYWZsb3cvdjEvc2Vzc2lvbi5wcm90bxIMY2VsbGFmbG93LnYxIr8BChJGb3JrU2Vzc2lvblJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEhAKCGZyb21fc2VxGAIgASgEEiUKBWVkaXRzGAMgAygLMhYuY2VsbGFmbG93LnYxLkZvcmtFZGl0EhQKDGVmZmVjdHNfbGl2ZRgEIAEoCBILCgNrZXkYBSABKAkSDwoHdmVyc2lvbhgGIAEoCRIRCglkZWR1cGVfaWQYByABKAwinwEKCEZvcmtFZGl0EhAKCHN0ZXBfa2V5GAEgASgJEiYKBWlucHV0GAIgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWRIABInCgZvdXRwdXQYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAEigKB2ZhaWx1cmUYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAQgYKBGVkaXQiTgoTRm9ya1Nlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SDwoHY3JlYXRlZBgCIAEoCCJRCgpTZXNzaW9uUmVmEhQKCnNlc3Npb25faWQYASABKAlIABInCgNrZXkYAiABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvbktleUgAQgQKAmJ5Ij4KClNlc3Npb25LZXkSEQoJbmFtZXNwYWNlGAEgASgJEhAKCHdvcmtmbG93GAIgASgJEgsKA2tleRgDIAEoCSI+ChFHZXRTZXNzaW9uUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYiiwEKEkdldFNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SJQoGb3V0cHV0GAIgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSJgoHZmFpbHVyZRgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIoABChNBd2FpdFNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZhIPCgd3YWl0X21zGAIgASgEEhYKDnVudGlsX3VubGVhc2VkGAMgASgIEhUKDXRocm91Z2hfd2FpdHMYBCABKAginQEKFEF3YWl0U2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIlCgZvdXRwdXQYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBImCgdmYWlsdXJlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSDgoGbGVhc2VkGAQgASgIIpABChNMaXN0U2Vzc2lvbnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRItCghzdGF0dXNlcxgCIAMoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzEhAKCHdvcmtmbG93GAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoDRISCgpwYWdlX3Rva2VuGAUgASgJIsICCg1TZXNzaW9uRmlsdGVyEi0KCHN0YXR1c2VzGAEgAygOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMSEAoId29ya2Zsb3cYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRI3CgZsYWJlbHMYBCADKAsyJy5jZWxsYWZsb3cudjEuU2Vzc2lvbkZpbHRlci5MYWJlbHNFbnRyeRIYChBzdGFydGVkX2FmdGVyX21zGAUgASgEEhkKEXN0YXJ0ZWRfYmVmb3JlX21zGAYgASgEEi8KDHBhdXNlX3JlYXNvbhgHIAEoDjIZLmNlbGxhZmxvdy52MS5QYXVzZVJlYXNvbhIRCgluYW1lc3BhY2UYCCABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJYChRMaXN0U2Vzc2lvbnNSZXNwb25zZRInCghzZXNzaW9ucxgBIAMoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLFAQoXU3Vic2NyaWJlU2Vzc2lvblJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEhAKCGZyb21fc2VxGAIgASgEEhcKD3VudGlsX2NhdWdodF91cBgDIAEoCBIUCgxoZWFkZXJzX29ubHkYBCABKAgSDgoGdG9rZW5zGAUgASgIEi4KC2Zyb21fdG9rZW5zGAYgAygLMhkuY2VsbGFmbG93LnYxLlRva2VuT2Zmc2V0Ij4KC1Rva2VuT2Zmc2V0EhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDAoEYnl0ZRgDIAEoBCKoAgoYU3Vic2NyaWJlU2Vzc2lvblJlc3BvbnNlEiQKBWV2ZW50GAEgASgLMhMuY2VsbGFmbG93LnYxLkV2ZW50SAASKwoFcGllY2UYAiABKAsyGi5jZWxsYWZsb3cudjEuUGF5bG9hZFBpZWNlSAASKwoJY2F1Z2h0X3VwGAMgASgLMhYuY2VsbGFmbG93LnYxLkNhdWdodFVwSAASIAoDZW5kGAQgASgLMhEuY2VsbGFmbG93LnYxLkVuZEgAEi8KC3Rva2VuX2NodW5rGAogASgLMhguY2VsbGFmbG93LnYxLlRva2VuQ2h1bmtIABIxCgxzdHJlYW1fcmVzZXQYCyABKAsyGS5jZWxsYWZsb3cudjEuU3RyZWFtUmVzZXRIAEIGCgRib2R5Ik0KClRva2VuQ2h1bmsSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIOCgZvZmZzZXQYAyABKAQSDAoEZGF0YRgEIAEoDCIwCgtTdHJlYW1SZXNldBIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNIhcKCENhdWdodFVwEgsKA3NlcRgBIAEoBCI/CgNFbmQSCwoDc2VxGAEgASgEEisKBnN0YXR1cxgCIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzIogBChRTaWduYWxTZXNzaW9uUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYSDAoEbmFtZRgCIAEoCRIkCgV2YWx1ZRgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEhEKCXNpZ25hbF9pZBgEIAEoCSJKChVTaWduYWxTZXNzaW9uUmVzcG9uc2USCwoDc2VxGAEgASgEEhEKCWR1cGxpY2F0ZRgCIAEoCBIRCglkZWxpdmVyZWQYAyABKAgi7AEKFURlY2lkZUFwcHJvdmFsUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYSEAoIc3RlcF9rZXkYAiABKAkSMAoIZGVjaXNpb24YAyABKA4yHi5jZWxsYWZsb3cudjEuQXBwcm92YWxEZWNpc2lvbhImCgdjb21tZW50GAQgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEwoLYXJnc19kaWdlc3QYBSABKAwSEQoJZGVkdXBlX2lkGAYgASgMEhQKDG9uX2JlaGFsZl9vZhgHIAEoCSJAChZEZWNpZGVBcHByb3ZhbFJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbjL/BAoOU2Vzc2lvblNlcnZpY2USTwoKR2V0U2Vzc2lvbhIfLmNlbGxhZmxvdy52MS5HZXRTZXNzaW9uUmVxdWVzdBogLmNlbGxhZmxvdy52MS5HZXRTZXNzaW9uUmVzcG9uc2USVQoMQXdhaXRTZXNzaW9uEiEuY2VsbGFmbG93LnYxLkF3YWl0U2Vzc2lvblJlcXVlc3QaIi5jZWxsYWZsb3cudjEuQXdhaXRTZXNzaW9uUmVzcG9uc2USVQoMTGlzdFNlc3Npb25zEiEuY2VsbGFmbG93LnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaIi5jZWxsYWZsb3cudjEuTGlzdFNlc3Npb25zUmVzcG9uc2USYwoQU3Vic2NyaWJlU2Vzc2lvbhIlLmNlbGxhZmxvdy52MS5TdWJzY3JpYmVTZXNzaW9uUmVxdWVzdBomLmNlbGxhZmxvdy52MS5TdWJzY3JpYmVTZXNzaW9uUmVzcG9uc2UwARJYCg1TaWduYWxTZXNzaW9uEiIuY2VsbGFmbG93LnYxLlNpZ25hbFNlc3Npb25SZXF1ZXN0GiMuY2VsbGFmbG93LnYxLlNpZ25hbFNlc3Npb25SZXNwb25zZRJbCg5EZWNpZGVBcHByb3ZhbBIjLmNlbGxhZmxvdy52MS5EZWNpZGVBcHByb3ZhbFJlcXVlc3QaJC5jZWxsYWZsb3cudjEuRGVjaWRlQXBwcm92YWxSZXNwb25zZRJSCgtGb3JrU2Vzc2lvbhIgLmNlbGxhZmxvdy52MS5Gb3JrU2Vzc2lvblJlcXVlc3QaIS5jZWxsYWZsb3cudjEuRm9ya1Nlc3Npb25SZXNwb25zZWIGcHJvdG8z", [file_cellaflow_v1_common, file_cellaflow_v1_event]);
+
+/**
+ * Forks a session.
+ *
+ * @generated from message cellaflow.v1.ForkSessionRequest
+ */
+export type ForkSessionRequest = Message<"cellaflow.v1.ForkSessionRequest"> & {
+  /**
+   * Which.
+   *
+   * @generated from field: cellaflow.v1.SessionRef session = 1;
+   */
+  session?: SessionRef | undefined;
+
+  /**
+   * Last event that the fork has in common with it; 0: as much as the edits and the end leave. The fork is cut earlier
+   * where an edited step has its outcome before, at the entry of a zone that was open, and before the end.
+   *
+   * @generated from field: uint64 from_seq = 2;
+   */
+  fromSeq: bigint;
+
+  /**
+   * What is different in the fork; at most 64.
+   *
+   * @generated from field: repeated cellaflow.v1.ForkEdit edits = 3;
+   */
+  edits: ForkEdit[];
+
+  /**
+   * True: guarded effects are performed. False: they take the outcome that the lineage recorded under their step key,
+   * and without one the fork pauses.
+   *
+   * @generated from field: bool effects_live = 4;
+   */
+  effectsLive: boolean;
+
+  /**
+   * Key of the fork; empty: none.
+   *
+   * @generated from field: string key = 5;
+   */
+  key: string;
+
+  /**
+   * Version the fork runs on; empty: the parent's.
+   *
+   * @generated from field: string version = 6;
+   */
+  version: string;
+
+  /**
+   * Makes a retry of this call safe: 16 random bytes; empty: not retried.
+   *
+   * @generated from field: bytes dedupe_id = 7;
+   */
+  dedupeId: Uint8Array;
+};
+
+/**
+ * Describes the message cellaflow.v1.ForkSessionRequest.
+ * Use `create(ForkSessionRequestSchema)` to create a new message.
+ */
+export const ForkSessionRequestSchema: GenMessage<ForkSessionRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_session, 0);
+
+/**
+ * What is different in a fork.
+ *
+ * @generated from message cellaflow.v1.ForkEdit
+ */
+export type ForkEdit = Message<"cellaflow.v1.ForkEdit"> & {
+  /**
+   * Step or zone whose outcome it is; empty: the session's input.
+   *
+   * @generated from field: string step_key = 1;
+   */
+  stepKey: string;
+
+  /**
+   * What it is.
+   *
+   * @generated from oneof cellaflow.v1.ForkEdit.edit
+   */
+  edit: {
+    /**
+     * Input of the session.
+     *
+     * @generated from field: cellaflow.v1.Payload input = 2;
+     */
+    value: Payload;
+    case: "input";
+  } | {
+    /**
+     * Output of the step or zone. A step that calls a model needs an LlmResponse.
+     *
+     * @generated from field: cellaflow.v1.Payload output = 3;
+     */
+    value: Payload;
+    case: "output";
+  } | {
+    /**
+     * Failure of the step or zone (a StepFailure).
+     *
+     * @generated from field: cellaflow.v1.Payload failure = 4;
+     */
+    value: Payload;
+    case: "failure";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message cellaflow.v1.ForkEdit.
+ * Use `create(ForkEditSchema)` to create a new message.
+ */
+export const ForkEditSchema: GenMessage<ForkEdit> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_session, 1);
+
+/**
+ * The fork.
+ *
+ * @generated from message cellaflow.v1.ForkSessionResponse
+ */
+export type ForkSessionResponse = Message<"cellaflow.v1.ForkSessionResponse"> & {
+  /**
+   * The session; where it was cut is in forked_from_seq.
+   *
+   * @generated from field: cellaflow.v1.Session session = 1;
+   */
+  session?: Session | undefined;
+
+  /**
+   * True if this call made it.
+   *
+   * @generated from field: bool created = 2;
+   */
+  created: boolean;
+};
+
+/**
+ * Describes the message cellaflow.v1.ForkSessionResponse.
+ * Use `create(ForkSessionResponseSchema)` to create a new message.
+ */
+export const ForkSessionResponseSchema: GenMessage<ForkSessionResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_session, 2);
 
 /**
  * Names one session.
@@ -51,7 +196,7 @@ export type SessionRef = Message<"cellaflow.v1.SessionRef"> & {
  * Use `create(SessionRefSchema)` to create a new message.
  */
 export const SessionRefSchema: GenMessage<SessionRef> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 0);
+  messageDesc(file_cellaflow_v1_session, 3);
 
 /**
  * A session by its key.
@@ -86,7 +231,7 @@ export type SessionKey = Message<"cellaflow.v1.SessionKey"> & {
  * Use `create(SessionKeySchema)` to create a new message.
  */
 export const SessionKeySchema: GenMessage<SessionKey> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 1);
+  messageDesc(file_cellaflow_v1_session, 4);
 
 /**
  * Asks for one session.
@@ -107,7 +252,7 @@ export type GetSessionRequest = Message<"cellaflow.v1.GetSessionRequest"> & {
  * Use `create(GetSessionRequestSchema)` to create a new message.
  */
 export const GetSessionRequestSchema: GenMessage<GetSessionRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 2);
+  messageDesc(file_cellaflow_v1_session, 5);
 
 /**
  * One session.
@@ -142,7 +287,7 @@ export type GetSessionResponse = Message<"cellaflow.v1.GetSessionResponse"> & {
  * Use `create(GetSessionResponseSchema)` to create a new message.
  */
 export const GetSessionResponseSchema: GenMessage<GetSessionResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 3);
+  messageDesc(file_cellaflow_v1_session, 6);
 
 /**
  * Waits for a session.
@@ -184,7 +329,7 @@ export type AwaitSessionRequest = Message<"cellaflow.v1.AwaitSessionRequest"> & 
  * Use `create(AwaitSessionRequestSchema)` to create a new message.
  */
 export const AwaitSessionRequestSchema: GenMessage<AwaitSessionRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 4);
+  messageDesc(file_cellaflow_v1_session, 7);
 
 /**
  * The session as it is now.
@@ -226,7 +371,7 @@ export type AwaitSessionResponse = Message<"cellaflow.v1.AwaitSessionResponse"> 
  * Use `create(AwaitSessionResponseSchema)` to create a new message.
  */
 export const AwaitSessionResponseSchema: GenMessage<AwaitSessionResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 5);
+  messageDesc(file_cellaflow_v1_session, 8);
 
 /**
  * Lists sessions.
@@ -275,7 +420,7 @@ export type ListSessionsRequest = Message<"cellaflow.v1.ListSessionsRequest"> & 
  * Use `create(ListSessionsRequestSchema)` to create a new message.
  */
 export const ListSessionsRequestSchema: GenMessage<ListSessionsRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 6);
+  messageDesc(file_cellaflow_v1_session, 9);
 
 /**
  * Selects sessions. What is not set restricts nothing.
@@ -345,7 +490,7 @@ export type SessionFilter = Message<"cellaflow.v1.SessionFilter"> & {
  * Use `create(SessionFilterSchema)` to create a new message.
  */
 export const SessionFilterSchema: GenMessage<SessionFilter> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 7);
+  messageDesc(file_cellaflow_v1_session, 10);
 
 /**
  * A page of sessions.
@@ -373,7 +518,7 @@ export type ListSessionsResponse = Message<"cellaflow.v1.ListSessionsResponse"> 
  * Use `create(ListSessionsResponseSchema)` to create a new message.
  */
 export const ListSessionsResponseSchema: GenMessage<ListSessionsResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 8);
+  messageDesc(file_cellaflow_v1_session, 11);
 
 /**
  * Subscribes to a session.
@@ -430,7 +575,7 @@ export type SubscribeSessionRequest = Message<"cellaflow.v1.SubscribeSessionRequ
  * Use `create(SubscribeSessionRequestSchema)` to create a new message.
  */
 export const SubscribeSessionRequestSchema: GenMessage<SubscribeSessionRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 9);
+  messageDesc(file_cellaflow_v1_session, 12);
 
 /**
  * How far a subscriber has read what a zone's attempt streamed.
@@ -465,7 +610,7 @@ export type TokenOffset = Message<"cellaflow.v1.TokenOffset"> & {
  * Use `create(TokenOffsetSchema)` to create a new message.
  */
 export const TokenOffsetSchema: GenMessage<TokenOffset> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 10);
+  messageDesc(file_cellaflow_v1_session, 13);
 
 /**
  * One message of a subscription.
@@ -534,7 +679,7 @@ export type SubscribeSessionResponse = Message<"cellaflow.v1.SubscribeSessionRes
  * Use `create(SubscribeSessionResponseSchema)` to create a new message.
  */
 export const SubscribeSessionResponseSchema: GenMessage<SubscribeSessionResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 11);
+  messageDesc(file_cellaflow_v1_session, 14);
 
 /**
  * What a zone's open attempt streamed: contiguous within the attempt, sent once, in order. Provisional until the zone
@@ -577,7 +722,7 @@ export type TokenChunk = Message<"cellaflow.v1.TokenChunk"> & {
  * Use `create(TokenChunkSchema)` to create a new message.
  */
 export const TokenChunkSchema: GenMessage<TokenChunk> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 12);
+  messageDesc(file_cellaflow_v1_session, 15);
 
 /**
  * What was sent of earlier attempts of a zone was rolled back or failed. It comes before the event that says so, and
@@ -606,7 +751,7 @@ export type StreamReset = Message<"cellaflow.v1.StreamReset"> & {
  * Use `create(StreamResetSchema)` to create a new message.
  */
 export const StreamResetSchema: GenMessage<StreamReset> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 13);
+  messageDesc(file_cellaflow_v1_session, 16);
 
 /**
  * Everything recorded was sent.
@@ -627,7 +772,7 @@ export type CaughtUp = Message<"cellaflow.v1.CaughtUp"> & {
  * Use `create(CaughtUpSchema)` to create a new message.
  */
 export const CaughtUpSchema: GenMessage<CaughtUp> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 14);
+  messageDesc(file_cellaflow_v1_session, 17);
 
 /**
  * The subscription is over.
@@ -655,7 +800,7 @@ export type End = Message<"cellaflow.v1.End"> & {
  * Use `create(EndSchema)` to create a new message.
  */
 export const EndSchema: GenMessage<End> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 15);
+  messageDesc(file_cellaflow_v1_session, 18);
 
 /**
  * A signal.
@@ -698,7 +843,7 @@ export type SignalSessionRequest = Message<"cellaflow.v1.SignalSessionRequest"> 
  * Use `create(SignalSessionRequestSchema)` to create a new message.
  */
 export const SignalSessionRequestSchema: GenMessage<SignalSessionRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 16);
+  messageDesc(file_cellaflow_v1_session, 19);
 
 /**
  * The signal is durable.
@@ -733,7 +878,7 @@ export type SignalSessionResponse = Message<"cellaflow.v1.SignalSessionResponse"
  * Use `create(SignalSessionResponseSchema)` to create a new message.
  */
 export const SignalSessionResponseSchema: GenMessage<SignalSessionResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 17);
+  messageDesc(file_cellaflow_v1_session, 20);
 
 /**
  * A decision.
@@ -796,7 +941,7 @@ export type DecideApprovalRequest = Message<"cellaflow.v1.DecideApprovalRequest"
  * Use `create(DecideApprovalRequestSchema)` to create a new message.
  */
 export const DecideApprovalRequestSchema: GenMessage<DecideApprovalRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 18);
+  messageDesc(file_cellaflow_v1_session, 21);
 
 /**
  * The decision is durable.
@@ -817,7 +962,7 @@ export type DecideApprovalResponse = Message<"cellaflow.v1.DecideApprovalRespons
  * Use `create(DecideApprovalResponseSchema)` to create a new message.
  */
 export const DecideApprovalResponseSchema: GenMessage<DecideApprovalResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 19);
+  messageDesc(file_cellaflow_v1_session, 22);
 
 /**
  * What clients do with sessions that run elsewhere: read them, send them signals, decide their approvals.
@@ -884,6 +1029,16 @@ export const SessionService: GenService<{
     methodKind: "unary";
     input: typeof DecideApprovalRequestSchema;
     output: typeof DecideApprovalResponseSchema;
+  },
+  /**
+   * Starts a session that goes on from the middle of another one, with edits. The other one is not touched.
+   *
+   * @generated from rpc cellaflow.v1.SessionService.ForkSession
+   */
+  forkSession: {
+    methodKind: "unary";
+    input: typeof ForkSessionRequestSchema;
+    output: typeof ForkSessionResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_cellaflow_v1_session, 0);
