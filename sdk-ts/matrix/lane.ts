@@ -93,7 +93,7 @@ export class Lane {
   private launch(args: readonly string[], env: NodeJS.ProcessEnv, where: Place) {
     return this.ground.processes.launch({
       command: process.execPath,
-      args: ["--enable-source-maps", ...args],
+      args,
       env: { ...env, CELLAFLOW_ACK_LOG: where.acks, [STRIKE_FOLDER]: where.strikes },
       cwd: where.workFolder,
       logFile: where.logFile,
@@ -104,6 +104,8 @@ export class Lane {
     const { url, token, ca } = this.engine.connection;
     return {
       ...this.ground.environment,
+      // Starting workers is most of what the matrix costs.
+      NODE_COMPILE_CACHE: join(this.ground.folder, "compiled"),
       CELLAFLOW_URL: url,
       CELLAFLOW_TOKEN: token,
       CELLAFLOW_CA: ca,

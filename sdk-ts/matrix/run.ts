@@ -92,6 +92,8 @@ class Running {
   /** Why each session is paused; by label. */
   private readonly paused = new Map<string, PauseReason>();
   private readonly visits = new Map<string, Visit>();
+  /** Nothing is hit any more: the next run must find what it needs. */
+  private over = false;
   /** Whether its point was seen. */
   private reached = false;
   private hitMs = 0;
@@ -138,6 +140,7 @@ class Running {
 
   async outcome(stuck: string): Promise<Outcome> {
     const { example, key, planned, crew } = this.setting;
+    this.over = true;
     await this.restarting.catch(() => undefined);
     if (this.frozenMs > 0) {
       this.proceed();
@@ -208,7 +211,7 @@ class Running {
 
   /** Hits, or completes what a worker did to itself. */
   private strike(): void {
-    if (this.hitMs > 0) return;
+    if (this.hitMs > 0 || this.over) return;
     this.setting.crew.strike.take();
     this.hitMs = Date.now();
     this.restarting = this.hit(this.setting.planned?.hit ?? "worker");
@@ -236,7 +239,7 @@ class Running {
     const { crew } = this.setting;
     if (crew.strike.taken) this.strike();
     await this.restarting;
-    if (this.frozenMs > 0 && (this.takenOver || Date.now() - this.frozenMs > FROZEN_MS_MAX)) this.proceed();
+    if (this.frozenMs > 0 && this.mayProceed()) this.proceed();
     if (!crew.present) {
       // A program ends when its session waits or pauses; a worker never should.
       if (crew.started - this.startsBefore >= STARTS_MAX)
@@ -246,6 +249,13 @@ class Running {
     for (const branch of this.tree.branches.values()) {
       if (branch.status === SessionStatus.UNSPECIFIED && branch.watch.sessionId !== "") await this.visit(branch);
     }
+  }
+
+  /** At every other point the frozen worker sleeps until all is over without it, elsewhere until it was replaced. */
+  private mayProceed(): boolean {
+    const late = (this.setting.planned?.point.place.seq ?? 0) % 2 === 1;
+    const replaced = this.takenOver && !late;
+    return replaced || (!this.takenOver && Date.now() - this.frozenMs > FROZEN_MS_MAX);
   }
 
   private proceed(): void {
