@@ -32,9 +32,10 @@ export const flakyProvider = workflow(
         const answer = await fetch(`${process.env.CHARGE_URL}/charge`, {
           method: "POST",
           headers,
-          body: String(cents),
+          body: JSON.stringify({ cents }),
         });
-        return answer.ok;
+        if (!answer.ok) throw new Error(`the bank answered ${answer.status}`);
+        return ((await answer.json()) as { key: string }).key;
       },
       {
         input: price,
