@@ -1,15 +1,16 @@
-//! What makes time pass for sessions: intents that become due, leases that run out.
+//! What makes time pass for sessions: timers, waits and intents that become due, leases that run out.
 //!
 //! Owns: when to look, and the verdict whether wall time can be trusted. Never: writes; it submits commands and lets
 //! dispatch look, like any other caller.
 //!
 //! Invariants:
-//! - V1 A due intent is submitted within `TICK_MS` of its due time, and again after `AGAIN_MS` while it stays due.
+//! - V1 What is due is submitted within `TICK_MS` of its due time, and again after a while as long as it stays due
+//!   (`due`, Y1 to Y3).
 //! - V2 While the wall clock is ahead of itself (`jump`), nothing becomes due. Leases go by the monotonic clock and are
 //!   not held.
 //! - V3 A ledger that cannot be read is said once per look and looked at again; it ends no driver.
 
-mod intents;
+mod due;
 mod jump;
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::clock::Clock;
 use crate::dispatch::Dispatch;
 use crate::ledger::{Handle, Observer};
 
-use intents::Intents;
+use due::Due;
 use jump::{Jump, Verdict};
 
 /// Longest time between two looks in milliseconds.
@@ -31,16 +32,16 @@ pub fn start(
     dispatch: Arc<Dispatch>,
     clock: Arc<dyn Clock>,
 ) -> impl Future<Output = ()> + Send {
-    let intents = Arc::new(Intents::new(handle.clone()));
-    handle.observe(Arc::clone(&intents) as Arc<dyn Observer>);
+    let due = Arc::new(Due::new(handle.clone()));
+    handle.observe(Arc::clone(&due) as Arc<dyn Observer>);
     let offering = Arc::clone(&dispatch).run();
-    let looking = look(intents, dispatch, clock);
+    let looking = look(due, dispatch, clock);
     async move {
         tokio::join!(offering, looking);
     }
 }
 
-async fn look(intents: Arc<Intents>, dispatch: Arc<Dispatch>, clock: Arc<dyn Clock>) {
+async fn look(due: Arc<Due>, dispatch: Arc<Dispatch>, clock: Arc<dyn Clock>) {
     // Time that was skipped on purpose is no jump.
     let unskipped = |wall_ms: u64| wall_ms.saturating_sub(clock.skipped_ms());
     let mut jump = Jump::new(unskipped(clock.wall_ms()), clock.mono_ms());
@@ -49,12 +50,15 @@ async fn look(intents: Arc<Intents>, dispatch: Arc<Dispatch>, clock: Arc<dyn Clo
         dispatch.sweep();
         let held = is_held(jump.look(unskipped(wall_ms), mono_ms));
         if !held {
-            intents.look(wall_ms, mono_ms); // V2
+            due.look(wall_ms, mono_ms); // V2
         }
         // What is held stays due: it must not be looked at every millisecond.
-        let due_in_ms = if held { TICK_MS } else { intents.due_in_ms(clock.wall_ms()) };
-        let wait_ms = due_in_ms.clamp(1, TICK_MS);
-        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        let due_in_ms = if held { TICK_MS } else { due.due_in_ms(clock.wall_ms()) };
+        let wait = tokio::time::sleep(Duration::from_millis(due_in_ms.clamp(1, TICK_MS)));
+        tokio::select! {
+            () = wait => {}
+            () = due.sooner(), if !held => {}
+        }
     }
 }
 

@@ -46,7 +46,7 @@ pub use handle::Handle;
 pub use payload::{Blobs, PayloadIn};
 pub use place::{NamespaceInfo, NewLineage, Place};
 pub use reader::{CHAIN_START, RawEvent};
-pub use reader::{Changes, DueRow, ListCursor, ListPage, Page, ReadError, Reader, Streamed};
+pub use reader::{Changes, DuePage, DueRow, ListCursor, ListPage, Page, ReadError, Reader, Streamed};
 pub use start::{Parts, Threads, start};
 pub use watermark::Watermark;
 

@@ -35,7 +35,7 @@ const SETTLE_PAUSE: std::time::Duration = std::time::Duration::from_micros(50);
 /// Rows read in one go by the small scans.
 const SCAN_ROWS: usize = 1_024;
 
-pub use indexes::{DueRow, ListCursor, ListPage};
+pub use indexes::{DuePage, DueRow, ListCursor, ListPage};
 pub use journal::{CHAIN_START, Page, RawEvent, Streamed};
 
 /// Why a read gave nothing.

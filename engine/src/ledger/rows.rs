@@ -6,7 +6,7 @@ use super::digest;
 use super::evidence::EvidenceLog;
 use super::overlay::{Row, RowName};
 use super::place::{NamespaceInfo, NewLineage};
-use super::reader::ReadError;
+use super::reader::{DueRow, ReadError};
 use super::{Reader, StoredHead};
 use crate::graph::event::{Body, Event};
 use crate::graph::ids::{Digest, Hash, Seq, SessionId, TimeMs};
@@ -237,21 +237,20 @@ pub(super) fn to_start(key: &[u8]) -> Result<(SessionId, SessionId), ReadError> 
     }
 }
 
-/// When, whose and which intent; `None` for other things that become due.
-pub(super) fn due_intent(key: &[u8]) -> Result<Option<(TimeMs, SessionId, Seq)>, ReadError> {
-    match parse(key)? {
-        RowKey::Due { at, session, what: Due::Intent, seq } => Ok(Some((at, session, seq))),
-        RowKey::Due { .. } => Ok(None),
-        other => Err(misplaced(&other)),
-    }
-}
-
-/// When something is due.
-pub(super) fn due_at(key: &[u8]) -> Result<TimeMs, ReadError> {
-    match parse(key)? {
-        RowKey::Due { at, .. } => Ok(at),
-        other => Err(misplaced(&other)),
-    }
+/// What a due key says.
+pub(super) fn due(key: &[u8]) -> Result<DueRow, ReadError> {
+    let RowKey::Due { at, session, what, seq } = parse(key)? else {
+        return Err(ReadError::Corrupt("a key of another index stands among what is due".to_owned()));
+    };
+    let kind = match what {
+        Due::Intent => DueKind::Intent,
+        Due::Timer => DueKind::Timer,
+        Due::Wait => DueKind::Wait,
+        Due::Retry | Due::Retention | Due::Archive | Due::Budget => {
+            return Err(ReadError::Corrupt(format!("{what:?} is due, which this version never writes")));
+        }
+    };
+    Ok(DueRow { due: at, session, kind, seq })
 }
 
 /// The hash that a token key names.

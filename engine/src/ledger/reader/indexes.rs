@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{ReadError, Reader, read_head, read_row};
-use crate::graph::ids::{Digest, SessionId, StepKey, TimeMs};
+use crate::graph::ids::{Digest, Seq, SessionId, TimeMs};
+use crate::graph::index::DueKind;
 use crate::graph::session::{Head, TokenRow};
 use crate::ledger::place::NamespaceInfo;
 use crate::ledger::rows;
@@ -23,17 +24,26 @@ pub struct ListPage {
     pub next: Option<ListCursor>,
 }
 
-/// An open intent whose attempt time and grace are over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Something that becomes due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DueRow {
     /// When.
     pub due: TimeMs,
     /// Session.
     pub session: SessionId,
-    /// Step.
-    pub step_key: StepKey,
-    /// Attempt.
-    pub attempt: u32,
+    /// What.
+    pub kind: DueKind,
+    /// The event that opened it.
+    pub seq: Seq,
+}
+
+/// What is due, earliest first.
+#[derive(Clone, Debug, Default)]
+pub struct DuePage {
+    /// The rows.
+    pub rows: Vec<DueRow>,
+    /// When what comes after them is due; `None`: nothing does.
+    pub next: Option<TimeMs>,
 }
 
 impl Reader {
@@ -105,36 +115,23 @@ impl Reader {
         page.rows.iter().map(|row| rows::to_start(&row.key)).collect()
     }
 
-    /// Open intents due at `until` or earlier, earliest first, at most `max`.
+    /// What is due from `from` to `until`, both included: earliest first, at most `max`.
     ///
     /// # Errors
     /// As every read.
-    pub fn due(&self, until: TimeMs, max: usize) -> Result<Vec<DueRow>, ReadError> {
+    pub fn due(&self, from: TimeMs, until: TimeMs, max: usize) -> Result<DuePage, ReadError> {
         let snapshot = self.snapshot()?;
-        let range = KeyRange::due(until);
-        let page = snapshot.scan(&Scan { rows_max: max, ..Scan::forward(Table::Rows, &range) })?;
-        let mut due = Vec::new();
-        for row in &page.rows {
-            let Some((at, session, seq)) = rows::due_intent(&row.key)? else { continue };
-            let head = read_head(snapshot.as_ref(), session)?.map(|stored| stored.head);
-            let intent = head.and_then(|head| head.intents.iter().find(|intent| intent.seq == seq).cloned());
-            let intent = intent.ok_or_else(|| {
-                ReadError::Corrupt(format!("session {session} has no intent {seq} though it is due"))
-            })?;
-            due.push(DueRow { due: at, session, step_key: intent.step_key, attempt: intent.attempt });
+        let scan = |range: &KeyRange, rows_max| -> Result<Vec<DueRow>, ReadError> {
+            let page = snapshot.scan(&Scan { rows_max, ..Scan::forward(Table::Rows, range) })?;
+            page.rows.iter().map(|row| rows::due(&row.key)).collect()
+        };
+        let mut found = scan(&KeyRange::due(from, until), max.saturating_add(1))?;
+        if found.len() > max {
+            let next = found.pop().map(|row| row.due);
+            return Ok(DuePage { rows: found, next });
         }
-        Ok(due)
-    }
-
-    /// When the next thing becomes due; `None`: nothing will.
-    ///
-    /// # Errors
-    /// As every read.
-    pub fn next_due(&self) -> Result<Option<TimeMs>, ReadError> {
-        let snapshot = self.snapshot()?;
-        let range = KeyRange::due_ever();
-        let page = snapshot.scan(&Scan { rows_max: 1, ..Scan::forward(Table::Rows, &range) })?;
-        page.rows.first().map(|row| rows::due_at(&row.key)).transpose()
+        let later = scan(&KeyRange::due(TimeMs(until.0.saturating_add(1)), TimeMs(u64::MAX)), 1)?;
+        Ok(DuePage { rows: found, next: later.first().map(|row| row.due) })
     }
 
     /// A token by the hash of its secret.

@@ -80,18 +80,14 @@ impl KeyRange {
         KeyRange::prefix([row::TO_START])
     }
 
-    /// What is due at `now` or earlier, earliest first.
-    pub fn due(now: TimeMs) -> Self {
-        let all = KeyRange::prefix([row::DUE]);
-        match now.0.checked_add(1) {
-            None => all,
-            Some(end) => KeyRange::new(all.from(), Writer::row(row::DUE, 1 + U64).put(&end.to_be_bytes()).0),
-        }
-    }
-
-    /// All that is or will be due, earliest first.
-    pub fn due_ever() -> Self {
-        KeyRange::prefix([row::DUE])
+    /// What is due from `from` to `until`, both included: earliest first.
+    pub fn due(from: TimeMs, until: TimeMs) -> Self {
+        let at = |time: u64| Writer::row(row::DUE, 1 + U64).put(&time.to_be_bytes()).0;
+        let end = match until.0.checked_add(1) {
+            Some(end) => at(end),
+            None => KeyRange::prefix([row::DUE]).to().to_vec(),
+        };
+        KeyRange::new(at(from.0), end)
     }
 }
 

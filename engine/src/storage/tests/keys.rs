@@ -144,11 +144,14 @@ fn ranges_start_and_end_where_they_say() {
         what: Due::Timer,
         seq: Seq(u64::MAX),
     };
-    let now = KeyRange::due(TimeMs(100));
+    let now = KeyRange::due(TimeMs(5), TimeMs(100));
     assert!(
-        now.contains(&due(0).bytes()) && now.contains(&due(100).bytes()) && !now.contains(&due(101).bytes())
+        now.contains(&due(5).bytes())
+            && !now.contains(&due(4).bytes())
+            && now.contains(&due(100).bytes())
+            && !now.contains(&due(101).bytes())
     );
-    assert!(KeyRange::due(TimeMs(u64::MAX)).contains(&due(u64::MAX).bytes()));
+    assert!(KeyRange::due(TimeMs(0), TimeMs(u64::MAX)).contains(&due(u64::MAX).bytes()));
     let list = KeyRange::list(SESSION);
     assert!(list.contains(&RowKey::List { system: SESSION, session: SessionId([0xff; 16]) }.bytes()));
     assert!(!list.contains(&RowKey::List { system: SessionId([0x52; 16]), session: SESSION }.bytes()));
