@@ -5,6 +5,7 @@
 
 mod inbox;
 mod make;
+mod waits;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,6 +29,7 @@ use crate::wait;
 
 use inbox::{Answer, Inbox, coalesced, read};
 pub use make::{append, completed, session_completed, start};
+pub use waits::{ARGS, approval, awaited, decision, timer, timer_at};
 
 /// Bytes of engine messages this worker buffers.
 const CREDIT_BYTES: u64 = 16 * 1024 * 1024;
@@ -351,6 +353,19 @@ impl Worker {
             Some(inbox.assigned.remove(position))
         })
         .await
+    }
+
+    /// Waits for a session given by dispatch, for as long as it takes; `None`: the stream has ended.
+    pub async fn dispatched_later(&self) -> Option<Assigned> {
+        let mut changed = self.changed.clone();
+        loop {
+            changed.mark_unchanged();
+            let position = |inbox: &mut Inbox| inbox.assigned.iter().position(|to| to.request_id == 0);
+            if let Some(found) = self.with(|inbox| position(inbox).map(|at| inbox.assigned.remove(at))) {
+                return Some(found);
+            }
+            changed.changed().await.ok()?;
+        }
     }
 
     /// Sessions given by dispatch that nobody waited for yet.

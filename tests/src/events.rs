@@ -145,7 +145,6 @@ pub fn kind(event: &Event) -> &'static str {
         Body::ZoneCommitted(_) => "zone_committed",
         Body::ZoneFailed(_) => "zone_failed",
         Body::ZoneRolledBack(_) => "zone_rolled_back",
-        Body::StepHeartbeat(_) => "step_heartbeat",
         Body::TimerStarted(_) => "timer_started",
         Body::TimerFired(_) => "timer_fired",
         Body::SignalReceived(_) => "signal_received",

@@ -20,6 +20,7 @@ pub mod events;
 pub mod payload;
 pub mod process;
 pub mod raw;
+pub mod sleepers;
 pub mod wait;
 
 pub use cli::Ran;

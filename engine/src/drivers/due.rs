@@ -173,6 +173,8 @@ fn opens(event: &Event) -> Option<TimeMs> {
         | Body::SessionCompleted { .. }
         | Body::SessionFailed { .. }
         | Body::SessionCancelled { .. }
+        | Body::SessionContinued(_)
+        | Body::CancelRequested { .. }
         | Body::StepCompleted(_)
         | Body::StepFailed(_)
         | Body::StepHeartbeat { .. }
