@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use cellaflow_proto::v1::event::Body;
 use cellaflow_proto::v1::{Event, PayloadPiece, ReplayRequest, Session, replay_event};
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage as _, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, ReflectMessage as _, Value};
 
 use crate::client::Client;
 
@@ -122,40 +121,19 @@ pub async fn all(client: &Client, session_id: &str) -> Vec<Event> {
     replay(client, request).await.expect("a session can be replayed").events
 }
 
+/// What can happen, as the contract spells it.
+static KINDS: LazyLock<Vec<FieldDescriptor>> = LazyLock::new(|| {
+    let event = POOL.get_message_by_name("cellaflow.v1.Event").expect("it is in the contract");
+    let body = event.oneofs().find(|known| known.name() == "body").expect("an event says what happened");
+    body.fields().collect()
+});
+
 /// The name of what happened, as the contract spells it.
 pub fn kind(event: &Event) -> &'static str {
-    match event.body.as_ref().expect("an event says what happened") {
-        Body::SessionStarted(_) => "session_started",
-        Body::LeaseGranted(_) => "lease_granted",
-        Body::LeaseReleased(_) => "lease_released",
-        Body::SessionPaused(_) => "session_paused",
-        Body::SessionResumed(_) => "session_resumed",
-        Body::SessionCompleted(_) => "session_completed",
-        Body::SessionFailed(_) => "session_failed",
-        Body::SessionCancelled(_) => "session_cancelled",
-        Body::SessionContinued(_) => "session_continued",
-        Body::CancelRequested(_) => "cancel_requested",
-        Body::StepCompleted(_) => "step_completed",
-        Body::StepFailed(_) => "step_failed",
-        Body::StepHeartbeat(_) => "step_heartbeat",
-        Body::GuardIntent(_) => "guard_intent",
-        Body::GuardUnknown(_) => "guard_unknown",
-        Body::GuardResolved(_) => "guard_resolved",
-        Body::ZoneEntered(_) => "zone_entered",
-        Body::ZoneCommitted(_) => "zone_committed",
-        Body::ZoneFailed(_) => "zone_failed",
-        Body::ZoneRolledBack(_) => "zone_rolled_back",
-        Body::TimerStarted(_) => "timer_started",
-        Body::TimerFired(_) => "timer_fired",
-        Body::SignalReceived(_) => "signal_received",
-        Body::SignalAwaited(_) => "signal_awaited",
-        Body::SignalDelivered(_) => "signal_delivered",
-        Body::WaitDropped(_) => "wait_dropped",
-        Body::ApprovalRequested(_) => "approval_requested",
-        Body::ApprovalDecided(_) => "approval_decided",
-        Body::TokenCreated(_) => "token_created",
-        Body::TokenRevoked(_) => "token_revoked",
-    }
+    let descriptor = POOL.get_message_by_name("cellaflow.v1.Event").expect("it is in the contract");
+    let event = DynamicMessage::decode(descriptor, &*event.encode_to_vec()).expect("the same message");
+    let kind = KINDS.iter().find(|kind| event.has_field(kind));
+    kind.expect("an event says what happened").name()
 }
 
 /// What happened, in order.

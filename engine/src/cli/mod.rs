@@ -168,8 +168,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         }
     };
     match cli.command {
-        Command::Dev(dev) => daemon(Settings::load(Mode::Dev, &dev.settings.sources()), &dev.check, dev.test_clock),
-        Command::Serve(serve) => daemon(Settings::load(Mode::Serve, &serve.settings.sources()), &serve.check, None),
+        Command::Dev(dev) => {
+            daemon(Settings::load(Mode::Dev, &dev.settings.sources()), &dev.check, dev.test_clock)
+        }
+        Command::Serve(serve) => {
+            daemon(Settings::load(Mode::Serve, &serve.settings.sources()), &serve.check, None)
+        }
         Command::Connect(command) => done(command.run()),
         Command::Status(command) => done(command.run()),
         Command::Sessions(command) => done(command.run()),

@@ -14,9 +14,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::graph::command::Command;
-use crate::graph::event::{Body, Event};
 use crate::graph::ids::{Seq, SessionId, TimeMs};
-use crate::graph::index::DueKind;
+use crate::graph::index::{DueKind, next_due};
 use crate::ledger::{CommittedEvents, DueRow, Handle, Observer, Origin, ReadError, Refused, Submission};
 
 /// Most submissions without an answer.
@@ -149,48 +148,11 @@ impl Due {
 
 impl Observer for Due {
     fn committed(&self, committed: &CommittedEvents) {
-        let opened = committed.events.iter().filter_map(|stored| opens(&stored.event));
-        if let Some(due) = opened.min()
+        if let Some(due) = next_due(&committed.head)
             && self.agenda.note(due.0)
         {
             self.flight.wake.notify_one();
         }
-    }
-}
-
-/// When what an event opens becomes due.
-fn opens(event: &Event) -> Option<TimeMs> {
-    match &event.body {
-        Body::GuardIntent(intent) => Some(event.time.plus(intent.attempt_ms).plus(intent.grace_ms)),
-        Body::TimerStarted { due, .. } => Some(*due),
-        Body::SignalAwaited { due, .. } => *due,
-        Body::ApprovalRequested(request) => request.due,
-        Body::SessionStarted(_)
-        | Body::LeaseGranted(_)
-        | Body::LeaseReleased { .. }
-        | Body::SessionPaused { .. }
-        | Body::SessionResumed { .. }
-        | Body::SessionCompleted { .. }
-        | Body::SessionFailed { .. }
-        | Body::SessionCancelled { .. }
-        | Body::SessionContinued(_)
-        | Body::CancelRequested { .. }
-        | Body::StepCompleted(_)
-        | Body::StepFailed(_)
-        | Body::StepHeartbeat { .. }
-        | Body::GuardUnknown { .. }
-        | Body::GuardResolved(_)
-        | Body::ZoneEntered { .. }
-        | Body::ZoneCommitted(_)
-        | Body::ZoneFailed(_)
-        | Body::ZoneRolledBack(_)
-        | Body::TimerFired { .. }
-        | Body::SignalReceived(_)
-        | Body::SignalDelivered { .. }
-        | Body::WaitDropped { .. }
-        | Body::ApprovalDecided(_)
-        | Body::TokenCreated(_)
-        | Body::TokenRevoked { .. } => None,
     }
 }
 

@@ -348,6 +348,12 @@ fn due_changes(before: Option<&Head>, after: &Head, changes: &mut Vec<IndexChang
     changes.extend(fresh.map(|entry| IndexChange::DuePut(*entry)));
 }
 
+/// When the first thing of a session becomes due; `None`: nothing does.
+#[must_use]
+pub fn next_due(head: &Head) -> Option<TimeMs> {
+    dues(head).map(|entry| entry.due).min()
+}
+
 /// Everything of a session that becomes due.
 fn dues(head: &Head) -> impl Iterator<Item = DueEntry> {
     let intents = head.intents.iter().filter(|intent| intent.awaits_due());
