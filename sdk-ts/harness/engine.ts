@@ -63,6 +63,16 @@ export class Engine {
     return this.child?.pid ?? 0;
   }
 
+  /** False once its process has ended. */
+  get running(): boolean {
+    return this.child?.running ?? false;
+  }
+
+  /** The last lines it logged. */
+  tail(): string {
+    return this.child?.tail() ?? "";
+  }
+
   /** kill -9; returns false when it had already ended. */
   kill(): boolean {
     return this.child?.kill() ?? false;

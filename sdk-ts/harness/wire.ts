@@ -75,7 +75,8 @@ export class Wire {
     this.client.close();
   }
 
-  private async *stream<I extends DescMessage, O extends DescMessage>(
+  /** Makes a call that is answered by a stream. */
+  async *stream<I extends DescMessage, O extends DescMessage>(
     method: DescMethodStreaming<I, O>,
     request: MessageInitShape<I>,
     signal: AbortSignal,

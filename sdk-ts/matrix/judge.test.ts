@@ -150,6 +150,7 @@ describe("the result", () => {
     stuck: [],
     different: [],
     unreported: [],
+    broken: [],
     unknownReported: 2,
   };
 
@@ -160,7 +161,7 @@ describe("the result", () => {
     );
     assert.deepEqual(faultsOf(good), []);
   });
-  for (const name of ["lost", "duplicates", "redundant", "stuck", "different", "unreported"] as const) {
+  for (const name of ["lost", "duplicates", "redundant", "stuck", "different", "unreported", "broken"] as const) {
     it(`does not hide what is ${name}`, () => assert.equal(faultsOf({ ...good, [name]: ["x"] }).length, 1));
   }
   it("a matrix that ran nothing held nothing", () => assert.equal(faultsOf({ ...good, runs: 0 }).length, 1));

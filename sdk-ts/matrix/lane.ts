@@ -6,6 +6,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Client, createClient } from "@cellaflow/sdk";
+import { OperatorService } from "#sdk/gen/cellaflow/v1/operator_pb.js";
 import { Engine, type EngineTimes } from "#sdk/harness/engine.js";
 import type { Processes } from "#sdk/harness/processes.js";
 import { Wire } from "#sdk/harness/wire.js";
@@ -75,6 +76,16 @@ export class Lane {
   acknowledged(): unknown[] {
     const crews = this.crew === undefined ? this.retired : [...this.retired, this.crew.crew];
     return crews.flatMap((crew) => crew.acknowledged());
+  }
+
+  /** Lets the engine walk its hash chains and payload digests; returns what is wrong, in words. */
+  async verify(): Promise<string[]> {
+    const faults: string[] = [];
+    const method = OperatorService.method.verifyLedger;
+    for await (const { body } of this.wire.stream(method, { payloads: true }, new AbortController().signal)) {
+      if (body.case === "fault") faults.push(`${body.value.sessionId} seq ${body.value.seq}: ${body.value.message}`);
+    }
+    return faults;
   }
 
   async stop(): Promise<void> {

@@ -92,6 +92,7 @@ export class Matrix {
   /** Counts everything, from the ledgers, the servers' records and the workers' logs. */
   async measure(): Promise<Measured> {
     const acks = this.lanes.flatMap((lane) => lane.acknowledged()) as Acknowledgement[];
+    const broken = (await Promise.all(this.lanes.map((lane) => lane.verify()))).flat();
     await Promise.all(this.lanes.map((lane) => lane.stop()));
     await delay(SETTLE_MS);
     const bill = settle(await this.world.requests(), acks, () => "none");
@@ -106,6 +107,7 @@ export class Matrix {
       redundant: bill.redundantCalls.map((call) => this.ownerOf(call)),
       stuck: named((one) => (one.stuck === "" ? [] : [one.stuck])),
       different: this.differences(effects),
+      broken,
       unreported: named((one) => one.unreported),
       unknownReported: this.outcomes.reduce((sum, one) => sum + one.unknown, 0),
     };

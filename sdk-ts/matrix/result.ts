@@ -14,6 +14,8 @@ export interface Measured {
   /** Runs that came to another end than the undisturbed one. */
   different: readonly string[];
   unreported: readonly string[];
+  /** Events that do not verify: hash chain or payload digest. */
+  broken: readonly string[];
   unknownReported: number;
 }
 
@@ -41,6 +43,7 @@ export function faultsOf(measured: Measured): string[] {
     ["a run was stuck", measured.stuck],
     ["a run came to another end than the undisturbed one", measured.different],
     ["nobody was told of an unknown effect", measured.unreported],
+    ["an event does not verify", measured.broken],
   ];
   const found = named.flatMap(([what, cases]) => cases.map((one) => `${what}: ${one}`));
   if (measured.runs === 0) found.push("nothing was run: no example takes part");

@@ -236,9 +236,14 @@ class Running {
   }
 
   private async look(): Promise<void> {
-    const { crew } = this.setting;
+    const { crew, lane } = this.setting;
     if (crew.strike.taken) this.strike();
     await this.restarting;
+    if (!lane.engine.running) {
+      const tail = lane.engine.tail();
+      await lane.engine.restart();
+      throw new Error(`the engine ended by itself:\n${tail}`);
+    }
     if (this.frozenMs > 0 && this.mayProceed()) this.proceed();
     if (!crew.present) {
       // A program ends when its session waits or pauses; a worker never should.
