@@ -60,3 +60,14 @@ export const rewritten = order("6", async (ctx, item) => {
 export const payment = workflow({ name: "payment", version: "1", input: Input }, (ctx, { item }) =>
   ctx.step("pay", (_item, step) => delay(60_000, "paid", { signal: step.signal }), { input: item, effect: "guarded" }),
 );
+
+/** Sleeps a month, then a year. */
+export const patient = workflow({ name: "patient", version: "1", input: Input }, async (ctx) => {
+  const before = ctx.now();
+  await ctx.sleep("a month", 30 * DAY_MS);
+  await ctx.step("note", () => "noted");
+  await ctx.sleep("a year", 365 * DAY_MS);
+  return Math.round((ctx.now() - before) / DAY_MS);
+});
+
+const DAY_MS = 24 * 3_600_000;

@@ -9,7 +9,16 @@ import { setTimeout as delay } from "node:timers/promises";
 import { createClient } from "../client/client.js";
 import { crashEngineAfter } from "./crash.js";
 import { startEngine, type TestEngine } from "./engine.js";
-import { droppedStep, insertedStep, orderV1, otherInput, otherResult, payment, rewritten } from "./kit.fixture.js";
+import {
+  droppedStep,
+  insertedStep,
+  orderV1,
+  otherInput,
+  otherResult,
+  patient,
+  payment,
+  rewritten,
+} from "./kit.fixture.js";
 import { exportLedger, readLedger, replayLedger } from "./ledger.js";
 import { startWorkerProcess } from "./worker-process.js";
 
@@ -72,6 +81,21 @@ describe("a private engine", { skip }, () => {
     assert.equal(result.status, "paused");
     assert.match(JSON.stringify(result), /effect|unknown/);
     assert.doesNotMatch(engine.log(), /clock jumped/);
+  });
+});
+
+describe("a clock that skips", { skip }, () => {
+  it("sleeps of a month and a year pass at once, in a worker and in this process", async () => {
+    await using engine = await startEngine();
+    await using worker = startWorkerProcess({ connection: engine.connection, module });
+    const client = createClient({ connection: engine.connection });
+    const started = performance.now();
+    const session = await client.start(patient, { item: "there" });
+    const there = await engine.skipUntil(session.result({ whileWaiting: "follow" }));
+    assert.deepEqual(there, { status: "completed", sessionId: session.sessionId, output: 395 }, worker.log());
+    const here = await engine.skipUntil(client.run(patient, { item: "here" }, { whileWaiting: "follow" }));
+    assert.ok(here.status === "completed" && here.output === 395, JSON.stringify(here));
+    assert.ok(performance.now() - started < 20_000, "it waited instead of skipping");
   });
 });
 
