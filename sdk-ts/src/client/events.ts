@@ -4,6 +4,7 @@
  * Owns: the public shape. Never: interprets what happened.
  */
 
+import { CellaflowError } from "../errors.js";
 import type { Usage } from "../gen/cellaflow/v1/common_pb.js";
 import type { Event } from "../gen/cellaflow/v1/event_pb.js";
 import type { SubscribeSessionResponse } from "../gen/cellaflow/v1/session_pb.js";
@@ -32,6 +33,13 @@ export interface EventInfo {
   /** Step or zone concerned; undefined: none. */
   stepKey: string | undefined;
   attempt: number | undefined;
+  /** Name of the step, zone, signal, … concerned; undefined: none. */
+  name: string | undefined;
+  /**
+   * Where values were asked for: input or output of the session, output of a step or zone, value of a signal, or the
+   * {@link Failure}. Undefined also when it was erased or is sealed.
+   */
+  value?: unknown;
   /** Model calls of this event. */
   usage: EventUsage[];
 }
@@ -42,19 +50,25 @@ export async function* eventInfo(stream: AsyncIterable<SubscribeSessionResponse>
   for await (const { body } of stream) {
     if (body.case === "piece") joiner.take(body.value);
     else if (body.case === "event") yield infoOf(joiner.join(body.value));
+    else if (body.case === "end") return;
   }
+  // The engine cuts off who takes nothing for a minute: this was not all.
+  throw new CellaflowError("unavailable", "the stream broke off before its end", "read on from the last event's seq", {
+    retryable: true,
+  });
 }
 
 /** Converts an event whose payloads are whole. */
 export function infoOf(event: Event): EventInfo {
   const { body } = event;
-  const value = (body.value ?? {}) as { stepKey?: string; zoneKey?: string; attempt?: number };
+  const value = (body.value ?? {}) as { stepKey?: string; zoneKey?: string; attempt?: number; name?: string };
   return {
     seq: Number(event.seq),
     time: new Date(Number(event.timeMs)),
     kind: body.case ?? "unknown",
     stepKey: value.stepKey ?? value.zoneKey,
     attempt: value.attempt,
+    name: value.name,
     usage: usagesOf(event).map(usageInfo),
   };
 }

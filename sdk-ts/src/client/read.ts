@@ -75,4 +75,6 @@ async function* eventsOf(
     else if (body.case === "event") yield core.open(joiner.join(body.value));
     else if (body.case === "end") return;
   }
+  // The engine cuts off who takes nothing for a minute: this was not all.
+  throw new CellaflowError("unavailable", "the stream broke off before its end", "try again", { retryable: true });
 }

@@ -28,6 +28,8 @@ export interface SseOptions {
   authorize(request: Request): SessionName | Response | undefined | Promise<SessionName | Response | undefined>;
   /** The session's events, too. Default: true. */
   events?: boolean;
+  /** The values that events carry, too: think of what the reader may see. Default: false. */
+  values?: boolean;
   /** What zones stream, too, while they do. Default: true. */
   tokens?: boolean;
   /** A comment is sent when nothing else was for so long, so that proxies keep the connection, in ms. Default: 15,000. */
@@ -104,9 +106,9 @@ class Connection {
     private readonly gone: AbortSignal,
     private readonly freed: () => void,
   ) {
-    const { tokens = true } = options;
+    const { tokens = true, values = false } = options;
     const { signal } = this.closing;
-    this.items = options.client.subscribe(session, { from, tokens, signal })[Symbol.asyncIterator]();
+    this.items = options.client.subscribe(session, { from, tokens, values, signal })[Symbol.asyncIterator]();
     gone.addEventListener("abort", this.close, { once: true });
     if (gone.aborted) this.close();
   }

@@ -28,6 +28,7 @@ import { payloadBytes } from "../runtime/payloads.js";
 import { streamedIn } from "../runtime/streamed.js";
 import { Joiner } from "../transport/pieces.js";
 import type { ClientCore } from "./core.js";
+import { carriedValue } from "./event-value.js";
 import { type EventInfo, infoOf } from "./events.js";
 import { offsetOf, type Position, positionOf, startPosition } from "./offset.js";
 import { type SessionStatus, statusOf } from "./session.js";
@@ -49,6 +50,8 @@ export interface SubscribeOptions {
   from?: string;
   /** What zones stream, too, while they do. Default: true. */
   tokens?: boolean;
+  /** The values that events carry, too (`event.value`): inputs, outputs, signals. Default: false. */
+  values?: boolean;
   /** False: end with what is recorded now. Default: true, go on until the session ends. */
   live?: boolean;
   /** How long an engine may be away before the stream fails, in ms. Default: 600,000. */
@@ -73,7 +76,7 @@ export async function* subscribe(
   signal?.throwIfAborted();
   const position = from === undefined || from === "" ? startPosition() : positionOf(sessionId, from);
   if (position.ended) return;
-  const reading = new Reading(core, sessionId, position, options.tokens ?? true);
+  const reading = new Reading(core, sessionId, position, options);
   let waitMs = RETRY_MS.first;
   let lostMs: number | undefined;
   for (;;) {
@@ -112,8 +115,12 @@ class Reading {
     private readonly core: ClientCore,
     private readonly sessionId: string,
     private readonly position: Position,
-    private readonly tokens: boolean,
+    private readonly options: Pick<SubscribeOptions, "tokens" | "values">,
   ) {}
+
+  private get tokens(): boolean {
+    return this.options.tokens ?? true;
+  }
 
   /** Asks for what comes next. */
   request(live: boolean): SubscribeSessionRequest {
@@ -158,7 +165,14 @@ class Reading {
     if (this.tokens && body.case === "zoneCommitted") yield* this.rest(body.value);
     this.position.nextSeq = seq + 1;
     if (body.case === "zoneCommitted") this.position.zones.delete(body.value.zoneKey);
-    yield { type: "event", offset: this.offset(), event: infoOf(event) };
+    yield { type: "event", offset: this.offset(), event: this.info(event) };
+  }
+
+  private info(event: Event): EventInfo {
+    const info = infoOf(event);
+    return this.options.values === true
+      ? { ...info, value: carriedValue(this.core.open(event), this.core.codec) }
+      : info;
   }
 
   private *chunk({ zoneKey, attempt, offset, data }: TokenChunk): Generator<StreamItem> {

@@ -32,7 +32,11 @@ export class Evidence {
   add(text: string): void {
     this.waiting += text;
     if (this.waiting.length >= EVIDENCE_BYTES) this.flush();
-    else this.timer ??= setTimeout(() => this.flush(), this.flushedMs + EVIDENCE_WAIT_MS - performance.now());
+    else this.timer ??= setTimeout(() => this.flush(), this.waitMs);
+  }
+
+  private get waitMs(): number {
+    return Math.max(0, this.flushedMs + EVIDENCE_WAIT_MS - performance.now());
   }
 
   /** Sends nothing any more: the zone has committed or is over. */
