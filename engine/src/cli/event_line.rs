@@ -41,6 +41,18 @@ fn author(event: &Event) -> String {
     }
 }
 
+fn child_spawned(e: &v1::ChildSpawned) -> String {
+    let what = format!("{} {} as {}", e.workflow, e.version, e.child_id);
+    let abandoned = if e.abandoned { "goes on without its parent" } else { "" };
+    join([e.step_key.clone(), what, abandoned.to_owned()])
+}
+
+fn child_ended(e: &v1::ChildEnded) -> String {
+    let how = format::status(e.status()).to_owned();
+    let result = shown(e.output.as_ref().or(e.failure.as_ref()));
+    join([e.step_key.clone(), e.ended_id.clone(), how, e.reason.clone(), result])
+}
+
 fn cancelled(e: &v1::SessionCancelled) -> String {
     let how = if e.terminated { "terminated" } else { "" };
     let by = if e.by.is_empty() { String::new() } else { format!("by {}", e.by) };
@@ -78,6 +90,11 @@ fn describe(event: &Event) -> (&'static str, String) {
         Body::SessionCancelled(e) => ("session_cancelled", cancelled(e)),
         Body::SessionContinued(e) => {
             ("session_continued", join([format!("as {}", e.successor_id), shown(e.input.as_ref())]))
+        }
+        Body::ChildSpawned(e) => ("child_spawned", child_spawned(e)),
+        Body::ChildEnded(e) => ("child_ended", child_ended(e)),
+        Body::ChildCancelRequested(e) => {
+            ("child_cancel_requested", join([e.step_key.clone(), e.reason.clone()]))
         }
         Body::CancelRequested(e) => ("cancel_requested", join([format!("by {}", e.by), e.reason.clone()])),
         Body::StepCompleted(e) => ("step_completed", step_completed(e)),

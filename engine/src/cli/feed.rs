@@ -203,6 +203,8 @@ fn payloads(event: &mut Event) -> Vec<&mut Payload> {
         }
         Some(Body::ZoneFailed(e)) => all.push(e.failure.as_mut()),
         Some(Body::SignalReceived(e)) => all.push(e.value.as_mut()),
+        Some(Body::ChildSpawned(e)) => all.push(e.input.as_mut()),
+        Some(Body::ChildEnded(e)) => all.extend([e.output.as_mut(), e.failure.as_mut()]),
         Some(Body::ApprovalRequested(e)) => all.push(e.call.as_mut()),
         Some(Body::ApprovalDecided(e)) => all.push(e.comment.as_mut()),
         Some(
@@ -219,6 +221,7 @@ fn payloads(event: &mut Event) -> Vec<&mut Payload> {
             | Body::SignalAwaited(_)
             | Body::SignalDelivered(_)
             | Body::WaitDropped(_)
+            | Body::ChildCancelRequested(_)
             | Body::TokenCreated(_)
             | Body::TokenRevoked(_),
         )

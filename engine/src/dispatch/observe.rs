@@ -79,6 +79,9 @@ fn moves(body: &Body) -> bool {
         | Body::SignalAwaited { .. }
         | Body::SignalDelivered { .. }
         | Body::WaitDropped { .. }
+        | Body::ChildSpawned(_)
+        | Body::ChildEnded(_)
+        | Body::ChildCancelRequested { .. }
         | Body::ApprovalRequested(_)
         | Body::ApprovalDecided(_)
         | Body::TokenCreated(_)

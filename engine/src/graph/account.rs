@@ -50,6 +50,9 @@ impl Counters {
             | Body::SessionCancelled(_)
             | Body::SessionContinued(_)
             | Body::CancelRequested { .. }
+            | Body::ChildSpawned(_)
+            | Body::ChildEnded(_)
+            | Body::ChildCancelRequested { .. }
             | Body::GuardIntent(_)
             | Body::GuardUnknown { .. }
             | Body::ZoneEntered { .. }

@@ -16,11 +16,11 @@ use std::sync::Arc;
 use super::command::{Cancel, Code, Rejection};
 use super::decide::{Decision, Run, invalid};
 use super::draft::Draft;
-use super::end;
 use super::event::{Author, Body, SessionCancelled};
 use super::ids::{DedupeId, Epoch, StepKey, TimeMs};
 use super::session::{Head, IntentState, OpenIntent, REASON_BYTES_MAX, Status};
 use super::zone;
+use super::{child, end};
 
 /// Somebody asks a session to cancel.
 pub(super) fn cancel(head: &Head, cancel: &Cancel, now: TimeMs) -> Result<Decision, Rejection> {
@@ -62,6 +62,7 @@ pub(super) fn ended(run: &Run<'_>, reason: &Arc<str>) -> Result<Decision, Reject
     }
     run.unless_paused()?;
     end::check_settled(head, run.now, may_report)?; // C4
+    child::check_ended(head)?; // H3
     let mut draft = run.draft();
     zone::roll_back_all(head, Author::Worker(run.append.epoch), &mut draft);
     let unknown = keys(head.intents.iter().filter(|intent| intent.state == IntentState::Due));

@@ -40,6 +40,8 @@ impl Op {
             | Op::SignalAwaited { step_key, .. }
             | Op::WaitDropped { step_key } => Some(step_key),
             Op::ApprovalRequested(asked) => Some(&asked.step_key),
+            Op::SpawnChild(child) => Some(&child.step_key),
+            Op::CancelChild { step_key, .. } => Some(step_key),
             Op::Complete { .. } | Op::Fail { .. } | Op::Continue(_) | Op::Cancelled { .. } => Some(END_KEY),
             Op::Pause { .. } => None,
         }
@@ -84,6 +86,8 @@ impl Op {
             | Op::TimerStarted { .. }
             | Op::SignalAwaited { .. }
             | Op::ApprovalRequested(_)
+            | Op::SpawnChild(_)
+            | Op::CancelChild { .. }
             | Op::WaitDropped { .. }
             | Op::Pause { .. } => None,
         }
@@ -99,6 +103,7 @@ impl Op {
                 Some(name)
             }
             Op::ApprovalRequested(asked) => Some(&asked.name),
+            Op::SpawnChild(child) => Some(&child.name),
             Op::StepHeartbeat { .. }
             | Op::GuardUnknown { .. }
             | Op::GuardFinding { .. }
@@ -106,6 +111,7 @@ impl Op {
             | Op::ZoneFailed(_)
             | Op::ZoneAborted { .. }
             | Op::WaitDropped { .. }
+            | Op::CancelChild { .. }
             | Op::Complete { .. }
             | Op::Fail { .. }
             | Op::Continue(_)
@@ -133,6 +139,8 @@ impl Op {
             | Op::TimerStarted { .. }
             | Op::SignalAwaited { .. }
             | Op::ApprovalRequested(_)
+            | Op::SpawnChild(_)
+            | Op::CancelChild { .. }
             | Op::WaitDropped { .. } => self.row_key(),
         }
     }
@@ -168,6 +176,8 @@ impl Command {
                     | Op::TimerStarted { .. }
                     | Op::SignalAwaited { .. }
                     | Op::ApprovalRequested(_)
+                    | Op::SpawnChild(_)
+                    | Op::CancelChild { .. }
                     | Op::WaitDropped { .. }
                     | Op::Complete { .. }
                     | Op::Fail { .. }
@@ -186,6 +196,7 @@ impl Command {
             Self::Pause(pause) => of(pause.session),
             Self::Cancel(cancel) | Self::Terminate(cancel) => of(cancel.session),
             Self::Release { session, .. }
+            | Self::ChildEnded { session, .. }
             | Self::IntentDue { session, .. }
             | Self::WaitDue { session, .. }
             | Self::CreateToken { session, .. }

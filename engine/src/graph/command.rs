@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::event::{
-    After, ApprovalDecision, Author, ForkEdited, GuardIntent, GuardPolicy, LeaseGranted, Parent, PauseReason,
-    PayloadRef, ReleaseReason, Resolution, SessionContinued, StepCompleted, StepFailed, TokenCreated,
-    UnknownReason, ZoneCommitted, ZoneFailed,
+    After, ApprovalDecision, Author, ChildEnded, ChildSpawned, ForkEdited, GuardIntent, GuardPolicy,
+    LeaseGranted, Parent, PauseReason, PayloadRef, ReleaseReason, Resolution, SessionContinued,
+    StepCompleted, StepFailed, TokenCreated, UnknownReason, ZoneCommitted, ZoneFailed,
 };
 use super::ids::{
     DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, Namespace, Seq, SessionId, StepKey, TimeMs,
@@ -60,6 +60,11 @@ pub enum Command {
     Cancel(Cancel),
     /// Ends a session at once.
     Terminate(Cancel),
+    /// A child of the session has ended.
+    ChildEnded {
+        session: SessionId,
+        ended: ChildEnded,
+    },
     CreateToken {
         session: SessionId,
         token: TokenCreated,
@@ -261,6 +266,12 @@ pub enum Op {
         intent: GuardIntent,
         outcome: StubOutcome,
     },
+    /// A child, freshly minted, is spawned.
+    SpawnChild(ChildSpawned),
+    CancelChild {
+        step_key: StepKey,
+        reason: Arc<str>,
+    },
     /// The session ends and `successor`, freshly minted, continues it. An empty version: the session's own.
     Continue(SessionContinued),
     /// The session was asked to cancel, has cleaned up and ends.
@@ -333,6 +344,7 @@ impl Op {
     pub fn to_mint(&mut self) -> Option<&mut SessionId> {
         match self {
             Self::Continue(continued) => Some(&mut continued.successor),
+            Self::SpawnChild(child) => Some(&mut child.child),
             Self::StepCompleted(_)
             | Self::GuardStub { .. }
             | Self::StepFailed(_)
@@ -350,6 +362,7 @@ impl Op {
             | Self::WaitDropped { .. }
             | Self::Complete { .. }
             | Self::Fail { .. }
+            | Self::CancelChild { .. }
             | Self::Cancelled { .. }
             | Self::Pause { .. } => None,
         }

@@ -17,8 +17,8 @@ use super::session::{
     GuardRow, Head, KeyRow, NAME_BYTES_MAX, STEP_KEY_BYTES_MAX, SignalRow, Status, StepRow, StepState,
 };
 use super::{
-    approval, cancel, draft::Draft, end, fork, guard, lease, signal, start, step, succession, timer, token,
-    wait, zone,
+    approval, cancel, child, draft::Draft, end, fork, guard, lease, signal, start, step, succession, timer,
+    token, wait, zone,
 };
 
 /// The point look-ups a decision may make, all answered before it starts.
@@ -92,6 +92,7 @@ pub fn decide(view: &impl View, command: &Command, now: TimeMs) -> Result<Decisi
         Command::Pause(pause) => end::pause_on_request(&*found(view, pause.session)?, pause, now),
         Command::Cancel(sent) => cancel::cancel(&*found(view, sent.session)?, sent, now),
         Command::Terminate(sent) => cancel::terminate(&*found(view, sent.session)?, sent, now),
+        Command::ChildEnded { session, ended } => Ok(child::ended(&*found(view, *session)?, ended, now)),
         Command::CreateToken { session, token } => token::create(&*found(view, *session)?, token, now),
         Command::RevokeToken { session, token } => token::revoke(&*found(view, *session)?, *token, now),
     }
@@ -148,6 +149,8 @@ fn append(view: &impl View, append: &Append, now: TimeMs) -> Result<Decision, Re
         Op::WaitDropped { step_key } => wait::dropped(&run, step_key),
         Op::Complete { output } => end::complete(&run, output),
         Op::Fail { failure } => end::fail(&run, failure),
+        Op::SpawnChild(child) => child::spawned(&run, child),
+        Op::CancelChild { step_key, reason } => child::cancel(&run, step_key, reason),
         Op::Continue(continued) => succession::continued(&run, continued),
         Op::Cancelled { reason } => cancel::ended(&run, reason),
         Op::Pause { reason, step_key, details } => {

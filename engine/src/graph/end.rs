@@ -14,7 +14,7 @@ use super::draft::{Draft, ledger_time};
 use super::event::{Author, Body, PauseReason, PayloadRef};
 use super::ids::{DedupeId, Seq, StepKey, TimeMs};
 use super::session::{Head, IntentState, OpenIntent, Status};
-use super::{cancel, zone};
+use super::{cancel, child, zone};
 
 /// When to ask again to end a session whose effects are overdue, in milliseconds.
 const RETRY_MS: u64 = 250;
@@ -36,6 +36,7 @@ pub(super) fn end(run: &Run<'_>, body: Body) -> Result<Decision, Rejection> {
     run.unless_paused()?;
     cancel::unless_requested(run.head)?;
     check_settled(run.head, run.now, |intent| intent.state != IntentState::MayRetry)?; // E2
+    child::check_ended(run.head)?; // H3
     let mut draft = run.draft();
     zone::roll_back_all(run.head, Author::Worker(run.append.epoch), &mut draft);
     let seq = draft.push_append(run.append, body);

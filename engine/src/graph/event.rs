@@ -169,6 +169,12 @@ pub enum Body {
     },
     ApprovalRequested(ApprovalRequested),
     ApprovalDecided(ApprovalDecided),
+    ChildSpawned(ChildSpawned),
+    ChildEnded(ChildEnded),
+    ChildCancelRequested {
+        step_key: StepKey,
+        reason: Arc<str>,
+    },
     TokenCreated(TokenCreated),
     TokenRevoked {
         token: TokenId,
@@ -221,6 +227,49 @@ pub struct SessionCancelled {
     pub terminated: bool,
     /// Guarded steps that were called and whose outcome nobody will say any more.
     pub unknown: Vec<StepKey>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChildSpawned {
+    pub step_key: StepKey,
+    pub name: Arc<str>,
+    pub child: SessionId,
+    pub workflow: Arc<str>,
+    pub version: Arc<str>,
+    pub input: PayloadRef,
+    pub input_digest: Option<Digest>,
+    /// It goes on when its parent ends or is cancelled.
+    pub abandoned: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChildEnded {
+    /// Of the spawn.
+    pub step_key: StepKey,
+    pub child: SessionId,
+    /// The child, or the last of the sessions that continued it.
+    pub ended: SessionId,
+    pub end: ChildEnd,
+}
+
+/// How a child ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ChildEnd {
+    Completed(PayloadRef),
+    Failed(PayloadRef),
+    /// Why, in words.
+    Cancelled(Arc<str>),
+}
+
+impl ChildEnd {
+    /// Result or failure, by value.
+    #[must_use]
+    pub fn payload(&self) -> Option<&PayloadRef> {
+        match self {
+            Self::Completed(payload) | Self::Failed(payload) => Some(payload),
+            Self::Cancelled(_) => None,
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -552,6 +601,8 @@ impl Body {
                 refs.extend(&continued.state);
                 refs.extend(&continued.conversation);
             }
+            Self::ChildSpawned(child) => refs.push(&child.input),
+            Self::ChildEnded(ended) => refs.extend(ended.end.payload()),
             Self::StepCompleted(step) => {
                 refs.extend(&step.input);
                 refs.push(&step.output);
@@ -582,6 +633,7 @@ impl Body {
             | Self::SessionResumed { .. }
             | Self::SessionCancelled(_)
             | Self::CancelRequested { .. }
+            | Self::ChildCancelRequested { .. }
             | Self::ZoneEntered { .. }
             | Self::ZoneRolledBack(_)
             | Self::TokenCreated(_)

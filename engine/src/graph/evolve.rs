@@ -15,7 +15,7 @@ use super::event::{
 use super::fork;
 use super::ids::{Epoch, Hash, Seq, SessionId, StepKey};
 use super::session::{Counters, DEDUPE_IDS_MAX, Head, IntentState, OpenIntent, OpenZone, Status};
-use super::wait;
+use super::{child, wait};
 
 /// The ledger contradicts itself: never the caller's fault.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -169,7 +169,10 @@ fn apply(head: &mut Head, event: &Event) -> Result<(), String> {
         | Body::SignalDelivered { .. }
         | Body::WaitDropped { .. }
         | Body::ApprovalRequested(_)
-        | Body::ApprovalDecided(_) => wait::follow(head, event),
+        | Body::ApprovalDecided(_)
+        | Body::ChildSpawned(_)
+        | Body::ChildEnded(_)
+        | Body::ChildCancelRequested { .. } => wait::follow(head, event),
         Body::ForkEdited(edited) => fork::edited(head, edited),
         Body::DivergenceAccepted(accepted) => fork::accepted(head, accepted),
         Body::TokenCreated(_) | Body::TokenRevoked { token: _ } => ensure(head.system, || {
@@ -227,7 +230,11 @@ fn cancelled(head: &mut Head, end: &SessionCancelled) -> Result<(), String> {
         "the run cancels itself without having been asked to".to_owned()
     })?;
     head.intents.retain(|intent| !end.unknown.contains(&intent.step_key));
-    ended(head, Status::Cancelled)
+    let left_behind = child::left_behind(head);
+    ended(head, Status::Cancelled)?;
+    ensure(end.terminated || left_behind.is_empty(), || "the session ends before its children".to_owned())?;
+    head.waits = left_behind;
+    Ok(())
 }
 
 fn cancel_requested(head: &mut Head, seq: Seq) -> Result<(), String> {

@@ -105,6 +105,8 @@ impl Digests {
                 | Op::WaitDropped { .. }
                 | Op::Complete { .. }
                 | Op::Fail { .. }
+                | Op::SpawnChild(_)
+                | Op::CancelChild { .. }
                 | Op::Continue(_)
                 | Op::Cancelled { .. }
                 | Op::Pause { .. } => Self::default(),
@@ -127,6 +129,7 @@ impl Digests {
             | Command::Pause(_)
             | Command::Cancel(_)
             | Command::Terminate(_)
+            | Command::ChildEnded { .. }
             | Command::CreateToken { .. }
             | Command::RevokeToken { .. } => Self::default(),
         }
@@ -272,6 +275,14 @@ fn body_changes(
         Body::TimerStarted { step_key, .. } | Body::SignalAwaited { step_key, .. } => {
             step(step_key, 1, StepState::Open, None, None);
         }
+        Body::ChildSpawned(child) => {
+            step(&child.step_key, 1, StepState::Open, child.input_digest, None);
+            changes.push(IndexChange::StartPut { session: child.child });
+        }
+        Body::ChildEnded(ended) => {
+            let digest = ended.end.payload().map(|payload| payload.digest);
+            step(&ended.step_key, 1, StepState::Completed, None, digest);
+        }
         Body::ApprovalRequested(request) => {
             step(&request.step_key, 1, StepState::Open, Some(request.args_digest), None);
         }
@@ -302,7 +313,8 @@ fn body_changes(
         | Body::LeaseReleased { .. }
         | Body::SessionPaused { .. }
         | Body::SessionResumed { .. }
-        | Body::CancelRequested { .. } => {}
+        | Body::CancelRequested { .. }
+        | Body::ChildCancelRequested { .. } => {}
     }
 }
 

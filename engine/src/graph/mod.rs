@@ -6,8 +6,10 @@
 //! wait (W), timer (M), signal (S), approval (A), stream (S), fork (F).
 
 //! file that states and numbers its invariants: lease (L), guard (G), zone (Z), step (P), start (K), end (E), cancel (C),
+//! child (H),
 //! succession (N), token (T), wait (W), timer (M), signal (S), approval (A), stream (S).
 
+pub mod child;
 pub mod command;
 pub mod decide;
 pub mod event;

@@ -219,13 +219,32 @@ pub struct OpenWait {
     pub due: Option<TimeMs>,
 }
 
+impl OpenWait {
+    /// The child that is waited for.
+    #[must_use]
+    pub fn child(&self) -> Option<SessionId> {
+        match self.kind {
+            WaitKind::Child { session, .. } => Some(session),
+            WaitKind::Timer | WaitKind::Signal | WaitKind::Approval { .. } => None,
+        }
+    }
+}
+
 /// What is waited for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WaitKind {
     Timer,
     Signal,
-    Approval { args_digest: Digest },
-    Child { session: SessionId },
+    Approval {
+        args_digest: Digest,
+    },
+    Child {
+        session: SessionId,
+        /// It goes on when the session ends or is cancelled.
+        abandoned: bool,
+        /// The run asked to cancel it.
+        cancelling: bool,
+    },
 }
 
 /// Sums over a session.

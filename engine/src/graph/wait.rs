@@ -20,7 +20,7 @@ use super::event::{Author, Body, Event, ReleaseReason};
 use super::evolve::ensure;
 use super::ids::{Epoch, Seq, StepKey, TimeMs};
 use super::session::{Head, OpenWait, Status, StepState, WaitKind};
-use super::{approval, end, guard, lease, signal, timer};
+use super::{approval, child, end, guard, lease, signal, timer};
 
 /// Longest time a timer, signal or approval may be waited for in milliseconds: ten years.
 pub const WAIT_MS_MAX: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
@@ -38,7 +38,7 @@ pub(super) struct Asked<'a> {
 /// Checks that a wait may be opened; `Some`: it was opened before, and this answers (W1).
 pub(super) fn opened_before(run: &Run<'_>, asked: &Asked<'_>) -> Result<Option<Decision>, Rejection> {
     if let Some(open) = run.head.wait(asked.key) {
-        let same = open.kind == asked.kind && open.name == *asked.name;
+        let same = same(&open.kind, &asked.kind) && open.name == *asked.name;
         return match same {
             true => Ok(Some(run.duplicate(open.seq))),
             false => Err(conflict(format!(
@@ -66,6 +66,14 @@ pub(super) fn opened_before(run: &Run<'_>, asked: &Asked<'_>) -> Result<Option<D
     run.unless_paused()?; // W4
     guard::check_room(run.head, asked.key, asked.name.len())?; // W5
     Ok(None)
+}
+
+/// True if a wait may be the one asked for; a child is minted anew with each try, and the first one counts.
+fn same(open: &WaitKind, asked: &WaitKind) -> bool {
+    match (open, asked) {
+        (WaitKind::Child { .. }, WaitKind::Child { .. }) => true,
+        (open, asked) => open == asked,
+    }
 }
 
 /// When something that may take `ms` milliseconds is due; `None`: never.
@@ -180,6 +188,9 @@ pub(super) fn follow(head: &mut Head, event: &Event) -> Result<(), String> {
         Body::ApprovalDecided(decided) => {
             closed(head, &decided.step_key, |kind| matches!(kind, WaitKind::Approval { .. })).map(drop)
         }
+        Body::ChildSpawned(child) => child::follow_spawn(head, child, event.seq),
+        Body::ChildEnded(ended) => child::follow_end(head, ended),
+        Body::ChildCancelRequested { step_key, .. } => child::follow_cancel(head, step_key),
         Body::WaitDropped { step_key } => closed(head, step_key, |_| true).map(drop),
         other => Err(format!("{other:?} is not about a wait")),
     }
@@ -227,6 +238,7 @@ fn wakes(body: &Body) -> bool {
         Body::TimerFired { .. }
         | Body::SignalDelivered { .. }
         | Body::ApprovalDecided(_)
+        | Body::ChildEnded(_)
         | Body::GuardResolved(_) => true,
         Body::SessionStarted(_)
         | Body::LeaseGranted(_)
@@ -239,6 +251,8 @@ fn wakes(body: &Body) -> bool {
         | Body::SessionContinued(_)
         // It wakes the session by itself, whatever it waits for or is paused for.
         | Body::CancelRequested { .. }
+        | Body::ChildSpawned(_)
+        | Body::ChildCancelRequested { .. }
         | Body::StepCompleted(_)
         | Body::StepFailed(_)
         | Body::StepHeartbeat { .. }

@@ -14,6 +14,7 @@
 
 mod from_disk;
 mod to_disk;
+mod tree;
 mod waits;
 
 use std::ops::Range;

@@ -76,6 +76,9 @@ impl Counting {
             | Body::SignalAwaited { .. }
             | Body::SignalDelivered { .. }
             | Body::WaitDropped { .. }
+            | Body::ChildSpawned(_)
+            | Body::ChildEnded(_)
+            | Body::ChildCancelRequested { .. }
             | Body::ApprovalRequested(_)
             | Body::ApprovalDecided(_)
             | Body::TokenCreated(_)

@@ -260,6 +260,9 @@ export class History {
       case "sessionCompleted":
       case "sessionFailed":
       case "sessionCancelled":
+      case "childSpawned":
+      case "childEnded":
+      case "childCancelRequested":
       case "sessionContinued":
       case "cancelRequested":
       case "leaseGranted":

@@ -13,7 +13,7 @@ use crate::graph::event::{
     ApprovalDecision, Author, Body, Event, GuardPolicy, PauseReason, ReleaseReason, Resolution,
 };
 use crate::graph::ids::{DedupeId, Epoch, InstanceId, Seq, SessionId, StepKey, TimeMs};
-use crate::graph::session::{OPEN_MAX, SIGNALS_BUFFERED_MAX};
+use crate::graph::session::{OPEN_MAX, SIGNALS_BUFFERED_MAX, TREE_DEPTH_MAX};
 
 /// One random request, to be made concrete by what the ledger says then.
 #[derive(Clone, Debug)]
@@ -71,6 +71,9 @@ enum Kind {
     Cancelled,
     Continue,
     StartNamed,
+    Spawn,
+    CancelChild,
+    ChildEnded,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -83,6 +86,7 @@ fn act() -> impl Strategy<Value = Act> {
         12 => select(vec![Resume, Resume, Resume, Pause, PauseRequest]),
         32 => select(vec![Timer, Await, Ask, Signal, Signal, Decide, WaitDue, WaitDue, Drop]),
         8 => select(vec![ReleaseWaiting, Acquire, WaitDue]),
+        8 => select(vec![Spawn, StartNamed, ChildEnded, CancelChild]),
         3 => select(vec![Complete, Fail, Cancel, Terminate, Cancelled, Cancelled, Continue, StartNamed]),
     ];
     let mostly_zero = |max: u64| prop_oneof![12 => Just(0), 1 => 1..=max];
@@ -142,6 +146,10 @@ impl World {
             Kind::Committed | Kind::ZoneFailed | Kind::Aborted => {
                 head.zones.iter().map(|zone| &zone.zone_key).collect()
             }
+            Kind::CancelChild => {
+                let children = head.waits.iter().filter(|wait| wait.child().is_some());
+                children.map(|wait| &wait.step_key).collect()
+            }
             Kind::Decide | Kind::WaitDue | Kind::Drop => {
                 head.waits.iter().map(|wait| &wait.step_key).collect()
             }
@@ -165,6 +173,7 @@ impl World {
         let op = match act.kind {
             Kind::Start | Kind::StartKeyed => return self.start(act).into(),
             Kind::StartNamed => return self.start_named(act),
+            Kind::ChildEnded => return self.child_ended(act),
             Kind::PauseRequest => return pause(picked, dedupe(act.value + 10)),
             Kind::Cancel => return Command::Cancel(cancel(picked, dedupe(act.value + 20))),
             Kind::Terminate => return Command::Terminate(cancel(picked, dedupe(act.value + 30))),
@@ -205,6 +214,11 @@ impl World {
                 self.minted += 1;
                 continue_as(self.minted, act.value)
             }
+            Kind::Spawn => {
+                self.minted += 1;
+                spawn(&act.key, self.minted, act.value == 2)
+            }
+            Kind::CancelChild => cancel_child(&act.key),
             Kind::Pause => Op::Pause { reason: PauseReason::Nondeterminism, step_key: None, details: None },
         };
         append(picked, self.epoch(act, picked), op)
@@ -232,7 +246,27 @@ impl World {
     fn start_named(&mut self, act: &Act) -> Command {
         let named = self.model.rows.to_start.iter().next().copied();
         let Some((by, session)) = named else { return self.start(act).into() };
-        Command::Start(successor(&self.model, by, session))
+        Command::Start(named_start(&self.model, by, session))
+    }
+
+    /// What the driver of the tree does: it brings the end of a child back, or tries to once more.
+    fn child_ended(&mut self, act: &Act) -> Command {
+        let heads = &self.model.heads;
+        let ended = heads.values().find_map(|head| {
+            let parent = head.parent.as_ref().filter(|_| head.status.is_terminal())?;
+            let waits = heads.get(&parent.session)?.wait(&parent.step_key).is_some();
+            (head.continued_to.is_none() && waits).then_some((parent.session, head.session))
+        });
+        match ended {
+            Some((parent, child)) => child_end(&self.model, parent, child),
+            None => {
+                let mut live = heads.values().filter(|head| head.parent.is_some() && head.is_live());
+                match live.next().map(|head| head.session).filter(|_| act.value == 1) {
+                    Some(child) => Command::Terminate(cancel(child, dedupe(40))),
+                    None => self.start_named(act),
+                }
+            }
+        }
     }
 
     fn start(&mut self, act: &Act) -> Start {
@@ -456,6 +490,7 @@ fn check_log(events: &[Event]) {
     let mut buffered: BTreeMap<u64, String> = BTreeMap::new();
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     let mut waiting = false;
+    let mut children: BTreeMap<String, (SessionId, bool)> = BTreeMap::new();
     for (n, event) in events.iter().enumerate() {
         assert_eq!(event.seq, Seq(n as u64 + 1), "seqs are contiguous"); // V2
         assert!(event.time >= time, "ledger time never goes back");
@@ -533,6 +568,7 @@ fn check_log(events: &[Event]) {
             }
             Body::SessionCompleted { .. } | Body::SessionFailed { .. } | Body::SessionContinued(_) => {
                 assert!(!cancelling, "what was asked to cancel ends as cancelled"); // C2
+                assert!(children.values().all(|(_, abandoned)| *abandoned)); // H3
                 assert!(tracks.values().all(|track| !track.unsettled)); // E2
                 assert!(tracks.values().all(|track| !track.entered)); // Z3
                 ended = true;
@@ -551,6 +587,7 @@ fn check_log(events: &[Event]) {
             }
             Body::SessionCancelled(end) => {
                 assert!(end.terminated || cancelling || epoch == 0);
+                assert!(end.terminated || children.values().all(|(_, abandoned)| *abandoned)); // H3
                 assert!(tracks.values().all(|track| !track.entered));
                 let unsettled: Vec<&str> =
                     tracks.iter().filter(|(_, track)| track.unsettled).map(|(key, _)| &**key).collect();
@@ -622,6 +659,25 @@ fn check_log(events: &[Event]) {
                 waiting = false;
                 Some((&decided.step_key, track))
             }
+            Body::ChildSpawned(child) => {
+                let mut track = track(&child.step_key);
+                assert!(!paused); // W4
+                track.wait(event.seq, None);
+                children.insert(child.step_key.to_string(), (child.child, child.abandoned));
+                Some((&child.step_key, track))
+            }
+            Body::ChildEnded(end) => {
+                let mut track = track(&end.step_key);
+                track.come(false, event.time);
+                waiting = false;
+                let spawned = children.remove(&end.step_key.to_string());
+                assert_eq!(spawned.map(|(child, _)| child), Some(end.child), "one end per spawn"); // H2
+                Some((&end.step_key, track))
+            }
+            Body::ChildCancelRequested { step_key, .. } => {
+                assert!(children.contains_key(&step_key.to_string()));
+                None
+            }
             Body::WaitDropped { step_key } => {
                 let mut track = track(step_key);
                 assert!(track.waits.take().is_some());
@@ -638,6 +694,30 @@ fn check_log(events: &[Event]) {
         };
         tracks.extend(changed.map(|(key, track)| (key.to_string(), track)));
     }
+}
+
+/// H1, N1, N2: every child and successor was named by one event, and nobody else began as one.
+fn check_tree(model: &Model) {
+    let mut named: BTreeMap<SessionId, SessionId> = BTreeMap::new();
+    for (session, (event, _)) in model.events.iter().flat_map(|(id, log)| log.iter().map(move |e| (id, e))) {
+        let next = match &event.body {
+            Body::ChildSpawned(child) => child.child,
+            Body::SessionContinued(end) => end.successor,
+            _ => continue,
+        };
+        assert_eq!(named.insert(next, *session), None, "{next} was named twice");
+    }
+    for head in model.heads.values() {
+        let by = head.continued_from.or(head.parent.as_ref().map(|parent| parent.session));
+        assert_eq!(named.remove(&head.session), by);
+        assert!(head.depth <= TREE_DEPTH_MAX); // H5
+        let top = model.heads.get(&head.top).unwrap();
+        assert_eq!((top.top, top.depth), (head.top, 0));
+    }
+    let waiting: Vec<(SessionId, SessionId)> = named.into_iter().map(|(next, by)| (by, next)).collect();
+    let mut to_start: Vec<(SessionId, SessionId)> = model.rows.to_start.iter().copied().collect();
+    to_start.sort_by_key(|(_, next)| *next);
+    assert_eq!(waiting, to_start, "what was named and has not begun is to be started"); // I5
 }
 
 proptest! {
@@ -662,6 +742,7 @@ proptest! {
         for head in heads.values() {
             prop_assert!(head.intents.len() + head.zones.len() + head.waits.len() <= OPEN_MAX);
         }
+        check_tree(&model);
         check_all_resent(&mut model, &accepted);
     }
 }
@@ -700,6 +781,9 @@ fn the_random_commands_reach_every_kind_of_event() {
         "SessionCancelled",
         "SessionContinued",
         "CancelRequested",
+        "ChildSpawned",
+        "ChildEnded",
+        "ChildCancelRequested",
         "StepCompleted",
         "StepFailed",
         "StepHeartbeat",

@@ -5,6 +5,7 @@ mod story;
 
 mod account;
 mod cancel;
+mod child;
 mod end;
 mod evolve;
 mod guard;

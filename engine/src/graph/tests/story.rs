@@ -9,8 +9,9 @@ use crate::graph::command::{
 };
 use crate::graph::decide::Decision;
 use crate::graph::event::{
-    ApprovalDecision, Author, Body, Format, GuardIntent, GuardPolicy, PayloadRef, ReleaseReason, Resolution,
-    SessionContinued, StepCompleted, StepFailed, UnknownReason, Usage, ZoneCommitted, ZoneFailed,
+    ApprovalDecision, Author, Body, ChildEnd, ChildEnded, ChildSpawned, Format, GuardIntent, GuardPolicy,
+    Parent, PayloadRef, ReleaseReason, Resolution, SessionContinued, StepCompleted, StepFailed,
+    UnknownReason, Usage, ZoneCommitted, ZoneFailed,
 };
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs,
@@ -233,6 +234,64 @@ pub fn continue_as(n: u8, input: u8) -> Op {
         state: Some(payload(31)),
         conversation: Some(payload(32)),
     })
+}
+
+pub fn spawn(key: &str, child: u8, abandoned: bool) -> Op {
+    Op::SpawnChild(ChildSpawned {
+        step_key: key.into(),
+        name: "child".into(),
+        child: session(child),
+        workflow: "audit".into(),
+        version: "1".into(),
+        input: payload(41),
+        input_digest: Some(digest(77)),
+        abandoned,
+    })
+}
+
+pub fn cancel_child(key: &str) -> Op {
+    Op::CancelChild { step_key: key.into(), reason: "lost the race".into() }
+}
+
+/// What the driver of the tree makes of a session that `by` named.
+pub fn named_start(model: &Model, by: SessionId, session: SessionId) -> Start {
+    let head = model.heads.get(&by).unwrap();
+    if head.continued_to == Some(session) {
+        return successor(model, by, session);
+    }
+    let spawned = model.log(by).into_iter().find_map(|event| match event.body {
+        Body::ChildSpawned(child) if child.child == session => Some(child),
+        _ => None,
+    });
+    let child = spawned.expect("it was named by a spawn");
+    Start {
+        session,
+        lineage: LineageId(session.0),
+        input: child.input,
+        descent: Some(Descent {
+            parent: Some(Parent { session: by, step_key: child.step_key, abandoned: child.abandoned }),
+            top: head.top,
+            depth: head.depth + 1,
+            continues: None,
+            state: None,
+            conversation: None,
+        }),
+        ..start(0, None)
+    }
+}
+
+/// What the driver of the tree makes of the end of a child, or of the last of its successors.
+pub fn child_end(model: &Model, parent: SessionId, ended: SessionId) -> Command {
+    let head = model.heads.get(&ended).unwrap();
+    let step_key = head.parent.clone().unwrap().step_key;
+    let child = model.heads.get(&parent).unwrap().wait(&step_key).unwrap().child().unwrap();
+    let end = match model.log(ended).last().unwrap().body.clone() {
+        Body::SessionCompleted { output } => ChildEnd::Completed(output),
+        Body::SessionFailed { failure } => ChildEnd::Failed(failure),
+        Body::SessionCancelled(end) => ChildEnd::Cancelled(end.reason),
+        other => panic!("{ended} has not ended: {other:?}"),
+    };
+    Command::ChildEnded { session: parent, ended: ChildEnded { step_key, child, ended, end } }
 }
 
 /// What the driver of the tree makes of the continuation of `by` by `session`: key, parent and top go over.

@@ -84,6 +84,8 @@ const ARMS: &[(&str, &str, &[Role])] = &[
     (APPEND, "signal_awaited", RUNS),
     (APPEND, "approval_requested", RUNS),
     (APPEND, "wait_dropped", RUNS),
+    (APPEND, "child_spawned", RUNS),
+    (APPEND, "child_cancel_requested", RUNS),
     (APPEND, "session_continued", RUNS),
     (APPEND, "session_cancelled", RUNS),
 ];

@@ -54,6 +54,8 @@ fn op_arm(op: &Op) -> &'static str {
         Op::TimerStarted(_) => "timer_started",
         Op::SignalAwaited(_) => "signal_awaited",
         Op::ApprovalRequested(_) => "approval_requested",
+        Op::ChildSpawned(_) => "child_spawned",
+        Op::ChildCancelRequested(_) => "child_cancel_requested",
         Op::WaitDropped(_) => "wait_dropped",
         Op::SessionContinued(_) => "session_continued",
         Op::SessionCancelled(_) => "session_cancelled",

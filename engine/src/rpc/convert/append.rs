@@ -66,6 +66,8 @@ pub fn to_append(append: v1::Append, intake: &mut Intake<'_>) -> Result<Converte
         v1::append::Op::TimerStarted(timer) => waits::timer_started(timer)?,
         v1::append::Op::SignalAwaited(wait) => waits::signal_awaited(wait)?,
         v1::append::Op::ApprovalRequested(request) => waits::approval_requested(request, intake)?,
+        v1::append::Op::ChildSpawned(child) => tree::spawn_child(child, intake)?,
+        v1::append::Op::ChildCancelRequested(request) => tree::cancel_child(request)?,
         v1::append::Op::WaitDropped(dropped) => waits::wait_dropped(dropped)?,
         v1::append::Op::SessionPaused(pause) => bodies::session_paused(pause, intake)?,
         v1::append::Op::SessionContinued(end) => Op::Continue(tree::continue_as(end, intake)?),

@@ -285,6 +285,14 @@ fn body(body: &Body, out: &mut Outgoing<'_>) -> Result<v1::event::Body, ReadErro
             step_key: step_key.to_string(),
             signal_seq: signal.map_or(0, |seq| seq.0),
         }),
+        Body::ChildSpawned(child) => v1::event::Body::ChildSpawned(tree::child_spawned(child, out)?),
+        Body::ChildEnded(ended) => v1::event::Body::ChildEnded(tree::child_ended(ended, out)?),
+        Body::ChildCancelRequested { step_key, reason } => {
+            v1::event::Body::ChildCancelRequested(v1::ChildCancelRequested {
+                step_key: step_key.to_string(),
+                reason: reason.to_string(),
+            })
+        }
         Body::WaitDropped { step_key } => {
             v1::event::Body::WaitDropped(v1::WaitDropped { step_key: step_key.to_string() })
         }

@@ -120,7 +120,7 @@ pub(super) fn open_wait(wait: &OpenWait) -> v1::Wait {
         WaitKind::Approval { args_digest } => {
             (v1::WaitKind::Approval, String::new(), Bytes::copy_from_slice(&args_digest.0))
         }
-        WaitKind::Child { session } => (v1::WaitKind::Child, session.to_string(), Bytes::new()),
+        WaitKind::Child { session, .. } => (v1::WaitKind::Child, session.to_string(), Bytes::new()),
     };
     v1::Wait {
         step_key: wait.step_key.to_string(),
@@ -141,7 +141,7 @@ pub(super) fn in_words(waits: &[OpenWait]) -> String {
         WaitKind::Timer => format!("timer {}", wait.name),
         WaitKind::Signal => format!("signal {}: `cellaflow sessions signal`", wait.name),
         WaitKind::Approval { .. } => format!("approval {}: `cellaflow approvals list`", wait.name),
-        WaitKind::Child { session } => format!("child {} ({session})", wait.name),
+        WaitKind::Child { session, .. } => format!("child {} ({session})", wait.name),
     };
     let until = wait.due.map(|due| format!(", until {}", rfc3339(due.0))).unwrap_or_default();
     match waits.len() - 1 {

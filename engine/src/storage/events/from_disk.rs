@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use cellaflow_proto::disk::{self, event_header};
 
-use super::waits;
+use super::{tree, waits};
 use crate::graph::event::{
     After, Author, Body, DivergenceAccepted, Edit, Event, ForkEdited, ForkedFrom, GuardIntent, GuardResolved,
     LeaseGranted, LlmCall, PayloadRef, Resolution, Resource, SessionCancelled, SessionContinued,
@@ -137,6 +137,11 @@ fn body(body: event_header::Body) -> Result<Body, Malformed> {
             name: wait.name.into(),
         },
         Stored::SignalDelivered(delivered) => waits::signal_delivered_from(delivered),
+        Stored::ChildSpawned(child) => tree::child_spawned_from(child)?,
+        Stored::ChildEnded(ended) => tree::child_ended_from(ended)?,
+        Stored::ChildCancelRequested(request) => {
+            Body::ChildCancelRequested { step_key: request.step_key.into(), reason: request.reason.into() }
+        }
         Stored::WaitDropped(dropped) => Body::WaitDropped { step_key: dropped.step_key.into() },
         Stored::ApprovalRequested(request) => waits::approval_requested_from(request)?,
         Stored::ApprovalDecided(decided) => waits::approval_decided_from(decided)?,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use cellaflow_proto::disk::{self, event_header};
 
-use super::waits;
+use super::{tree, waits};
 use crate::graph::event::{
     Author, Body, Edit, Event, ForkEdited, GuardIntent, GuardResolved, LeaseGranted, LlmCall, PayloadRef,
     Resolution, Resource, SessionContinued, SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage,
@@ -121,6 +121,14 @@ fn body(body: &Body) -> event_header::Body {
             step_key: step_key.to_string(),
             signal_seq: signal.map_or(0, |seq| seq.0),
         }),
+        Body::ChildSpawned(child) => Stored::ChildSpawned(tree::child_spawned(child)),
+        Body::ChildEnded(ended) => Stored::ChildEnded(tree::child_ended(ended)),
+        Body::ChildCancelRequested { step_key, reason } => {
+            Stored::ChildCancelRequested(disk::ChildCancelRequested {
+                step_key: step_key.to_string(),
+                reason: reason.to_string(),
+            })
+        }
         Body::WaitDropped { step_key } => {
             Stored::WaitDropped(disk::WaitDropped { step_key: step_key.to_string() })
         }

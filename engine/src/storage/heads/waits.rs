@@ -11,9 +11,15 @@ pub(super) fn wait_to(wait: &OpenWait) -> disk::OpenWait {
         WaitKind::Timer => (disk::WaitKind::Timer, None, None),
         WaitKind::Signal => (disk::WaitKind::Signal, None, None),
         WaitKind::Approval { args_digest } => (disk::WaitKind::Approval, None, Some(args_digest)),
-        WaitKind::Child { session } => (disk::WaitKind::Child, Some(session), None),
+        WaitKind::Child { session, .. } => (disk::WaitKind::Child, Some(session), None),
+    };
+    let (abandoned, cancelling) = match wait.kind {
+        WaitKind::Child { abandoned, cancelling, .. } => (abandoned, cancelling),
+        WaitKind::Timer | WaitKind::Signal | WaitKind::Approval { .. } => (false, false),
     };
     disk::OpenWait {
+        abandoned,
+        cancelling,
         step_key: wait.step_key.to_string(),
         kind: kind as i32,
         name: wait.name.to_string(),
@@ -32,7 +38,8 @@ pub(super) fn wait_from(wait: disk::OpenWait) -> Result<OpenWait, Malformed> {
             WaitKind::Approval { args_digest: Digest(exact(&wait.args_digest, "open_wait.args_digest")?) }
         }
         Ok(disk::WaitKind::Child) => {
-            WaitKind::Child { session: SessionId(exact(&wait.child_id, "open_wait.child_id")?) }
+            let session = SessionId(exact(&wait.child_id, "open_wait.child_id")?);
+            WaitKind::Child { session, abandoned: wait.abandoned, cancelling: wait.cancelling }
         }
         Ok(disk::WaitKind::Unspecified) | Err(_) => {
             return Err(malformed("wait kind", format!("has the unknown value {}", wait.kind)));

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use crate::graph::event::{
-    After, ApprovalDecided, ApprovalDecision, ApprovalRequested, Author, Body, DivergenceAccepted, Edit,
-    Event, ForkEdited, ForkedFrom, Format, GuardIntent, GuardPolicy, GuardResolved, LeaseGranted, LlmCall,
-    Parent, PauseReason, PayloadRef, ReleaseReason, Resolution, Resource, ResourceMode, Role, RollbackReason,
-    SessionCancelled, SessionContinued, SessionStarted, SignalReceived, StepCompleted, StepFailed,
-    TokenCreated, UnknownReason, Usage, ZoneCommitted, ZoneFailed, ZoneRolledBack,
+    After, ApprovalDecided, ApprovalDecision, ApprovalRequested, Author, Body, ChildEnd, ChildEnded,
+    ChildSpawned, DivergenceAccepted, Edit, Event, ForkEdited, ForkedFrom, Format, GuardIntent, GuardPolicy,
+    GuardResolved, LeaseGranted, LlmCall, Parent, PauseReason, PayloadRef, ReleaseReason, Resolution,
+    Resource, ResourceMode, Role, RollbackReason, SessionCancelled, SessionContinued, SessionStarted,
+    SignalReceived, StepCompleted, StepFailed, TokenCreated, UnknownReason, Usage, ZoneCommitted, ZoneFailed,
+    ZoneRolledBack,
 };
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs,
@@ -20,7 +21,7 @@ use crate::graph::session::{
 };
 
 /// How many kinds of event there are.
-pub const KINDS: usize = 32;
+pub const KINDS: usize = 35;
 
 pub fn kind(body: &Body) -> &'static str {
     match body {
@@ -49,6 +50,9 @@ pub fn kind(body: &Body) -> &'static str {
         Body::SignalReceived(_) => "signal_received",
         Body::SignalAwaited { .. } => "signal_awaited",
         Body::SignalDelivered { .. } => "signal_delivered",
+        Body::ChildSpawned(_) => "child_spawned",
+        Body::ChildEnded(_) => "child_ended",
+        Body::ChildCancelRequested { .. } => "child_cancel_requested",
         Body::WaitDropped { .. } => "wait_dropped",
         Body::ApprovalRequested(_) => "approval_requested",
         Body::ApprovalDecided(_) => "approval_decided",
@@ -120,6 +124,14 @@ pub fn events() -> Vec<Event> {
             fork_edited(Edit::Output { step_key: "scan#2".into(), output: payload(Format::Value, 7) }),
         ),
         around(operator, divergence_accepted()),
+        around(worker, child_spawned()),
+        around(Author::Driver, child_ended(ChildEnd::Completed(payload(Format::Value, 6)))),
+        around(Author::Driver, child_ended(ChildEnd::Failed(payload(Format::Failure, 6)))),
+        around(Author::Driver, child_ended(ChildEnd::Cancelled("too slow".into()))),
+        around(
+            worker,
+            Body::ChildCancelRequested { step_key: "child#1".into(), reason: "lost the race".into() },
+        ),
     ]
 }
 
@@ -224,6 +236,28 @@ fn divergence_accepted() -> Body {
         input_digest: Some(Digest([0x88; 32])),
         drop: true,
         by: "ada".into(),
+    })
+}
+
+fn child_spawned() -> Body {
+    Body::ChildSpawned(ChildSpawned {
+        step_key: "child#1".into(),
+        name: "child".into(),
+        child: SessionId([0x17; 16]),
+        workflow: "audit".into(),
+        version: "2".into(),
+        input: payload(Format::Value, 4),
+        input_digest: Some(Digest([0x88; 32])),
+        abandoned: true,
+    })
+}
+
+fn child_ended(end: ChildEnd) -> Body {
+    Body::ChildEnded(ChildEnded {
+        step_key: "child#1".into(),
+        child: SessionId([0x17; 16]),
+        ended: SessionId([0x18; 16]),
+        end,
     })
 }
 
@@ -483,6 +517,10 @@ pub fn tree_head() -> Head {
         cancel_requested: Some(Seq(298)),
         continued_from: Some(SessionId([0x15; 16])),
         continued_to: Some(SessionId([0x16; 16])),
+        waits: vec![
+            wait("abandoned", child(true, false), None),
+            wait("cancelling", child(false, true), None),
+        ],
         ..head()
     }
 }
@@ -516,11 +554,15 @@ pub fn waiting_head() -> Head {
             wait("nap", WaitKind::Timer, Some(TimeMs(1_750_000_060_000))),
             wait("answer", WaitKind::Signal, None),
             wait("pay", WaitKind::Approval { args_digest: Digest([0x99; 32]) }, None),
-            wait("child", WaitKind::Child { session: SessionId([0x12; 16]) }, None),
+            wait("child", child(false, false), None),
         ],
         signals: vec![("other".into(), Seq(20))],
         ..head()
     }
+}
+
+const fn child(abandoned: bool, cancelling: bool) -> WaitKind {
+    WaitKind::Child { session: SessionId([0x12; 16]), abandoned, cancelling }
 }
 
 fn wait(key: &str, kind: WaitKind, due: Option<TimeMs>) -> OpenWait {

@@ -55,6 +55,8 @@ fn event_body(op: Op) -> Option<Body> {
             args_digest: asked.args_digest,
             due: None,
         }),
+        Op::SpawnChild(child) => Body::ChildSpawned(child),
+        Op::CancelChild { step_key, reason } => Body::ChildCancelRequested { step_key, reason },
         Op::WaitDropped { step_key } => Body::WaitDropped { step_key },
     })
 }
@@ -162,6 +164,12 @@ fn as_op(body: v1::event::Body) -> v1::append::Op {
             plain(&mut request.call);
             Op::ApprovalRequested(request)
         }
+        Body::ChildSpawned(mut child) => {
+            plain(&mut child.input);
+            child.child_id.clear(); // minted by whoever submits
+            Op::ChildSpawned(child)
+        }
+        Body::ChildCancelRequested(request) => Op::ChildCancelRequested(request),
         Body::WaitDropped(dropped) => Op::WaitDropped(dropped),
         other => panic!("no append becomes {other:?}"),
     }
@@ -184,7 +192,7 @@ fn v4_every_append_reads_back_as_it_was_sent() {
         );
         assert_eq!(as_op(event.body.unwrap()), op);
     }
-    assert_eq!(back, 18, "all but findings and evidence become an event of their own");
+    assert_eq!(back, 20, "all but findings and evidence become an event of their own");
 }
 
 fn op_of(sent: v1::append::Op) -> Op {

@@ -218,6 +218,20 @@ fn ops() -> Vec<v1::append::Op> {
             due_ms: 0,
             expires_in_ms: 0,
         }),
+        Op::ChildSpawned(v1::ChildSpawned {
+            step_key: "child".into(),
+            name: "child".into(),
+            child_id: String::new(),
+            workflow: "audit".into(),
+            version: "2".into(),
+            input: value("for the child"),
+            abandoned: true,
+            input_digest: digest(6),
+        }),
+        Op::ChildCancelRequested(v1::ChildCancelRequested {
+            step_key: "child".into(),
+            reason: "lost the race".into(),
+        }),
         Op::WaitDropped(v1::WaitDropped { step_key: "nap".into() }),
         Op::SessionContinued(v1::SessionContinued {
             successor_id: String::new(),

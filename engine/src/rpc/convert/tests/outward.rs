@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::*;
 use crate::graph::command::{Code, Rejection};
 use crate::graph::event::{
-    ApprovalDecided, ApprovalDecision, ApprovalRequested, Author, Body, DivergenceAccepted, Edit, Event,
-    ForkEdited, Format, GuardIntent, GuardPolicy, GuardResolved, LeaseGranted, Parent, PauseReason,
-    PayloadRef, ReleaseReason, Resolution, Role, RollbackReason, SessionCancelled, SessionContinued,
-    SessionStarted, SignalReceived, StepCompleted, StepFailed, TokenCreated, UnknownReason, ZoneCommitted,
-    ZoneFailed, ZoneRolledBack,
+    ApprovalDecided, ApprovalDecision, ApprovalRequested, Author, Body, ChildEnd, ChildEnded, ChildSpawned,
+    DivergenceAccepted, Edit, Event, ForkEdited, Format, GuardIntent, GuardPolicy, GuardResolved,
+    LeaseGranted, Parent, PauseReason, PayloadRef, ReleaseReason, Resolution, Role, RollbackReason,
+    SessionCancelled, SessionContinued, SessionStarted, SignalReceived, StepCompleted, StepFailed,
+    TokenCreated, UnknownReason, ZoneCommitted, ZoneFailed, ZoneRolledBack,
 };
 use crate::graph::ids::{
     Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs, TokenId,
@@ -92,6 +92,9 @@ pub(super) fn bodies() -> Vec<Body> {
         }),
         Body::SignalAwaited { step_key: key.clone(), name: "answer".into(), due: Some(TimeMs(5)) },
         Body::SignalDelivered { step_key: key.clone(), signal: Some(Seq(3)) },
+        Body::ChildSpawned(spawned()),
+        Body::ChildEnded(ended(ChildEnd::Cancelled("asked".into()))),
+        Body::ChildCancelRequested { step_key: key.clone(), reason: "asked".into() },
         Body::WaitDropped { step_key: key.clone() },
         Body::ApprovalRequested(ApprovalRequested {
             step_key: key.clone(),
@@ -193,6 +196,23 @@ pub(super) fn bodies() -> Vec<Body> {
     ]
 }
 
+fn spawned() -> ChildSpawned {
+    ChildSpawned {
+        step_key: "s".into(),
+        name: "s".into(),
+        child: ID,
+        workflow: "audit".into(),
+        version: "1".into(),
+        input: small(),
+        input_digest: Some(Digest([3; 32])),
+        abandoned: true,
+    }
+}
+
+fn ended(end: ChildEnd) -> ChildEnded {
+    ChildEnded { step_key: "s".into(), child: ID, ended: SessionId([9; 16]), end }
+}
+
 fn token() -> TokenCreated {
     TokenCreated {
         token: TokenId([6; 16]),
@@ -252,6 +272,9 @@ pub(super) fn wire_name(body: Body) -> &'static str {
         Body::SignalReceived(_) => "signal_received",
         Body::SignalAwaited(_) => "signal_awaited",
         Body::SignalDelivered(_) => "signal_delivered",
+        Body::ChildSpawned(_) => "child_spawned",
+        Body::ChildEnded(_) => "child_ended",
+        Body::ChildCancelRequested(_) => "child_cancel_requested",
         Body::WaitDropped(_) => "wait_dropped",
         Body::ApprovalRequested(_) => "approval_requested",
         Body::ApprovalDecided(_) => "approval_decided",
@@ -289,6 +312,20 @@ fn engine_made_events_say_everything() {
             (wire.resolution(), wire.output.is_some(), wire.failure.is_some()),
             (said, output, failure)
         );
+    }
+}
+
+#[test]
+fn a_childs_end_carries_what_its_way_of_ending_has() {
+    let cases = [
+        (ChildEnd::Completed(small()), v1::SessionStatus::Completed, true, false, ""),
+        (ChildEnd::Failed(small()), v1::SessionStatus::Failed, false, true, ""),
+        (ChildEnd::Cancelled("asked".into()), v1::SessionStatus::Cancelled, false, false, "asked"),
+    ];
+    for (end, status, output, failure, reason) in cases {
+        let v1::event::Body::ChildEnded(wire) = wire(Body::ChildEnded(ended(end))) else { panic!() };
+        assert_eq!((wire.status(), wire.output.is_some(), wire.failure.is_some()), (status, output, failure));
+        assert_eq!((&*wire.reason, wire.ended_id), (reason, SessionId([9; 16]).to_string()));
     }
 }
 
