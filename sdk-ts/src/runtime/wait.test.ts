@@ -323,3 +323,18 @@ test("B2 a timer that fires soon is waited for", async () => {
   const far = await parking().execute(define([], (ctx) => ctx.sleep(3_600_000)));
   assert.deepEqual(far, { kind: "suspended", why: "waiting" });
 });
+
+test("B1 a run that acquires a resource is kept", async () => {
+  const session = parking();
+  const running = session.execute(
+    define([], async (ctx) => {
+      const said = ctx.signal("say", z.string());
+      const slow = await ctx.resource("slow", () => sleep(LINGER_MS * 5, "acquired"));
+      return `${slow} ${await said}`;
+    }),
+  );
+  await sleep(LINGER_MS * 3);
+  assert.deepEqual(session.released, []);
+  session.waits.signal("say", "in time");
+  assert.deepEqual(await running, { kind: "completed", output: "acquired in time" });
+});

@@ -76,9 +76,9 @@ class ScriptedEngine {
     this.send({ case: "nack", value: create(NackSchema, { requestId, refusal, sessionId: SESSION }) });
   }
 
-  assign(requestId: bigint): void {
+  assign(requestId: bigint, epoch = 1n): void {
     const session = { sessionId: SESSION, version: "1" };
-    this.send({ case: "assigned", value: create(AssignedSchema, { requestId, session, epoch: 1n }) });
+    this.send({ case: "assigned", value: create(AssignedSchema, { requestId, session, epoch }) });
   }
 
   private take(body: Body): void {
@@ -197,4 +197,47 @@ test("C3 attempts to connect go on while a session is bound", async () => {
   await sleep(400);
   assert.ok(engine.streams >= 4, `${engine.streams} streams`);
   link.close();
+});
+
+test("J2 a release that is refused says so, one that is carried out as well", async () => {
+  const engine = new ScriptedEngine();
+  const { link } = await bound(engine);
+  engine.onMessage = (body) => {
+    if (body.case !== "release") return;
+    const { requestId, seenSeq } = body.value;
+    setImmediate(() => (seenSeq === 5n ? engine.ack(requestId, 6) : engine.nack(requestId, "not_idle", true)));
+  };
+  assert.equal(await link.release("waiting", 4), false);
+  assert.equal(await link.release("waiting", 5), true);
+  link.close();
+});
+
+test("C2 a lease that is granted anew on rebinding has no run here, and is given back", async () => {
+  const engine = new ScriptedEngine();
+  const { channel, link } = await bound(engine);
+  let fenced = "";
+  link.attachRun({
+    noteEvents: () => {},
+    firstUnknownSeq: 7,
+    fence: (why: string) => {
+      fenced = why;
+      link.close();
+    },
+  } as unknown as Run);
+  // The release was carried out, its answer lost, and the session woke meanwhile.
+  void link.release("waiting", 6);
+  const released = new Promise<bigint>((resolve) => {
+    engine.onMessage = (body) => {
+      if (body.case === "attach") setImmediate(() => engine.assign(body.value.requestId, 2n));
+      if (body.case === "release" && body.value.epoch === 2n) {
+        resolve(body.value.epoch);
+        setImmediate(() => engine.ack(body.value.requestId, 9));
+      }
+    };
+  });
+  engine.lose();
+  assert.equal(await released, 2n);
+  assert.match(fenced, /anew/);
+  await sleep(5);
+  channel.close(true);
 });

@@ -217,6 +217,13 @@ export class Channel {
     this.scheduleFlush();
   }
 
+  /** Gives a lease back that was granted here and has no run. */
+  giveBack(assigned: Assigned): void {
+    const link = new SessionLink(this, assigned);
+    this.links.set(link.sessionId, link);
+    void link.release("suspended").then(() => link.close());
+  }
+
   /** A run is over: its session is not bound here any more. */
   forget(link: SessionLink): void {
     if (this.links.get(link.sessionId) === link) this.links.delete(link.sessionId);

@@ -238,6 +238,8 @@ export class SessionLink implements Journal {
     this.rebindId = undefined;
     if (assigned.epoch !== this.epoch) {
       this.fence(assigned.epoch === 0n ? "the session does not run any more" : "the lease was granted anew");
+      // A release got through although its answer was lost, and the session can go on: whoever runs it takes it anew.
+      if (assigned.epoch > 0n) this.channel.giveBack(assigned);
       return true;
     }
     this.bound = true;

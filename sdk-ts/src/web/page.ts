@@ -89,8 +89,7 @@ function page(title: string, body: string): string {
 
 /** JSON where that says everything, else what Node shows of the value, in full. */
 function shown(args: unknown): string {
-  const plain = JSON.stringify(args, undefined, 2);
-  if (plain !== undefined && isPlain(args)) return plain;
+  if (isPlain(args)) return JSON.stringify(args, undefined, 2);
   return inspect(args, { depth: null, maxArrayLength: null, maxStringLength: null, breakLength: 100 });
 }
 
