@@ -84,7 +84,7 @@ export interface MatrixExample<Input = unknown> {
   /**
    * Does what people and other programs do: signals, decides, cancels, raises a budget, resumes, forks.
    *
-   * Called whenever something happened to a session of the run, and a few times a second while one waits or is paused;
+   * Called soon after something happened to a session of the run, and a few times a second while nothing does;
    * so it must be idempotent: signal with an id, decide what may be decided already. What it throws is tried again.
    * Sessions paused for an unknown effect are not its business, see {@link truth}.
    *

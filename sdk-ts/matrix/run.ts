@@ -24,6 +24,8 @@ import { type Branch, Tree } from "./tree.js";
 const LOOK_MS = 60;
 /** How often outside actors are called for a session in which nothing happens, in ms. */
 const OUTSIDE_MS = 200;
+/** How long nothing has happened in a session before its outside actors are called: it gives its lease back sooner. */
+const QUIET_MS = 80;
 /** How long a frozen worker stays so when nobody takes its sessions over, in ms. */
 const FROZEN_MS_MAX = 2 * TIMES_MS.lease_ttl;
 /** How long a worker that goes on gets to do what it must not, in ms. */
@@ -92,6 +94,8 @@ class Running {
   /** Why each session is paused; by label. */
   private readonly paused = new Map<string, PauseReason>();
   private readonly visits = new Map<string, Visit>();
+  /** When the last event of each session was seen; by label. */
+  private readonly eventMs = new Map<string, number>();
   /** Nothing is hit any more: the next run must find what it needs. */
   private over = false;
   /** Whether its point was seen. */
@@ -174,6 +178,7 @@ class Running {
 
   private see(branch: Branch, { body, seq }: Event): void {
     const { label } = branch;
+    this.eventMs.set(label, Date.now());
     if (branch.seen.length === 1) {
       this.setting.onSession(label, branch.watch.sessionId);
       if (label === this.setting.planned?.point.session) this.arm(branch.watch.sessionId);
@@ -271,10 +276,12 @@ class Running {
 
   /** Does for a session what programs and people outside would. */
   private async visit(branch: Branch): Promise<void> {
+    const nowMs = Date.now();
     const last = this.visits.get(branch.label);
     const { seq } = branch.watch;
-    if (last !== undefined && last.seq === seq && Date.now() - last.atMs < OUTSIDE_MS) return;
-    this.visits.set(branch.label, { atMs: Date.now(), seq });
+    if (nowMs - (this.eventMs.get(branch.label) ?? nowMs) < QUIET_MS) return;
+    if (last !== undefined && last.seq === seq && nowMs - last.atMs < OUTSIDE_MS) return;
+    this.visits.set(branch.label, { atMs: nowMs, seq });
     const stepKey = this.unknown.get(branch.label);
     if (stepKey !== undefined) return this.resolve(branch, stepKey);
     if (this.paused.get(branch.label) === PauseReason.NONDETERMINISM) throw new Error("the run was not deterministic");
