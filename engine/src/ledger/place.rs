@@ -21,6 +21,8 @@ pub struct Place {
     pub root: SessionId,
     /// Parent of a fork and the last event it has from there: those lie under the parent's name.
     pub forked_from: Option<(SessionId, Seq)>,
+    /// A fork that performs no guarded effect.
+    pub stubs_effects: bool,
 }
 
 /// A namespace.

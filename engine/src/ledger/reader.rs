@@ -167,6 +167,7 @@ impl Reader {
             namespace: Arc::clone(stored.namespace()),
             root: lineage.root,
             forked_from: stored.head.forked.as_ref().map(|forked| (forked.from.parent, forked.from.seq)),
+            stubs_effects: stored.head.stubs_effects(),
         });
         self.places.insert(session, Arc::clone(&place));
         Ok(Some(place))

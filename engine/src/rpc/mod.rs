@@ -17,6 +17,7 @@ pub mod operator_service;
 pub mod session_service;
 pub mod signals;
 pub mod status;
+mod stub;
 pub mod subscription;
 pub mod tls;
 mod tokens;

@@ -22,6 +22,7 @@ use crate::ledger::{
 use crate::rpc::auth::access;
 use crate::rpc::binding;
 use crate::rpc::convert::{self, Intake};
+use crate::rpc::stub;
 
 /// Bytes from which on hashing and compressing a request moves off the network threads.
 const HEAVY_BYTES: u64 = 256 * 1024;
@@ -87,6 +88,8 @@ impl Connection {
         {
             *minted = self.shared.parts.context.mint.related(session);
         }
+        let reader = self.shared.parts.context.ledger.reader();
+        let converted = stub::stubbed(converted, &place, reader, &mut blobs)??;
         Ok(Submission {
             command: converted.command,
             blobs,
