@@ -16,6 +16,8 @@ mod sessions;
 mod tail;
 #[path = "cli/tokens.rs"]
 mod tokens;
+#[path = "cli/waits.rs"]
+mod waits;
 
 use cellaflow_proto::v1;
 use cellaflow_tests::channel::Worker;

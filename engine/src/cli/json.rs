@@ -41,9 +41,11 @@ shown! {
     v1::GetStatusResponse = "cellaflow.v1.GetStatusResponse";
     v1::Payload = "cellaflow.v1.Payload";
     v1::Session = "cellaflow.v1.Session";
+    v1::SignalSessionResponse = "cellaflow.v1.SignalSessionResponse";
     v1::Token = "cellaflow.v1.Token";
     v1::VerifyFault = "cellaflow.v1.VerifyFault";
     v1::VerifySummary = "cellaflow.v1.VerifySummary";
+    v1::Wait = "cellaflow.v1.Wait";
     content::StepFailure = "cellaflow.content.v1.StepFailure";
     content::LlmRequest = "cellaflow.content.v1.LlmRequest";
     content::LlmResponse = "cellaflow.content.v1.LlmResponse";

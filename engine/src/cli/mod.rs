@@ -11,6 +11,7 @@
 //!   `tokens hash`.
 //! - P4 What comes out of a ledger reaches a terminal without control characters.
 
+mod approvals;
 mod backup;
 mod client;
 mod connect;
@@ -18,6 +19,7 @@ mod event_line;
 mod feed;
 mod format;
 mod json;
+mod json_input;
 mod ledger;
 pub mod lookup;
 mod output;
@@ -72,6 +74,9 @@ enum Command {
     /// Says what became of a guarded step
     #[command(subcommand)]
     Steps(steps::Steps),
+    /// Lists approvals that sessions wait for, and decides them
+    #[command(subcommand)]
+    Approvals(approvals::Approvals),
     /// Verifies the ledger; goes on after a loss
     #[command(subcommand)]
     Ledger(ledger::Ledger),
@@ -178,6 +183,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         Command::Status(command) => done(command.run()),
         Command::Sessions(command) => done(command.run()),
         Command::Steps(command) => done(command.run()),
+        Command::Approvals(command) => done(command.run()),
         Command::Ledger(command) => done(command.run()),
         Command::Backup(command) => done(command.run()),
         Command::Restore(command) => done(command.run()),

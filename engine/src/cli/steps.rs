@@ -1,13 +1,12 @@
 //! `cellaflow steps resolve`: a person says what became of a guarded step.
 
-use std::io::Read as _;
-
 use cellaflow_proto::v1::resolve_step_request::Resolution;
 use cellaflow_proto::{content, v1};
 use clap::{Args, Subcommand};
 use prost::Message as _;
 
 use super::client::{self, Engine};
+use super::json_input::{self, payload};
 use super::output::{self, Failure};
 use super::session_ref::Target;
 use super::sessions::resumed;
@@ -108,12 +107,7 @@ impl Outcome {
     fn resolution(&self) -> Result<Resolution, Failure> {
         match (&self.output, &self.error) {
             (Some(text), _) => {
-                let text = read(text)?;
-                serde_json::from_str::<serde::de::IgnoredAny>(&text).map_err(|error| {
-                    Failure::usage(format!(
-                        "--output is no JSON ({error}): write for example '{{\"id\": 7}}' or '\"text\"'"
-                    ))
-                })?;
+                let text = json_input::read("--output", text)?;
                 Ok(Resolution::Output(payload(v1::PayloadFormat::Json, text.into_bytes())))
             }
             (None, Some(message)) => {
@@ -128,23 +122,6 @@ impl Outcome {
             (None, None) => Ok(Resolution::NotApplied(true)),
         }
     }
-}
-
-/// Reads `@FILE` and `@-`; JSON itself never begins with `@`.
-fn read(text: &str) -> Result<String, Failure> {
-    let Some(path) = text.strip_prefix('@') else { return Ok(text.to_owned()) };
-    let mut content = String::new();
-    let outcome = if path == "-" {
-        std::io::stdin().lock().read_to_string(&mut content).map(|_| content)
-    } else {
-        std::fs::read_to_string(path)
-    };
-    outcome.map_err(|error| Failure::usage(format!("cannot read --output {text}: {error}")))
-}
-
-fn payload(format: v1::PayloadFormat, bytes: Vec<u8>) -> v1::Payload {
-    let body = Some(v1::payload::Body::Data(bytes.into()));
-    v1::Payload { format: format.into(), body, ..v1::Payload::default() }
 }
 
 #[cfg(test)]

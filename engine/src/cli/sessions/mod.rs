@@ -5,7 +5,9 @@ mod list;
 mod next;
 mod resume;
 mod show;
+mod signal;
 mod tail;
+mod waits;
 
 use clap::Subcommand;
 
@@ -31,6 +33,9 @@ pub(super) enum Sessions {
     /// Resumes a paused session
     #[command(after_help = resume::EXAMPLES)]
     Resume(resume::Resume),
+    /// Sends a session a signal
+    #[command(after_help = signal::EXAMPLES)]
+    Signal(signal::Signal),
 }
 
 impl Sessions {
@@ -41,6 +46,7 @@ impl Sessions {
             Self::Events(command) => command.run(),
             Self::Tail(command) => command.run(),
             Self::Resume(command) => command.run(),
+            Self::Signal(command) => command.run(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use cellaflow_proto::v1;
 
+use super::waits;
 use crate::cli::{connect, format};
 
 /// Says in words and ready-made commands how the session goes on; empty if nothing is asked of anybody.
@@ -17,7 +18,7 @@ pub(in crate::cli) fn advice(session: &v1::Session, now_ms: u64) -> String {
             "It is paused ({}). Once that is settled:\n  cellaflow sessions resume {id}\n",
             format::pause_reason(session.pause_reason())
         ),
-        (true, false) => String::new(),
+        (true, false) => waits::advice(session),
     }
 }
 

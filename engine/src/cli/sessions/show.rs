@@ -4,7 +4,7 @@ use cellaflow_proto::v1;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{advice, list};
+use super::{advice, list, waits};
 use crate::cli::client::{self, Engine};
 use crate::cli::feed::{Feed, Item, Wanted};
 use crate::cli::output::{self, Failure};
@@ -88,6 +88,7 @@ fn page(found: &Found, events: &[v1::Event], now_ms: u64, columns: Option<u16>) 
         table::details(&facts(found, now_ms)),
         intents(session, now_ms, columns),
         zones(session, columns),
+        waits::waits(session, now_ms, columns),
         last(events, columns),
         advice(session, now_ms),
     ];
