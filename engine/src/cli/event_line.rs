@@ -147,6 +147,11 @@ fn describe(event: &Event) -> (&'static str, String) {
             ("approval_requested", join([e.step_key.clone(), until, shown(e.call.as_ref())]))
         }
         Body::ApprovalDecided(e) => ("approval_decided", approval_decided(e)),
+        Body::BudgetReserved(e) => ("budget_reserved", reserved(e)),
+        Body::BudgetRaised(e) => {
+            ("budget_raised", format!("{} by {}", format::limits(e.limits.as_ref()), e.by))
+        }
+        Body::BudgetReleased(e) => ("budget_released", attempted(&e.step_key, e.attempt)),
         Body::TokenCreated(e) => {
             let role = format::role(e.role());
             (
@@ -180,6 +185,12 @@ fn fork_edited(e: &v1::ForkEdited) -> String {
 fn accepted(e: &v1::DivergenceAccepted) -> String {
     let how = if e.drop { "need not be asked for" } else { "stands for the new input" };
     join([e.step_key.clone(), how.to_owned(), format!("by {}", e.by)])
+}
+
+fn reserved(event: &v1::BudgetReserved) -> String {
+    let cost = format::dollars(event.cost_nanos.unwrap_or(0));
+    let at = attempted(&event.step_key, event.attempt);
+    format!("{at} {cost}, {} tokens, {} steps", format::count(event.tokens), event.steps)
 }
 
 fn step_completed(e: &v1::StepCompleted) -> String {

@@ -222,6 +222,9 @@ fn payloads(event: &mut Event) -> Vec<&mut Payload> {
             | Body::SignalDelivered(_)
             | Body::WaitDropped(_)
             | Body::ChildCancelRequested(_)
+            | Body::BudgetReserved(_)
+            | Body::BudgetRaised(_)
+            | Body::BudgetReleased(_)
             | Body::TokenCreated(_)
             | Body::TokenRevoked(_),
         )

@@ -104,6 +104,25 @@ pub(super) fn bytes(size: u64) -> String {
     unit.map_or_else(|| format!("{size} B"), |(unit, name)| format!("{} {name}", tenths(size, unit)))
 }
 
+/// Formats limits: `$2.50, 10 000 tokens, 40 steps, 2 h`; what is not limited is left out.
+pub(super) fn limits(limits: Option<&v1::Budget>) -> String {
+    let Some(limits) = limits else { return "none".to_owned() };
+    let mut kinds = Vec::new();
+    if limits.cost_nanos != 0 {
+        kinds.push(dollars(limits.cost_nanos));
+    }
+    if limits.tokens != 0 {
+        kinds.push(format!("{} tokens", count(limits.tokens)));
+    }
+    if limits.steps != 0 {
+        kinds.push(format!("{} steps", count(limits.steps)));
+    }
+    if limits.wall_ms != 0 {
+        kinds.push(duration_ms(limits.wall_ms));
+    }
+    kinds.join(", ")
+}
+
 /// Formats a count with thin groups of three: `1 234 567`.
 pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();

@@ -84,6 +84,9 @@ fn moves(body: &Body) -> bool {
         | Body::ChildCancelRequested { .. }
         | Body::ApprovalRequested(_)
         | Body::ApprovalDecided(_)
+        | Body::BudgetReserved { .. }
+        | Body::BudgetRaised { .. }
+        | Body::BudgetReleased { .. }
         | Body::TokenCreated(_)
         | Body::TokenRevoked { .. } => false,
     }

@@ -132,6 +132,7 @@ impl Due {
     fn command(&self, row: &DueRow) -> Result<Option<Command>, ReadError> {
         let DueRow { session, seq, .. } = *row;
         match row.kind {
+            DueKind::Budget => Ok(Some(Command::BudgetDue { session })),
             DueKind::Timer | DueKind::Wait => Ok(Some(Command::WaitDue { session, seq })),
             DueKind::Intent => {
                 let head = self.handle.reader().head(session)?;

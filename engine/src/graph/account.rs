@@ -2,7 +2,7 @@
 //!
 //! 1. Every model call that was paid for is in the totals, whatever became of it.
 //! 2. What was paid for and not kept (failed attempts, rolled-back zones) is in the wasted sums as well.
-//! 3. An unknown cost adds nothing; it is the call's own `cost: None` that says so.
+//! 3. An unknown cost adds nothing; `unpriced_calls` says how many calls the sum lacks.
 
 use super::event::{Body, LlmCall, Resolution, StepCompleted, Usage};
 use super::ids::NanoDollars;
@@ -64,6 +64,9 @@ impl Counters {
             | Body::WaitDropped { .. }
             | Body::ApprovalRequested(_)
             | Body::ApprovalDecided(_)
+            | Body::BudgetReserved { .. }
+            | Body::BudgetRaised { .. }
+            | Body::BudgetReleased { .. }
             | Body::TokenCreated(_)
             | Body::TokenRevoked { .. } => {}
         }
@@ -86,6 +89,7 @@ impl Counters {
         self.cache_write_tokens = self.cache_write_tokens.saturating_add(usage.cache_write_tokens);
         self.output_tokens = self.output_tokens.saturating_add(usage.output_tokens);
         self.spend(usage.cost.unwrap_or_default());
+        self.unpriced_calls = self.unpriced_calls.saturating_add(u64::from(usage.cost.is_none()));
     }
 
     fn wasted(&mut self, usage: &Usage) {

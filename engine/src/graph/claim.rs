@@ -43,7 +43,8 @@ impl Op {
             Op::SpawnChild(child) => Some(&child.step_key),
             Op::CancelChild { step_key, .. } => Some(step_key),
             Op::Complete { .. } | Op::Fail { .. } | Op::Continue(_) | Op::Cancelled { .. } => Some(END_KEY),
-            Op::Pause { .. } => None,
+            Op::BudgetReserved(ask) => Some(&ask.step_key),
+            Op::BudgetReleased { .. } | Op::Pause { .. } => None,
         }
     }
 
@@ -89,6 +90,8 @@ impl Op {
             | Op::SpawnChild(_)
             | Op::CancelChild { .. }
             | Op::WaitDropped { .. }
+            | Op::BudgetReserved(_)
+            | Op::BudgetReleased { .. }
             | Op::Pause { .. } => None,
         }
     }
@@ -116,6 +119,8 @@ impl Op {
             | Op::Fail { .. }
             | Op::Continue(_)
             | Op::Cancelled { .. }
+            | Op::BudgetReserved(_)
+            | Op::BudgetReleased { .. }
             | Op::Pause { .. } => None,
         }
     }
@@ -125,6 +130,7 @@ impl Op {
         match self {
             Op::Complete { .. } | Op::Fail { .. } | Op::Continue(_) | Op::Cancelled { .. } => None,
             Op::Pause { step_key, .. } => step_key.as_deref(),
+            Op::BudgetReleased { step_key, .. } => Some(step_key),
             Op::StepCompleted(_)
             | Op::StepFailed(_)
             | Op::StepHeartbeat { .. }
@@ -135,6 +141,7 @@ impl Op {
             | Op::ZoneEntered { .. }
             | Op::ZoneCommitted(_)
             | Op::ZoneFailed(_)
+            | Op::BudgetReserved(_)
             | Op::ZoneAborted { .. }
             | Op::TimerStarted { .. }
             | Op::SignalAwaited { .. }
@@ -183,6 +190,8 @@ impl Command {
                     | Op::Fail { .. }
                     | Op::Continue(_)
                     | Op::Cancelled { .. }
+                    | Op::BudgetReserved(_)
+                    | Op::BudgetReleased { .. }
                     | Op::Pause { .. } => None,
                 },
                 ..of(append.session)
@@ -195,10 +204,12 @@ impl Command {
             Self::Resume(resume) => of(resume.session),
             Self::Pause(pause) => of(pause.session),
             Self::Cancel(cancel) | Self::Terminate(cancel) => of(cancel.session),
+            Self::RaiseBudget(raise) => of(raise.session),
             Self::Release { session, .. }
             | Self::ChildEnded { session, .. }
             | Self::IntentDue { session, .. }
             | Self::WaitDue { session, .. }
+            | Self::BudgetDue { session }
             | Self::CreateToken { session, .. }
             | Self::RevokeToken { session, .. } => of(*session),
         }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::budget::{Ask, BudgetStart, Raise};
 use super::event::{
     After, ApprovalDecision, Author, ChildEnded, ChildSpawned, ForkEdited, GuardIntent, GuardPolicy,
     LeaseGranted, Parent, PauseReason, PayloadRef, ReleaseReason, Resolution, SessionContinued,
@@ -65,6 +66,12 @@ pub enum Command {
         session: SessionId,
         ended: ChildEnded,
     },
+    /// An operator raises a budget.
+    RaiseBudget(Raise),
+    /// The wall time of a session's budget is over.
+    BudgetDue {
+        session: SessionId,
+    },
     CreateToken {
         session: SessionId,
         token: TokenCreated,
@@ -93,6 +100,8 @@ pub struct Start {
     pub dedupe: Option<DedupeId>,
     /// Where it comes from; `None`: from a client, at the top of a tree of its own.
     pub descent: Option<Descent>,
+    /// Its own limits and the budgets of its parent.
+    pub budget: BudgetStart,
 }
 
 /// Where a session comes from that no client starts.
@@ -278,6 +287,12 @@ pub enum Op {
     Cancelled {
         reason: Arc<str>,
     },
+    BudgetReserved(Ask),
+    /// A reserved call was not made.
+    BudgetReleased {
+        step_key: StepKey,
+        attempt: u32,
+    },
     Pause {
         reason: PauseReason,
         step_key: Option<StepKey>,
@@ -364,6 +379,8 @@ impl Op {
             | Self::Fail { .. }
             | Self::CancelChild { .. }
             | Self::Cancelled { .. }
+            | Self::BudgetReserved(_)
+            | Self::BudgetReleased { .. }
             | Self::Pause { .. } => None,
         }
     }
@@ -495,6 +512,8 @@ pub enum Code {
     ApprovalExpired,
     OpenChildren,
     TreeTooDeep,
+    BudgetExhausted,
+    PriceUnknown,
     NotFound,
     InvalidArgument,
     /// A queue is full, the daemon drains, or the disk is nearly full.

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use super::budget::BudgetRow;
 pub use super::claim::Lookups;
 use super::command::{Append, Code, Command, Evidence, Op, Rejection, Reply};
 use super::event::{Event, ReleaseReason};
@@ -17,7 +18,7 @@ use super::session::{
     GuardRow, Head, KeyRow, NAME_BYTES_MAX, STEP_KEY_BYTES_MAX, SignalRow, Status, StepRow, StepState,
 };
 use super::{
-    approval, cancel, child, draft::Draft, end, fork, guard, lease, signal, start, step, succession, timer,
+    approval, budget, cancel, child, draft::Draft, end, fork, guard, lease, signal, start, step, succession, timer,
     token, wait, zone,
 };
 
@@ -33,6 +34,8 @@ pub trait View {
     fn signal(&self, session: SessionId, id: &str) -> Option<SignalRow>;
     /// The row of a session key.
     fn session_key(&self, digest: &Digest) -> Option<KeyRow>;
+    /// The row of a budget, by its owner.
+    fn budget(&self, owner: SessionId) -> Option<BudgetRow>;
 }
 
 /// What a command comes to.
@@ -93,6 +96,8 @@ pub fn decide(view: &impl View, command: &Command, now: TimeMs) -> Result<Decisi
         Command::Cancel(sent) => cancel::cancel(&*found(view, sent.session)?, sent, now),
         Command::Terminate(sent) => cancel::terminate(&*found(view, sent.session)?, sent, now),
         Command::ChildEnded { session, ended } => Ok(child::ended(&*found(view, *session)?, ended, now)),
+        Command::RaiseBudget(raise) => budget::raise(&*found(view, raise.session)?, raise, now),
+        Command::BudgetDue { session } => Ok(budget::due(&*found(view, *session)?, now)),
         Command::CreateToken { session, token } => token::create(&*found(view, *session)?, token, now),
         Command::RevokeToken { session, token } => token::revoke(&*found(view, *session)?, *token, now),
     }
@@ -153,6 +158,8 @@ fn append(view: &impl View, append: &Append, now: TimeMs) -> Result<Decision, Re
         Op::CancelChild { step_key, reason } => child::cancel(&run, step_key, reason),
         Op::Continue(continued) => succession::continued(&run, continued),
         Op::Cancelled { reason } => cancel::ended(&run, reason),
+        Op::BudgetReserved(ask) => budget::reserve(&run, view, ask),
+        Op::BudgetReleased { step_key, attempt } => Ok(budget::release(&run, step_key, *attempt)),
         Op::Pause { reason, step_key, details } => {
             end::pause(&run, *reason, step_key.as_ref(), details.as_ref())
         }

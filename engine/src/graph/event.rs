@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::budget::{Amounts, BudgetStart, Limits};
 use super::ids::{
     DedupeId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, Namespace, NanoDollars, Seq,
     SessionId, StepKey, TimeMs, TokenId,
@@ -175,6 +176,9 @@ pub enum Body {
         step_key: StepKey,
         reason: Arc<str>,
     },
+    BudgetReserved { step_key: StepKey, attempt: u32, call: u32, amounts: Amounts },
+    BudgetRaised { limits: Limits, by: Arc<str> },
+    BudgetReleased { step_key: StepKey, attempt: u32 },
     TokenCreated(TokenCreated),
     TokenRevoked {
         token: TokenId,
@@ -196,6 +200,7 @@ pub struct SessionStarted {
     pub root: SessionId,
     /// Where a fork was cut.
     pub forked_from: Option<ForkedFrom>,
+    pub budget: BudgetStart,
     /// The engine's own session of a namespace: tokens, claims, archive commits.
     pub system: bool,
     /// The spawn that this session is the child of.
@@ -636,6 +641,9 @@ impl Body {
             | Self::ChildCancelRequested { .. }
             | Self::ZoneEntered { .. }
             | Self::ZoneRolledBack(_)
+            | Self::BudgetReserved { .. }
+            | Self::BudgetRaised { .. }
+            | Self::BudgetReleased { .. }
             | Self::TokenCreated(_)
             | Self::TokenRevoked { .. }
             | Self::DivergenceAccepted(_) => {}

@@ -8,6 +8,7 @@
 //! V5. A wait is closed once, by an outcome of its own kind; an outcome makes a waiting session runnable.
 //! V6. Limits are not checked here: a ledger written under larger ones stays readable.
 
+use super::budget::SessionBudget;
 use super::event::{
     Author, Body, Event, GuardIntent, GuardResolved, LeaseGranted, ReleaseReason, Resolution,
     SessionCancelled, SessionStarted, StepCompleted, StepFailed, UnknownReason,
@@ -80,6 +81,7 @@ fn start(started: &SessionStarted, event: &Event) -> Result<Head, String> {
         waits: Vec::new(),
         signals: Vec::new(),
         counters: Counters::default(),
+        budget: SessionBudget::started(started.session, &started.budget),
         dedupe: Vec::new(),
         parent: started.parent.clone(),
         top: started.top,
@@ -102,6 +104,8 @@ fn follow(before: &Head, event: &Event) -> Result<Head, String> {
     apply(&mut head, event)?;
     wait::wake(&mut head, &event.body);
     head.counters.count(&event.body);
+    let deadline = head.budget.limits.deadline(head.started);
+    head.budget.follow(event, deadline)?;
     Ok(head)
 }
 
@@ -175,6 +179,8 @@ fn apply(head: &mut Head, event: &Event) -> Result<(), String> {
         | Body::ChildCancelRequested { .. } => wait::follow(head, event),
         Body::ForkEdited(edited) => fork::edited(head, edited),
         Body::DivergenceAccepted(accepted) => fork::accepted(head, accepted),
+        // `SessionBudget::follow` takes them in.
+        Body::BudgetReserved { .. } | Body::BudgetRaised { .. } | Body::BudgetReleased { .. } => Ok(()),
         Body::TokenCreated(_) | Body::TokenRevoked { token: _ } => ensure(head.system, || {
             "a token is journaled in a session that is not a system session".to_owned()
         }),

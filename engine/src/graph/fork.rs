@@ -19,6 +19,7 @@
 //! F9. Sums go on from the parent's at the cut, which are kept beside: the fork's own are the difference.
 //! F10. A nondeterminism is accepted only where the session is paused for it, and accepting resumes.
 
+use super::budget::{BudgetStart, Limits, SessionBudget};
 use super::command::{Accept, Code, Fork, Rejection, Reply, StartKey, StubOutcome};
 use super::decide::{Decision, Run, View, check_length, invalid, nothing};
 use super::draft::Draft;
@@ -113,6 +114,7 @@ fn create(fork: &Fork, now: TimeMs) -> Decision {
         top: fork.session,
         depth: 0,
         continued_from: None,
+        budget: BudgetStart { limits: Limits::default(), inherited: base.budget.owners.clone() },
     };
     draft.push(Author::Client(fork.dedupe), Body::SessionStarted(started));
     for edited in &fork.edits {
@@ -311,6 +313,7 @@ pub(super) fn begin(base: &Head, started: &SessionStarted, event: &Event) -> Res
         cancel_requested: None,
         continued_from: None,
         continued_to: None,
+        budget: SessionBudget::started(started.session, &started.budget),
         forked: Some(Forked { from, inherited: base.counters.clone() }),
     };
     remember(&mut head, event)?;

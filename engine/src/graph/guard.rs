@@ -12,7 +12,7 @@
 //! G5. The policy speaks once, when the intent is due: pause, fail, retry, or leave it to the run to reconcile.
 //! G6. Every resolution is an event that says by whom.
 //! G7. What contradicts a resolution is answered with the resolution: the first outcome stands.
-//! G8. At most `OPEN_MAX` intents and zones are open at once, and their keys fit the head.
+//! G8. What is open at once is limited (`room`).
 
 use std::sync::Arc;
 
@@ -25,8 +25,9 @@ use super::event::{
     UnknownReason,
 };
 use super::ids::{StepKey, TimeMs};
+use super::room;
 use super::session::{
-    GuardRow, Head, IntentState, OPEN_KEY_BYTES_MAX, OPEN_MAX, OpenIntent, Status, StepState,
+    GuardRow, Head, IntentState, OpenIntent, Status, StepState,
 };
 
 /// Longest attempt time, and longest grace, of a guarded step in milliseconds: a day.
@@ -54,7 +55,7 @@ pub(super) fn intent(
     if !run.head.stubs_effects() {
         check_owner(run, key, owner)?;
     }
-    check_room(run.head, &intent.step_key, 0)?;
+    room::check_room(run.head, &intent.step_key, 0)?;
     let mut draft = run.draft();
     let seq = draft.push_append(run.append, Body::GuardIntent(intent.clone()));
     Ok(draft.appended(seq))
@@ -127,25 +128,6 @@ fn check_owner(run: &Run<'_>, key: &GuardKey, owner: Option<GuardRow>) -> Result
             Code::GuardInputConflict,
             "this idempotency key was used with another input; a key names one effect with one input",
         ));
-    }
-    Ok(())
-}
-
-/// G8. What the key has open already makes room for itself.
-pub(super) fn check_room(head: &Head, key: &str, name_bytes: usize) -> Result<(), Rejection> {
-    let intents = head.intents.iter().map(|intent| &*intent.step_key);
-    let zones = head.zones.iter().map(|zone| &*zone.zone_key);
-    let (count, bytes) = intents
-        .chain(zones)
-        .filter(|open| *open != key)
-        .map(str::len)
-        .chain(head.waits.iter().map(|wait| wait.step_key.len() + wait.name.len()))
-        .fold((0, key.len() + name_bytes), |(count, bytes), open| (count + 1, bytes + open));
-    if count >= OPEN_MAX || bytes > OPEN_KEY_BYTES_MAX {
-        let message = format!(
-            "{count} guarded steps, zones and waits are open, their keys with this one have {bytes} bytes; at most {OPEN_MAX} and {OPEN_KEY_BYTES_MAX} may be: wait until one ends, or shorten the keys"
-        );
-        return Err(Rejection::new(Code::TooManyOpen, message).retry_after(RETRY_MS));
     }
     Ok(())
 }
@@ -361,7 +343,7 @@ fn resumes(head: &Head, key: &str) -> bool {
     !others.any(|open| open.awaits_resolution() || paused_for(open))
 }
 
-fn has_outcome(state: StepState) -> bool {
+pub(super) fn has_outcome(state: StepState) -> bool {
     match state {
         StepState::Completed | StepState::Failed => true,
         StepState::Open | StepState::Retryable => false,

@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use super::budget::{Amounts, BudgetChange, BudgetRow, Limits};
 use super::command::{Command, GuardKey, Op, StartKey};
 use super::event::{Author, Body, Edit, Event, GuardResolved, Resolution, TokenCreated};
 use super::ids::{Digest, Epoch, Seq, SessionId, StepKey, TimeMs, TokenId};
@@ -47,6 +48,8 @@ pub enum IndexChange {
     DuePut(DueEntry),
     /// It need not any more.
     DueDelete(DueEntry),
+    /// What a budget came to; the owner need not be the event's session.
+    Budget { owner: SessionId, change: BudgetChange },
     /// What the zone attempt entered at this seq streamed is in its commit now.
     EvidenceDelete { entry: Seq, attempt: u32 },
     /// A session is to be started: the successor or child that this event names (I5).
@@ -77,6 +80,8 @@ pub enum DueKind {
     Timer,
     /// The time a signal or approval is waited for.
     Wait,
+    /// A session's wall-time budget.
+    Budget,
 }
 
 impl Digests {
@@ -109,6 +114,8 @@ impl Digests {
                 | Op::CancelChild { .. }
                 | Op::Continue(_)
                 | Op::Cancelled { .. }
+                | Op::BudgetReserved(_)
+                | Op::BudgetReleased { .. }
                 | Op::Pause { .. } => Self::default(),
             },
             Command::Fork(fork) => Self {
@@ -130,6 +137,8 @@ impl Digests {
             | Command::Cancel(_)
             | Command::Terminate(_)
             | Command::ChildEnded { .. }
+            | Command::RaiseBudget(_)
+            | Command::BudgetDue { .. }
             | Command::CreateToken { .. }
             | Command::RevokeToken { .. } => Self::default(),
         }
@@ -153,6 +162,7 @@ pub fn changes(before: Option<&Head>, event: &Event, after: &Head, digests: &Dig
         (true, true) | (false, false) => {}
     }
     due_changes(before, after, &mut changes);
+    budget_changes(before, event, after, &mut changes);
     changes
 }
 
@@ -313,6 +323,9 @@ fn body_changes(
         | Body::LeaseReleased { .. }
         | Body::SessionPaused { .. }
         | Body::SessionResumed { .. }
+        | Body::BudgetReserved { .. }
+        | Body::BudgetRaised { .. }
+        | Body::BudgetReleased { .. }
         | Body::CancelRequested { .. }
         | Body::ChildCancelRequested { .. } => {}
     }
@@ -377,5 +390,35 @@ fn dues(head: &Head) -> impl Iterator<Item = DueEntry> {
         };
         Some(DueEntry { due: wait.due?, kind, seq: wait.seq })
     });
-    intents.chain(waits)
+    // A session has at most one deadline at a time.
+    let budget = head.budget_due().map(|due| DueEntry { due, kind: DueKind::Budget, seq: Seq(1) });
+    intents.chain(waits).chain(budget)
+}
+
+/// Rows of the owners above the session, and when its own wall time is over.
+fn budget_changes(before: Option<&Head>, event: &Event, after: &Head, changes: &mut Vec<IndexChange>) {
+    let (limits, deadline) = (after.budget.limits, after.budget.limits.deadline(after.started));
+    let owner = after.session;
+    match &event.body {
+        Body::SessionStarted(_) if limits != Limits::default() => {
+            let row = BudgetRow { limits, deadline, ..BudgetRow::default() };
+            changes.push(IndexChange::Budget { owner, change: BudgetChange::Put(row) });
+        }
+        Body::BudgetRaised { .. } => {
+            let change = BudgetChange::Limits { limits, deadline, at: event.time };
+            changes.push(IndexChange::Budget { owner, change });
+        }
+        _ => {}
+    }
+    // A fork begins on its parent's head; its own sums begin at nothing.
+    let before = before.filter(|head| head.session == after.session);
+    let sums = |head: &Head| (head.budget.spent, head.budget.reserved());
+    let (spent, reserved) = before.map_or((Amounts::default(), Amounts::default()), sums);
+    let (spent_after, reserved_after) = sums(after);
+    if (spent, reserved) != (spent_after, reserved_after) {
+        let spent = spent_after.minus(spent);
+        let change = BudgetChange::Sums { spent, reserved_before: reserved, reserved_after };
+        let owners = after.budget.owners.iter().map(|owner| owner.session);
+        changes.extend(owners.map(|owner| IndexChange::Budget { owner, change }));
+    }
 }

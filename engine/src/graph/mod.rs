@@ -10,6 +10,7 @@
 //! succession (N), token (T), wait (W), timer (M), signal (S), approval (A), stream (S).
 
 pub mod child;
+pub mod budget;
 pub mod command;
 pub mod decide;
 pub mod event;
@@ -31,6 +32,7 @@ pub mod fork;
 mod guard;
 mod lease;
 mod reject;
+mod room;
 mod start;
 mod step;
 mod succession;

@@ -27,7 +27,7 @@ impl std::error::Error for Rejection {}
 
 impl Code {
     /// All codes.
-    pub const ALL: [Code; 33] = [
+    pub const ALL: [Code; 35] = [
         Code::SessionNotFound,
         Code::SessionEnded,
         Code::SessionPaused,
@@ -54,6 +54,8 @@ impl Code {
         Code::ApprovalExpired,
         Code::OpenChildren,
         Code::TreeTooDeep,
+        Code::BudgetExhausted,
+        Code::PriceUnknown,
         Code::NotFound,
         Code::InvalidArgument,
         Code::Unavailable,
@@ -93,6 +95,8 @@ impl Code {
             Self::ApprovalExpired => "approval_expired",
             Self::OpenChildren => "open_children",
             Self::TreeTooDeep => "tree_too_deep",
+            Self::BudgetExhausted => "budget_exhausted",
+            Self::PriceUnknown => "price_unknown",
             Self::NotFound => "not_found",
             Self::InvalidArgument => "invalid_argument",
             Self::Unavailable => "unavailable",
@@ -135,6 +139,8 @@ impl Code {
             | Self::ApprovalMismatch
             | Self::ApprovalDecided
             | Self::ApprovalExpired
+            | Self::BudgetExhausted
+            | Self::PriceUnknown
             | Self::NotFound
             | Self::InvalidArgument
             | Self::IncarnationChanged

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::budget::SessionBudget;
 use super::event::{ForkedFrom, GuardPolicy, Parent, PauseReason, Role};
 use super::ids::{
     DedupeId, Digest, Epoch, Hash, InstanceId, LineageId, Namespace, NanoDollars, Seq, SessionId, StepKey,
@@ -17,8 +18,8 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most open intents, zones and waits together of one session.
 pub const OPEN_MAX: usize = 64;
 
-/// Most bytes the keys of open intents, zones and waits, and the names of waits, may have together.
-pub const OPEN_KEY_BYTES_MAX: usize = 5 * 1024;
+/// Most bytes that open intents, zones, waits and reservations may take in the head together (`graph::room`).
+pub const OPEN_BYTES_MAX: usize = 9 * 1024;
 /// Most signals a session keeps that nobody has awaited.
 pub const SIGNALS_BUFFERED_MAX: usize = 64;
 /// Most bytes the names of those may have together.
@@ -63,6 +64,7 @@ pub struct Head {
     /// Signals that nobody has awaited, by name, oldest first.
     pub signals: Vec<(Arc<str>, Seq)>,
     pub counters: Counters,
+    pub budget: SessionBudget,
     /// Recent client and operator appends, oldest first.
     pub dedupe: Vec<(DedupeId, Seq)>,
     /// The spawn that it is the child of.
@@ -259,6 +261,8 @@ pub struct Counters {
     pub cost: NanoDollars,
     pub wasted_tokens: u64,
     pub wasted_cost: NanoDollars,
+    /// Model calls whose price was unknown.
+    pub unpriced_calls: u64,
 }
 
 /// Index row of a step or zone: its last recorded attempt.

@@ -7,6 +7,7 @@
 //! K3. Only a caller that asks for it gets a new generation, and only once the present one has ended.
 //! K4. Start and lease are one frame: a session that is created with a lease is never seen without it.
 
+use super::budget;
 use super::command::{Code, Rejection, Reply, Start, StartKey};
 use super::decide::{Decision, View, check_length, invalid, nothing};
 use super::draft::Draft;
@@ -21,6 +22,7 @@ pub(super) fn start(view: &impl View, start: &Start, now: TimeMs) -> Result<Deci
     check_length("namespace", &start.namespace, NAME_BYTES_MAX)?;
     check_length("workflow name", &start.workflow, NAME_BYTES_MAX)?;
     check_length("workflow version", &start.version, NAME_BYTES_MAX)?;
+    budget::check_start(&start.budget)?;
     if start.system && start.lease.is_some() {
         return Err(invalid("a system session is run by nobody; start it without a lease"));
     }
@@ -92,6 +94,7 @@ fn create(start: &Start, key: Option<&StartKey>, generation: u32, now: TimeMs) -
         lineage: start.lineage,
         root: start.session,
         forked_from: None,
+        budget: start.budget.clone(),
         system: start.system,
         parent: descent.and_then(|descent| descent.parent.clone()),
         top: descent.map_or(start.session, |descent| descent.top),

@@ -20,7 +20,7 @@ use super::event::{Author, Body, Event, ReleaseReason};
 use super::evolve::ensure;
 use super::ids::{Epoch, Seq, StepKey, TimeMs};
 use super::session::{Head, OpenWait, Status, StepState, WaitKind};
-use super::{approval, child, end, guard, lease, signal, timer};
+use super::{approval, child, end, lease, room, signal, timer};
 
 /// Longest time a timer, signal or approval may be waited for in milliseconds: ten years.
 pub const WAIT_MS_MAX: u64 = 10 * 366 * 24 * 60 * 60 * 1000;
@@ -64,7 +64,7 @@ pub(super) fn opened_before(run: &Run<'_>, asked: &Asked<'_>) -> Result<Option<D
         return Err(conflict(format!("{} is another kind of step; wait under a key of its own", asked.key)));
     }
     run.unless_paused()?; // W4
-    guard::check_room(run.head, asked.key, asked.name.len())?; // W5
+    room::check_room(run.head, asked.key, asked.name.len())?; // W5
     Ok(None)
 }
 
@@ -269,6 +269,9 @@ fn wakes(body: &Body) -> bool {
         | Body::ApprovalRequested(_)
         | Body::ForkEdited(_)
         | Body::DivergenceAccepted(_)
+        | Body::BudgetReserved { .. }
+        | Body::BudgetRaised { .. }
+        | Body::BudgetReleased { .. }
         | Body::TokenCreated(_)
         | Body::TokenRevoked { .. } => false,
     }

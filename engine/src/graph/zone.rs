@@ -14,7 +14,7 @@ use super::command::{Code, Evidence, EvidenceTotal, Rejection, Reply};
 use super::decide::{Decision, EvidencePlace, Run, invalid, nothing};
 use super::draft::Draft;
 use super::event::{Author, Body, RollbackReason, ZoneCommitted, ZoneFailed, ZoneRolledBack};
-use super::guard;
+use super::room;
 use super::ids::{Digest, StepKey};
 use super::session::{Head, OpenZone};
 
@@ -31,7 +31,7 @@ pub(super) fn entered(
         return Err(invalid(format!("{key} is a guarded step; enter the zone under its own key")));
     }
     run.unless_paused()?; // Z5
-    guard::check_room(run.head, key, 0)?;
+    room::check_room(run.head, key, 0)?;
     let mut draft = run.draft();
     let body = Body::ZoneEntered { zone_key: key.clone(), name: name.clone(), attempt, input_digest };
     let seq = draft.push_append(run.append, body);

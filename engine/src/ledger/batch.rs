@@ -84,6 +84,14 @@ const HEAD_KEY_BYTES: usize = 64;
 /// When to send again what did not fit into the frame, in milliseconds: about when the next one is gathered.
 const RETRY_AFTER_MS: u64 = 50;
 
+/// A decision that is to become a draft.
+struct Drafting {
+    submission: Submission,
+    decision: Decision,
+    before: Option<StoredHead>,
+    now: TimeMs,
+}
+
 /// What one command changes, before it is known that all of it can be.
 struct Draft {
     ops: Vec<Op>,
@@ -138,13 +146,7 @@ impl Deciding {
         lookups: &super::lookups::Lookups,
     ) -> Result<Committed, Refused> {
         let now = TimeMs(self.clock.wall_ms());
-        let view = View {
-            overlay: &self.overlay,
-            cache: &self.cache,
-            lookups,
-            reader: &self.reader,
-            error: None.into(),
-        };
+        let view = self.view(lookups);
         let decided = decide::decide(&view, &submission.command, now);
         let before = decided.as_ref().ok().and_then(|decision| view.stored_head(decision.session));
         if let Some(error) = view.error.into_inner() {
@@ -155,9 +157,20 @@ impl Deciding {
             return Ok(self.without_events(batch, &submission, decision, before));
         }
         let (reply, session) = (decision.reply, decision.session);
-        let draft = self.draft(submission, decision, before, now).map_err(Refused::Failed)?;
+        let drafted = Drafting { submission, decision, before, now };
+        let draft = self.draft(drafted, lookups).map_err(Refused::Failed)?;
         batch.check_room(&draft)?;
         Ok(self.accept(batch, session, reply, draft))
+    }
+
+    fn view<'a>(&'a self, lookups: &'a super::lookups::Lookups) -> View<'a> {
+        View {
+            overlay: &self.overlay,
+            cache: &self.cache,
+            lookups,
+            reader: &self.reader,
+            error: None.into(),
+        }
     }
 
     // Evidence is the one command that changes rows without an event.
@@ -181,18 +194,18 @@ impl Deciding {
 
     fn draft(
         &self,
-        submission: Submission,
-        decision: Decision,
-        before: Option<StoredHead>,
-        now: TimeMs,
+        drafting: Drafting,
+        lookups: &super::lookups::Lookups,
     ) -> Result<Draft, ReadError> {
+        let Drafting { submission, decision, before, now } = drafting;
+        let view = self.view(lookups);
         let base = match &submission.command {
             Command::Fork(fork) => Some(Arc::clone(&fork.base)),
             _ => None,
         };
         let segment = self.segment(before.as_ref(), base.as_deref(), now)?;
         let digests = Digests::of(&submission.command);
-        let context = Context { reader: &self.reader, evidence: &self.evidence };
+        let context = Context { view: &view, reader: &self.reader, evidence: &self.evidence };
         let mut changes = Changes::new(segment);
         let mut head: Option<Arc<Head>> = before.map(|stored| stored.head);
         if head.is_none() && base.is_none() {

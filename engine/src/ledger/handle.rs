@@ -15,6 +15,7 @@ use super::{
     Blobs, Committed, HeadCache, Identity, Observer, Origin, PayloadIn, ReadError, Reader, Refused,
     Responder, Settings, Submission, Watermark,
 };
+use crate::graph::budget::BudgetStart;
 use crate::graph::command::{Command, Start};
 use crate::graph::event::Format;
 
@@ -191,6 +192,7 @@ impl Handle {
             lease: None,
             dedupe: None,
             descent: None,
+            budget: BudgetStart::default(),
         };
         self.submit(Submission {
             command: Command::Start(start),

@@ -84,11 +84,23 @@ impl<'a> Fetch<'a> {
     }
 
     fn head(&mut self, session: SessionId) -> Result<(), ReadError> {
-        if self.cache.get(&session).is_some() {
-            return Ok(());
+        if let Some(known) = self.cache.get(&session) {
+            return self.budgets(&known);
         }
         let found = reader::read_head(self.snapshot(), session)?;
+        if let Some(found) = &found {
+            self.budgets(found)?;
+        }
         self.rows.push((RowName::Head(session), found.map(Row::Head)));
+        Ok(())
+    }
+
+    /// The budgets that a session is under; which ones they are never changes.
+    fn budgets(&mut self, stored: &StoredHead) -> Result<(), ReadError> {
+        for owner in &stored.head.budget.owners {
+            let found = reader::read_budget(self.snapshot(), owner.session)?;
+            self.rows.push((RowName::Budget(owner.session), found.map(Row::Budget)));
+        }
         Ok(())
     }
 
@@ -133,6 +145,6 @@ impl<'a> Fetch<'a> {
 pub(super) fn as_head(row: &Row) -> Option<&StoredHead> {
     match row {
         Row::Head(head) => Some(head),
-        Row::Step(_) | Row::Guard(_) | Row::Signal(_) | Row::SessionKey(_) => None,
+        Row::Step(_) | Row::Guard(_) | Row::Signal(_) | Row::SessionKey(_) | Row::Budget(_) => None,
     }
 }

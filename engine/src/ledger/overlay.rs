@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::StoredHead;
+use crate::graph::budget::BudgetRow;
 use crate::graph::ids::{Digest, FrameNumber, SessionId};
 use crate::graph::session::{GuardRow, KeyRow, SignalRow, StepRow};
 
@@ -19,6 +20,7 @@ pub(super) enum RowName {
     /// By the first half of the id's hash.
     Signal(SessionId, [u8; 16]),
     SessionKey(Digest),
+    Budget(SessionId),
 }
 
 /// A row that decisions look up.
@@ -29,6 +31,7 @@ pub(super) enum Row {
     Guard(GuardRow),
     Signal(SignalRow),
     SessionKey(KeyRow),
+    Budget(BudgetRow),
 }
 
 /// Recently decided rows.

@@ -17,6 +17,7 @@ use super::digest::{self, Purpose};
 use super::place::{NamespaceInfo, Place};
 use super::wakeups::{Wake, Wakeups};
 use super::{StoredHead, Watermark, rows};
+use crate::graph::budget::BudgetRow;
 use crate::graph::ids::{Digest, Epoch, FrameNumber, Incarnation, Namespace, Seq, SessionId};
 use crate::graph::session::{Head, KeyRow, StepRow};
 use crate::storage::heads::{LedgerRow, LineageRow, NamespaceRow, Row as _};
@@ -335,6 +336,14 @@ pub(super) fn read_head(
 ) -> Result<Option<StoredHead>, ReadError> {
     let row = read_row(snapshot, Table::Rows, &RowKey::Head(session).bytes())?;
     row.map(|row| rows::stored_head(&row)).transpose()
+}
+
+pub(super) fn read_budget(
+    snapshot: &dyn Snapshot,
+    owner: SessionId,
+) -> Result<Option<BudgetRow>, ReadError> {
+    let row = read_row(snapshot, Table::Rows, &RowKey::Budget(owner).bytes())?;
+    Ok(row.map(|row| BudgetRow::from_bytes(&row)).transpose()?)
 }
 
 pub(super) fn read_step(

@@ -7,7 +7,10 @@ use super::evidence::EvidenceLog;
 use super::overlay::{Row, RowName};
 use super::place::{NamespaceInfo, NewLineage};
 use super::reader::{DueRow, ReadError};
+use super::view::View;
 use super::{Reader, StoredHead};
+use crate::graph::budget::{BudgetChange, BudgetRow};
+use crate::graph::decide::View as _;
 use crate::graph::event::{Body, Event};
 use crate::graph::ids::{Digest, Hash, Seq, SessionId, TimeMs};
 use crate::graph::index::{DueEntry, DueKind, IndexChange};
@@ -101,6 +104,7 @@ impl Changes {
             }
             IndexChange::DuePut(due) => self.mark(due_key(session, &due)),
             IndexChange::DueDelete(due) => self.ops.push(Op::delete(Table::Rows, due_key(session, &due))),
+            IndexChange::Budget { owner, change } => self.budget(owner, change, context),
             IndexChange::EvidenceDelete { entry, attempt } => {
                 self.delete_evidence(after, entry, attempt, context.evidence);
             }
@@ -114,6 +118,19 @@ impl Changes {
             }
         }
         Ok(())
+    }
+
+    /// Budget rows are sums over several sessions: what this command adds goes on top of what is known.
+    fn budget(&mut self, owner: SessionId, change: BudgetChange, context: &Context<'_>) {
+        let name = RowName::Budget(owner);
+        let own = self.rows.iter().rev().find(|(known, _)| *known == name).map(|(_, row)| row);
+        let before = match own {
+            Some(Row::Budget(row)) => Some(*row),
+            Some(_) | None => context.view.budget(owner),
+        };
+        let row = BudgetRow::changed(before, change);
+        self.row(Table::Rows, RowKey::Budget(owner).bytes(), &row);
+        self.rows.push((name, Row::Budget(row)));
     }
 
     fn delete_evidence(&mut self, head: &Head, entry: Seq, attempt: u32, log: &EvidenceLog) {
@@ -141,6 +158,7 @@ impl Changes {
 
 /// What index rows need beside the event.
 pub(super) struct Context<'a> {
+    pub(super) view: &'a View<'a>,
     pub(super) reader: &'a Reader,
     pub(super) evidence: &'a EvidenceLog,
 }
@@ -169,6 +187,7 @@ fn due_key(session: SessionId, entry: &DueEntry) -> Bytes {
         DueKind::Intent => Due::Intent,
         DueKind::Timer => Due::Timer,
         DueKind::Wait => Due::Wait,
+        DueKind::Budget => Due::Budget,
     };
     RowKey::Due { at: entry.due, session, what, seq: entry.seq }.bytes()
 }
@@ -246,7 +265,8 @@ pub(super) fn due(key: &[u8]) -> Result<DueRow, ReadError> {
         Due::Intent => DueKind::Intent,
         Due::Timer => DueKind::Timer,
         Due::Wait => DueKind::Wait,
-        Due::Retry | Due::Retention | Due::Archive | Due::Budget => {
+        Due::Budget => DueKind::Budget,
+        Due::Retry | Due::Retention | Due::Archive => {
             return Err(ReadError::Corrupt(format!("{what:?} is due, which this version never writes")));
         }
     };

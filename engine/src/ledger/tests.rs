@@ -64,6 +64,7 @@ impl World {
             lease: Some(LeaseRequest { instance: WORKER, incarnation, dead: None, evidence: Vec::new() }),
             dedupe: None,
             descent: None,
+            budget: crate::graph::budget::BudgetStart::default(),
         };
         let submission = Submission {
             command: Command::Start(start),

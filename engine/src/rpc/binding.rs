@@ -12,6 +12,7 @@ use super::context::Context;
 use super::convert;
 use super::status;
 use crate::dispatch::lease_request;
+use crate::graph::budget::BudgetStart;
 use crate::graph::command::{Acquire, Code, Command, LeaseRequest, Rejection, Start, StartKey};
 use crate::graph::event::Format;
 use crate::graph::ids::{Epoch, InstanceId, SessionId};
@@ -72,6 +73,7 @@ pub async fn start(
         lease,
         dedupe: start.dedupe,
         descent: None,
+        budget: BudgetStart { limits: start.limits, inherited: Vec::new() },
     });
     Ok(Submission { command, blobs, evidence: None, new_lineage: Some(lineage), origin })
 }

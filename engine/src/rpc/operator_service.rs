@@ -46,6 +46,15 @@ impl v1::operator_service_server::OperatorService for Service {
         Ok(Response::new(v1::ResumeSessionResponse { session: Some(session) }))
     }
 
+    async fn raise_budget(
+        &self,
+        request: Request<v1::RaiseBudgetRequest>,
+    ) -> Result<Response<v1::RaiseBudgetResponse>, Status> {
+        let caller = caller(&request)?;
+        let raised = self.raise(&caller, &request.into_inner()).await.map_err(status::refused)?;
+        Ok(Response::new(raised))
+    }
+
     async fn resolve_step(
         &self,
         request: Request<v1::ResolveStepRequest>,
@@ -201,6 +210,22 @@ impl Service {
     ) -> Result<v1::Session, Status> {
         let asked = asked.map_err(|no| status::rejected(&no))?;
         control::act(&self.0, caller, asked).await.map_err(status::refused)
+    }
+
+    async fn raise(
+        &self,
+        caller: &Principal,
+        request: &v1::RaiseBudgetRequest,
+    ) -> Result<v1::RaiseBudgetResponse, Refused> {
+        let command =
+            convert::raise_budget(request, Arc::clone(&caller.name)).map_err(Refused::Rejected)?;
+        let session = convert::session_id(&request.session_id).map_err(Refused::Rejected)?;
+        self.0.visible(caller, session)?;
+        let (blobs, _) = self.intake(session).await?;
+        let shown = self.carry_out(command, blobs, session).await?;
+        let row = self.0.ledger.reader().budget(session).map_err(Refused::Failed)?;
+        let budget = row.map(|row| convert::budget_state(session, &row));
+        Ok(v1::RaiseBudgetResponse { session: Some(shown), budget })
     }
 
     async fn resolve(

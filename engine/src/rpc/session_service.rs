@@ -24,7 +24,7 @@ use crate::graph::command::Rejection;
 use crate::graph::ids::Seq;
 use crate::graph::session::{Head, Status as SessionStatus};
 use crate::graph::stream::Cursor;
-use crate::ledger::Refused;
+use crate::ledger::{ReadError, Refused};
 
 /// Longest wait of one call in ms.
 const WAIT_MS_MAX: u64 = 60_000;
@@ -108,6 +108,16 @@ impl v1::session_service_server::SessionService for Service {
         let caller = caller(&request)?;
         let forked = fork::fork(&self.context, &caller, request.into_inner()).await;
         forked.map(Response::new).map_err(status::refused)
+    }
+
+    async fn get_budget(
+        &self,
+        request: Request<v1::GetBudgetRequest>,
+    ) -> Result<Response<v1::GetBudgetResponse>, Status> {
+        let caller = caller(&request)?;
+        let head = self.context.find(&caller, request.into_inner().session).map_err(status::refused)?;
+        let answer = budgets(&self.context, &head).map_err(|error| status::unreadable(&error))?;
+        Ok(Response::new(answer))
     }
 
     type SubscribeSessionStream = ReceiverStream<Result<v1::SubscribeSessionResponse, Status>>;
@@ -199,4 +209,14 @@ const fn stands_still(status: &SessionStatus) -> bool {
         | SessionStatus::Failed
         | SessionStatus::Cancelled => true,
     }
+}
+
+/// How the budgets above a session stand, nearest first.
+fn budgets(context: &Context, head: &Head) -> Result<v1::GetBudgetResponse, ReadError> {
+    let mut budgets = Vec::with_capacity(head.budget.owners.len());
+    for owner in &head.budget.owners {
+        let row = context.ledger.reader().budget(owner.session)?;
+        budgets.extend(row.map(|row| convert::budget_state(owner.session, &row)));
+    }
+    Ok(v1::GetBudgetResponse { session: Some(context.session(head)?), budgets })
 }

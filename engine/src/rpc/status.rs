@@ -103,6 +103,7 @@ const fn grpc_code(code: Code) -> Grpc {
         | Code::GuardUnresolved
         | Code::ZoneNotOpen
         | Code::OpenIntents
+        | Code::PriceUnknown
         | Code::NotIdle
         | Code::ApprovalMismatch
         | Code::ApprovalDecided
@@ -113,7 +114,11 @@ const fn grpc_code(code: Code) -> Grpc {
         | Code::GuardKeyInUse
         | Code::GuardInputConflict
         | Code::SignalConflict => Grpc::AlreadyExists,
-        Code::TooManyOpen | Code::SignalsFull | Code::TreeTooDeep | Code::DiskLow => Grpc::ResourceExhausted,
+        Code::TooManyOpen
+        | Code::SignalsFull
+        | Code::TreeTooDeep
+        | Code::DiskLow
+        | Code::BudgetExhausted => Grpc::ResourceExhausted,
         Code::InvalidArgument => Grpc::InvalidArgument,
         Code::Unavailable => Grpc::Unavailable,
         Code::PermissionDenied | Code::NamespaceMismatch => Grpc::PermissionDenied,

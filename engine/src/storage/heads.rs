@@ -18,7 +18,9 @@ use super::fields::{
     pause_reason_from, pause_reason_to, present, role_from, role_to, step_state_from, step_state_to,
     text_or_none, top, top_to, whole,
 };
+use super::budgets;
 use super::keys::Segment;
+use crate::graph::budget::BudgetRow;
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, Namespace, NanoDollars, Seq,
     SessionId, TimeMs, TokenId,
@@ -94,6 +96,7 @@ row!(SignalRow, disk::SignalRow, "signal_row", waits::signal_to, waits::signal_f
 row!(KeyRow, disk::KeyRow, "key_row", key_to, key_from);
 row!(LineageRow, disk::LineageRow, "lineage_row", lineage_to, lineage_from);
 row!(NamespaceRow, disk::NamespaceRow, "namespace_row", namespace_to, namespace_from);
+row!(BudgetRow, disk::BudgetRow, "budget_row", budgets::row_to, budgets::row_from);
 row!(TokenRow, disk::TokenRow, "token_row", token_to, token_from);
 row!(LedgerRow, disk::LedgerRow, "ledger_row", ledger_to, ledger_from);
 
@@ -134,10 +137,16 @@ fn head_to(stored: &StoredHead) -> disk::Head {
         continued_from: bytes_or_empty(head.continued_from.map(|session| session.0)),
         depth: head.depth,
         forked: head.forked.as_ref().map(fork::to),
+        budget_owners: head.budget.owners.iter().map(budgets::owner_to).collect(),
+        budget_limits: budgets::limits_to(&head.budget.limits),
+        budget_spent: budgets::amounts_or_none(head.budget.spent),
+        budget_reservations: budgets::reservations_to(head),
+        budget_overdue: head.budget.overdue,
     }
 }
 
-fn head_from(stored: disk::Head) -> Result<StoredHead, Malformed> {
+fn head_from(mut stored: disk::Head) -> Result<StoredHead, Malformed> {
+    let budget = budgets::budget_from(&mut stored)?;
     let head = Head {
         session: SessionId(exact(&stored.session_id, "head.session_id")?),
         status: status_from(&stored)?,
@@ -164,6 +173,7 @@ fn head_from(stored: disk::Head) -> Result<StoredHead, Malformed> {
         cancel_requested: (stored.cancel_requested != 0).then_some(Seq(stored.cancel_requested)),
         continued_from: exact_or_none(&stored.continued_from, "head.continued_from")?.map(SessionId),
         continued_to: exact_or_none(&stored.continued_to, "head.continued_to")?.map(SessionId),
+        budget,
         namespace: stored.namespace.into(),
         workflow: stored.workflow.into(),
         version: stored.version.into(),
@@ -254,6 +264,7 @@ fn counters_to(counters: &Counters) -> disk::Counters {
         cost_nanos: counters.cost.0,
         wasted_tokens: counters.wasted_tokens,
         wasted_cost_nanos: counters.wasted_cost.0,
+        unpriced_calls: counters.unpriced_calls,
     }
 }
 
@@ -268,6 +279,7 @@ fn counters_from(counters: &disk::Counters) -> Counters {
         cost: NanoDollars(counters.cost_nanos),
         wasted_tokens: counters.wasted_tokens,
         wasted_cost: NanoDollars(counters.wasted_cost_nanos),
+        unpriced_calls: counters.unpriced_calls,
     }
 }
 

@@ -21,6 +21,7 @@
 //!          31   session 16                                live: not ended
 //!          32   due ms 8, session 16, what 1, seq 8       due
 //!          34   session 16, session 16                    to start: the second, child or successor of the first
+//!          35   session 16                                budget, by its owner
 //!          reserved: 14 stub of an archived lineage · 15 claim of a lineage for archiving · 33 labels
 //!                    40 price file
 //! ledger   segment 4, lineage 16, kind
@@ -69,6 +70,7 @@ mod row {
     pub(super) const LIVE: u8 = 0x31;
     pub(super) const DUE: u8 = 0x32;
     pub(super) const TO_START: u8 = 0x34;
+    pub(super) const BUDGET: u8 = 0x35;
 
     /// Named now so that nothing else takes them: stub, claim, labels, price file.
     pub(super) const RESERVED: [u8; 4] = [0x14, 0x15, 0x33, 0x40];
@@ -181,6 +183,8 @@ pub enum RowKey<'a> {
         /// The event that opened it.
         seq: Seq,
     },
+    /// What a tree of sessions has spent and reserved, by the session that owns the limits.
+    Budget(SessionId),
 }
 
 impl<'a> RowKey<'a> {
@@ -211,6 +215,7 @@ impl<'a> RowKey<'a> {
                 .put(&session.0)
                 .put(&[*what as u8])
                 .put(&seq.0.to_be_bytes()),
+            RowKey::Budget(owner) => Writer::row(row::BUDGET, 1 + ID).put(&owner.0),
         }
         .finish()
     }
@@ -243,6 +248,7 @@ impl<'a> RowKey<'a> {
                 what: Due::parse(reader.byte()?)?,
                 seq: Seq(reader.u64()?),
             },
+            row::BUDGET => RowKey::Budget(reader.session()?),
             _ => return None,
         };
         reader.end(key)

@@ -20,6 +20,7 @@ mod open;
 mod range;
 mod rocks;
 
+mod budgets;
 pub mod codec;
 pub mod events;
 pub mod faulty;

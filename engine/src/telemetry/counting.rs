@@ -81,6 +81,9 @@ impl Counting {
             | Body::ChildCancelRequested { .. }
             | Body::ApprovalRequested(_)
             | Body::ApprovalDecided(_)
+            | Body::BudgetReserved { .. }
+            | Body::BudgetRaised { .. }
+            | Body::BudgetReleased { .. }
             | Body::TokenCreated(_)
             | Body::TokenRevoked { .. } => None,
         }

@@ -33,6 +33,7 @@ fn head(status: Status, holder: Option<InstanceId>, epoch: u64) -> Head {
         waits: vec![],
         signals: vec![],
         counters: Counters::default(),
+        budget: crate::graph::budget::SessionBudget::default(),
         dedupe: vec![],
         parent: None,
         top: SESSION,

@@ -3,7 +3,7 @@
 use super::story::*;
 use crate::graph::command::{Code, Finding, Op, Reply, Resolve};
 use crate::graph::event::{Body, GuardPolicy, PauseReason, Resolution, UnknownReason};
-use crate::graph::session::{IntentState, OPEN_KEY_BYTES_MAX, OPEN_MAX, Status};
+use crate::graph::session::{IntentState, OPEN_BYTES_MAX, OPEN_MAX, Status};
 
 fn open(policy: GuardPolicy) -> Story {
     let mut story = Story::running();
@@ -289,7 +289,7 @@ fn at_most_open_max_are_open() {
 fn the_keys_of_what_is_open_fit_the_head() {
     let mut story = Story::running();
     let key = |n: usize| format!("{n:0>1024}");
-    let fit = OPEN_KEY_BYTES_MAX / 1024;
+    let fit = OPEN_BYTES_MAX / (1024 + 28);
     for n in 0..fit {
         story.run(entered(&key(n), 1));
     }

@@ -8,6 +8,7 @@ use proptest::sample::select;
 
 use super::model::Model;
 use super::story::*;
+use crate::graph::budget::{Amounts, BudgetStart, Limits, OWNERS_MAX};
 use crate::graph::command::{Command, Finding, LeaseRequest, Op, Reply, Resolve, Start};
 use crate::graph::event::{
     ApprovalDecision, Author, Body, Event, GuardPolicy, PauseReason, ReleaseReason, Resolution,
@@ -53,6 +54,10 @@ enum Kind {
     Committed,
     ZoneFailed,
     Aborted,
+    Reserve,
+    ReserveMore,
+    Unreserve,
+    Raise,
     Complete,
     Fail,
     Pause,
@@ -83,6 +88,7 @@ fn act() -> impl Strategy<Value = Act> {
         8 => select(vec![Acquire, Acquire, Reattach, Release]),
         48 => select(vec![Completed, Failed, Heartbeat, Intent, Guarded, Unknown, NotApplied, Entered, Committed]),
         48 => select(vec![Intent, Due, Due, Resolve, Reconciled, Reconciled, GuardedFailed, ZoneFailed, Aborted]),
+        24 => select(vec![Reserve, Reserve, Reserve, ReserveMore, Unreserve, Raise]),
         12 => select(vec![Resume, Resume, Resume, Pause, PauseRequest]),
         32 => select(vec![Timer, Await, Ask, Signal, Signal, Decide, WaitDue, WaitDue, Drop]),
         8 => select(vec![ReleaseWaiting, Acquire, WaitDue]),
@@ -143,6 +149,7 @@ impl World {
             Kind::Reconciled | Kind::Due | Kind::Resolve => {
                 head.intents.iter().map(|intent| &intent.step_key).collect()
             }
+            Kind::Unreserve => head.budget.reservations.iter().map(|open| &open.step_key).collect(),
             Kind::Committed | Kind::ZoneFailed | Kind::Aborted => {
                 head.zones.iter().map(|zone| &zone.zone_key).collect()
             }
@@ -207,6 +214,15 @@ impl World {
             Kind::Committed => committed(&act.key, self.last(act, picked)),
             Kind::ZoneFailed => zone_failed(&act.key, self.last(act, picked), act.value == 2),
             Kind::Aborted => aborted(&act.key, self.last(act, picked)),
+            Kind::Raise => return raise(picked, self.now.0).into(),
+            Kind::Reserve => reserve(&act.key, self.next(act, picked), 1, i64::from(act.session)),
+            Kind::ReserveMore => reserve(&act.key, self.last(act, picked), u32::from(act.value), 1),
+            Kind::Unreserve => {
+                let head = self.model.heads.get(&picked);
+                let open = head.and_then(|head| head.budget.open(&act.key));
+                let attempt = open.map_or(1, |open| open.attempt + act.off);
+                Op::BudgetReleased { step_key: act.key.clone(), attempt }
+            }
             Kind::Complete => complete(act.value),
             Kind::Fail => Op::Fail { failure: payload(act.value) },
             Kind::Cancelled => Op::Cancelled { reason: "cleaned up".into() },
@@ -281,8 +297,18 @@ impl World {
                 if_ended_restart: act.value == 2,
                 ..keyed(self.minted, act.instance, 60 + u8::from(act.off > 0), lease)
             },
-            _ => start(self.minted, lease),
+            _ => self.under_budgets(act, start(self.minted, lease)),
         }
+    }
+
+    /// Half of the sessions own a budget, half of them are under the budgets of an earlier one.
+    fn under_budgets(&self, act: &Act, start: Start) -> Start {
+        let parent = self.model.heads.get(&self.pick(act.session));
+        let inherited = parent.filter(|_| act.instance == 1).map(|head| head.budget.owners.clone());
+        let own = if act.value == 1 { limits(40, 60) } else { Limits::default() };
+        let mut inherited = inherited.unwrap_or_default();
+        inherited.truncate(OWNERS_MAX - 1);
+        Start { budget: BudgetStart { limits: own, inherited }, ..start }
     }
 
     fn acquire(&self, act: &Act, picked: SessionId) -> Command {
@@ -363,6 +389,7 @@ fn play(acts: &[Act]) -> (Model, Vec<Command>) {
             assert_eq!(world.model.heads, before, "a refusal appends nothing"); // D2
             continue;
         };
+        check_budgets(&world.model);
         check_takeover(&command, &decision.events, before.get(&decision.session));
         check_answer(&command, &decision.reply, &decision.events);
         if decision.events.is_empty() {
@@ -374,6 +401,22 @@ fn play(acts: &[Act]) -> (Model, Vec<Command>) {
         }
     }
     (world.model, accepted)
+}
+
+/// B1, B2: an owner's row is the sum over the sessions that name it, and what was reserved never exceeds its limits.
+fn check_budgets(model: &Model) {
+    for (owner, row) in &model.rows.budgets {
+        let heads = || model.heads.values().map(|head| &head.budget);
+        let named = || heads().filter(|budget| budget.owners.iter().any(|known| known.session == *owner));
+        let spent = named().fold(Amounts::default(), |sum, budget| sum.plus(budget.spent));
+        let reserved = named().fold(Amounts::default(), |sum, budget| sum.plus(budget.reserved()));
+        assert_eq!((row.spent, row.reserved), (spent, reserved));
+        assert_eq!(row.limits, model.heads[owner].budget.limits);
+        // Nothing in these stories costs more than was reserved for it; what was not reserved for costs nothing.
+        if let Some(limit) = row.limits.cost {
+            assert!(spent.cost.0 + reserved.cost.0 <= limit.0, "{row:?}");
+        }
+    }
 }
 
 /// L4: a lease is taken only from whom the request names as dead, or by the same instance.
@@ -432,10 +475,11 @@ fn check_resent(world: &mut World, command: &Command) {
 }
 
 /// Everything sent before, sent once more after a reconnect, leaves no event. (A pause and a heartbeat are the exceptions: they carry
-/// no key, so one that was resumed or overtaken since cannot be told from a new one.)
+/// no key, so one that was resumed or overtaken since cannot be told from a new one. So is a reservation that was given
+/// back since: what gave it back is sent again, too.)
 fn check_all_resent(model: &mut Model, accepted: &[Command]) {
     for command in accepted {
-        if matches!(command, Command::Append(append) if matches!(append.op, Op::Pause { .. } | Op::StepHeartbeat { .. } | Op::GuardFinding { finding: Finding::Unknown, .. }))
+        if matches!(command, Command::Append(append) if matches!(append.op, Op::BudgetReserved(_) | Op::BudgetReleased { .. } | Op::Pause { .. } | Op::StepHeartbeat { .. } | Op::GuardFinding { finding: Finding::Unknown, .. }))
         {
             continue;
         }
@@ -684,7 +728,10 @@ fn check_log(events: &[Event]) {
                 track.outcome = true;
                 Some((step_key, track))
             }
-            Body::GuardUnknown { .. } => None,
+            Body::GuardUnknown { .. }
+            | Body::BudgetReserved { .. }
+            | Body::BudgetRaised { .. }
+            | Body::BudgetReleased { .. } => None,
             Body::ForkEdited(_)
             | Body::DivergenceAccepted(_)
             | Body::TokenCreated(_)
@@ -754,7 +801,7 @@ fn the_random_commands_reach_every_kind_of_event() {
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for _ in 0..200 {
+    for _ in 0..300 {
         let acts = prop::collection::vec(act(), 200).new_tree(&mut runner).unwrap().current();
         let (model, _) = play(&acts);
         for (event, _) in model.events.values().flatten() {
@@ -803,6 +850,9 @@ fn the_random_commands_reach_every_kind_of_event() {
         "ApprovalRequested",
         "ApprovalDecided",
         "released to wait",
+        "BudgetReserved",
+        "BudgetReleased",
+        "BudgetRaised",
         "resolved by policy",
         "resolved by tool",
         "resolved by reconcile",

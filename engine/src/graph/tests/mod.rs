@@ -6,6 +6,7 @@ mod story;
 mod account;
 mod cancel;
 mod child;
+mod budget;
 mod end;
 mod evolve;
 mod guard;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::graph::budget::BudgetRow;
 use crate::graph::command::{Command, Rejection};
 use crate::graph::decide::{Decision, View, decide};
 use crate::graph::event::{Body, Event, SessionStarted};
@@ -22,6 +23,7 @@ pub struct Rows {
     pub due: BTreeMap<(TimeMs, SessionId, Seq), DueEntry>,
     pub signals: BTreeMap<(SessionId, String), SignalRow>,
     pub evidence_deleted: BTreeSet<(SessionId, Seq, u32)>,
+    pub budgets: BTreeMap<SessionId, BudgetRow>,
     pub tokens: BTreeMap<Digest, TokenRow>,
     pub to_start: BTreeSet<(SessionId, SessionId)>,
 }
@@ -48,6 +50,9 @@ impl View for Model {
     }
     fn session_key(&self, digest: &Digest) -> Option<KeyRow> {
         self.rows.keys.get(digest).cloned()
+    }
+    fn budget(&self, owner: SessionId) -> Option<BudgetRow> {
+        self.rows.budgets.get(&owner).copied()
     }
 }
 
@@ -169,6 +174,10 @@ impl Rows {
             }
             IndexChange::DueDelete(due) => {
                 assert!(self.due.remove(&(due.due, session, due.seq)).is_some());
+            }
+            IndexChange::Budget { owner, change } => {
+                let before = self.budgets.get(&owner).copied();
+                self.budgets.insert(owner, BudgetRow::changed(before, change));
             }
             IndexChange::EvidenceDelete { entry, attempt } => {
                 self.evidence_deleted.insert((session, entry, attempt));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::model::Model;
+use crate::graph::budget::{Ask, BudgetStart, Limits, Raise};
 use crate::graph::command::{
     Acquire, Append, ApprovalAsked, Cancel, Code, Command, DecideApproval, Descent, Finding, Fires, GuardKey,
     LeaseRequest, Op, Pause, Rejection, Reply, Resolve, Resume, Signal, Start, StartKey,
@@ -171,6 +172,7 @@ pub fn start(n: u8, lease: Option<LeaseRequest>) -> Start {
         lease,
         dedupe: None,
         descent: None,
+        budget: BudgetStart::default(),
     }
 }
 
@@ -500,6 +502,27 @@ pub fn release_waiting(session: SessionId, epoch: u64, seen: Seq) -> Command {
     Command::Release { session, epoch: Epoch(epoch), reason: ReleaseReason::Waiting, seen }
 }
 
+/// Reserves for call `call` of an attempt: `cost` nano-dollars, ten tokens, one step on the first call.
+pub fn reserve(key: &str, attempt: u32, call: u32, cost: i64) -> Op {
+    Op::BudgetReserved(Ask {
+        step_key: key.into(),
+        attempt,
+        call,
+        cost: Some(NanoDollars(cost)),
+        tokens: 10,
+        steps: u64::from(call == 1),
+    })
+}
+
+pub fn limits(cost: i64, tokens: u64) -> Limits {
+    Limits { cost: Some(NanoDollars(cost)), tokens: Some(tokens), ..Limits::default() }
+}
+
+pub fn raise(session: SessionId, cost: u64) -> Raise {
+    let cost = Some(NanoDollars(i64::try_from(cost).unwrap()));
+    Raise { session, limits: Limits { cost, ..Limits::default() }, by: "ada".into(), dedupe: None }
+}
+
 pub fn complete(output: u8) -> Op {
     Op::Complete { output: payload(output) }
 }
@@ -523,5 +546,11 @@ impl From<Acquire> for Command {
 impl From<Resolve> for Command {
     fn from(resolve: Resolve) -> Self {
         Self::Resolve(resolve)
+    }
+}
+
+impl From<Raise> for Command {
+    fn from(raise: Raise) -> Self {
+        Self::RaiseBudget(raise)
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{ReadError, Reader, read_head, read_row};
+use super::{ReadError, Reader, read_budget, read_head, read_row};
+use crate::graph::budget::BudgetRow;
 use crate::graph::ids::{Digest, Seq, SessionId, TimeMs};
 use crate::graph::index::DueKind;
 use crate::graph::session::{Head, TokenRow};
@@ -132,6 +133,14 @@ impl Reader {
         }
         let later = scan(&KeyRange::due(TimeMs(until.0.saturating_add(1)), TimeMs(u64::MAX)), 1)?;
         Ok(DuePage { rows: found, next: later.first().map(|row| row.due) })
+    }
+
+    /// How a budget stands; `None`: the session owns none.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn budget(&self, owner: SessionId) -> Result<Option<BudgetRow>, ReadError> {
+        read_budget(self.snapshot()?.as_ref(), owner)
     }
 
     /// A token by the hash of its secret.

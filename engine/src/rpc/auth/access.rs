@@ -32,6 +32,8 @@ const METHODS: &[(&str, &[Role])] = &[
     ("/cellaflow.v1.SessionService/DecideApproval", REPAIRS),
     ("/cellaflow.v1.SessionService/ForkSession", REPAIRS),
     ("/cellaflow.v1.OperatorService/AcceptDivergence", REPAIRS),
+    ("/cellaflow.v1.SessionService/GetBudget", EVERYONE),
+    ("/cellaflow.v1.OperatorService/RaiseBudget", REPAIRS),
     ("/cellaflow.v1.OperatorService/ResumeSession", REPAIRS),
     ("/cellaflow.v1.OperatorService/PauseSession", REPAIRS),
     ("/cellaflow.v1.OperatorService/RetrySession", REPAIRS),
@@ -88,6 +90,8 @@ const ARMS: &[(&str, &str, &[Role])] = &[
     (APPEND, "child_cancel_requested", RUNS),
     (APPEND, "session_continued", RUNS),
     (APPEND, "session_cancelled", RUNS),
+    (APPEND, "budget_reserved", RUNS),
+    (APPEND, "budget_released", RUNS),
 ];
 
 /// Oneofs inside streamed messages that only choose the shape of a value, not what is done.

@@ -59,6 +59,8 @@ fn op_arm(op: &Op) -> &'static str {
         Op::WaitDropped(_) => "wait_dropped",
         Op::SessionContinued(_) => "session_continued",
         Op::SessionCancelled(_) => "session_cancelled",
+        Op::BudgetReserved(_) => "budget_reserved",
+        Op::BudgetReleased(_) => "budget_released",
     }
 }
 

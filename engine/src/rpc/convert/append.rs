@@ -6,12 +6,14 @@ use bytes::Bytes;
 use cellaflow_proto::v1;
 
 use super::bodies;
+use super::budget;
 use super::enums;
 use super::fields::{self, Field};
 use super::limits::{self, Length};
 use super::payload::{Fits, Intake};
 use super::tree;
 use super::waits;
+use crate::graph::budget::Raise;
 use crate::graph::command::{Append, Command, Evidence, Op, Rejection, Resolve};
 use crate::graph::event::{After, Resolution};
 use crate::graph::ids::{Epoch, Seq, SessionId};
@@ -69,6 +71,8 @@ pub fn to_append(append: v1::Append, intake: &mut Intake<'_>) -> Result<Converte
         v1::append::Op::ChildSpawned(child) => tree::spawn_child(child, intake)?,
         v1::append::Op::ChildCancelRequested(request) => tree::cancel_child(request)?,
         v1::append::Op::WaitDropped(dropped) => waits::wait_dropped(dropped)?,
+        v1::append::Op::BudgetReserved(reserved) => budget::reserved(reserved)?,
+        v1::append::Op::BudgetReleased(released) => budget::released(released)?,
         v1::append::Op::SessionPaused(pause) => bodies::session_paused(pause, intake)?,
         v1::append::Op::SessionContinued(end) => Op::Continue(tree::continue_as(end, intake)?),
         v1::append::Op::SessionCancelled(end) => tree::cancelled(end)?,
@@ -152,6 +156,19 @@ pub fn release(request: v1::Release) -> Result<Command, Rejection> {
         reason,
         seen: Seq(request.seen_seq),
     })
+}
+
+/// Reads an operator's raise of a budget; `by` is the name of the token.
+///
+/// # Errors
+/// `invalid_argument` (V2).
+pub fn raise_budget(request: &v1::RaiseBudgetRequest, by: Arc<str>) -> Result<Command, Rejection> {
+    Ok(Command::RaiseBudget(Raise {
+        session: fields::session_id(&request.session_id)?,
+        limits: budget::limits(request.limits.as_ref())?,
+        by,
+        dedupe: fields::dedupe_id(&request.dedupe_id)?,
+    }))
 }
 
 /// Reads an operator's resolution of a guarded step; `by` is the name of the token.

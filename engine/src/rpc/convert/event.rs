@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use cellaflow_proto::v1;
 
+use super::budget;
 use super::enums;
 use super::limits::{EVENT_DATA_BYTES_MAX, PIECE_BYTES_MAX};
 use super::tree;
@@ -310,6 +311,19 @@ fn body(body: &Body, out: &mut Outgoing<'_>) -> Result<v1::event::Body, ReadErro
             by: decided.by.to_string(),
             comment: out.optional(decided.comment.as_ref())?,
         }),
+        Body::BudgetReserved { step_key, attempt, call, amounts } => v1::event::Body::BudgetReserved(
+            budget::reserved_to_wire(step_key, *attempt, *call, *amounts),
+        ),
+        Body::BudgetRaised { limits, by } => v1::event::Body::BudgetRaised(v1::BudgetRaised {
+            limits: Some(budget::limits_to_wire(limits)),
+            by: by.to_string(),
+        }),
+        Body::BudgetReleased { step_key, attempt } => {
+            v1::event::Body::BudgetReleased(v1::BudgetReleased {
+                step_key: step_key.to_string(),
+                attempt: *attempt,
+            })
+        }
         Body::TokenCreated(token) => v1::event::Body::TokenCreated(token_created(token)),
         Body::TokenRevoked { token } => {
             v1::event::Body::TokenRevoked(v1::TokenRevoked { token_id: token.to_string() })
@@ -343,6 +357,7 @@ fn session_started(
         continued_from: started.continued_from.map(|session| session.to_string()).unwrap_or_default(),
         depth: started.depth,
         abandoned: started.parent.as_ref().is_some_and(|parent| parent.abandoned),
+        budget: budget::of_start(started.session, &started.budget),
     })
 }
 

@@ -11,6 +11,7 @@
 
 mod append;
 mod bodies;
+mod budget;
 mod enums;
 mod event;
 mod fields;
@@ -23,7 +24,8 @@ mod start;
 mod tree;
 mod waits;
 
-pub use append::{Attach, Converted, attach, commit_step, release, resolve_step, to_append};
+pub use append::{Attach, Converted, attach, commit_step, raise_budget, release, resolve_step, to_append};
+pub use budget::budget_state;
 pub use enums::{role_from_wire, role_to_wire, status_to_wire};
 pub use event::{Detail, PayloadSource, TransferIds, event_to_wire, payload_to_wire};
 pub use fields::{

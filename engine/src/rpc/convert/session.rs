@@ -3,7 +3,7 @@
 use cellaflow_proto::v1;
 
 use super::fields::{self, Field};
-use super::{enums, limits, waits};
+use super::{budget, enums, limits, waits};
 use crate::graph::command::Rejection;
 use crate::graph::event::PauseReason;
 use crate::graph::ids::StepKey;
@@ -67,6 +67,7 @@ pub fn session(head: &Head, key: &str, hint: Option<&str>) -> v1::Session {
         inherited_totals: head.forked.as_ref().map(|forked| totals(&forked.inherited)),
         inherited_steps: head.forked.as_ref().map_or(0, |forked| forked.inherited.steps),
         effects_live: from.is_some_and(|from| from.live),
+        budget: budget::of_session(&head.budget),
     }
 }
 
@@ -114,7 +115,7 @@ fn paused_for(reason: PauseReason, step_key: Option<&str>) -> String {
         PauseReason::RetriesExhausted => {
             format!("somebody to resume it after the cause{step} is gone: all attempts failed")
         }
-        PauseReason::Budget => "a larger budget".to_owned(),
+        PauseReason::Budget => "a larger budget: `cellaflow sessions budget raise`".to_owned(),
     }
 }
 
@@ -128,6 +129,7 @@ const fn totals(counters: &Counters) -> v1::Totals {
         cost_nanos: counters.cost.0,
         wasted_tokens: counters.wasted_tokens,
         wasted_cost_nanos: counters.wasted_cost.0,
+        unpriced_calls: counters.unpriced_calls,
     }
 }
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cellaflow_proto::v1;
 
+use super::budget;
 use super::fields::{self, Field};
 use super::payload::{self, Fits};
+use crate::graph::budget::Limits;
 use crate::graph::command::Rejection;
 use crate::graph::ids::{DedupeId, Digest, InstanceId};
 use crate::ledger::PayloadIn;
@@ -32,6 +34,8 @@ pub struct Start {
     pub instance: Option<InstanceId>,
     /// Makes a retry safe where there is no key.
     pub dedupe: Option<DedupeId>,
+    /// What it may spend at most.
+    pub limits: Limits,
 }
 
 /// Reads a start. `transfers` gives the bytes that came before as pieces; unary calls have none.
@@ -54,6 +58,7 @@ pub fn start(
         if_ended_restart: if_ended_restart(request.if_ended)?,
         instance,
         dedupe: fields::dedupe_id(&request.dedupe_id)?,
+        limits: budget::limits(request.budget.as_ref())?,
     })
 }
 

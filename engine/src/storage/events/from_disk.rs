@@ -13,6 +13,7 @@ use crate::graph::event::{
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs, TokenId,
 };
+use crate::storage::budgets;
 use crate::storage::fields::{
     Malformed, digest_or_none, epoch, exact, exact_or_none, guard_policy_from, malformed, parent,
     pause_reason_from, payload_from, payload_optional, payload_required, present, release_reason_from,
@@ -145,6 +146,19 @@ fn body(body: event_header::Body) -> Result<Body, Malformed> {
         Stored::WaitDropped(dropped) => Body::WaitDropped { step_key: dropped.step_key.into() },
         Stored::ApprovalRequested(request) => waits::approval_requested_from(request)?,
         Stored::ApprovalDecided(decided) => waits::approval_decided_from(decided)?,
+        Stored::BudgetReserved(reserved) => Body::BudgetReserved {
+            amounts: budgets::amounts_from(present(reserved.amounts, "budget_reserved.amounts")?),
+            attempt: reserved.attempt,
+            call: reserved.call,
+            step_key: reserved.step_key.into(),
+        },
+        Stored::BudgetRaised(raised) => Body::BudgetRaised {
+            limits: budgets::limits_from(raised.limits.as_ref()),
+            by: raised.by.into(),
+        },
+        Stored::BudgetReleased(released) => {
+            Body::BudgetReleased { attempt: released.attempt, step_key: released.step_key.into() }
+        }
         Stored::TokenCreated(token) => Body::TokenCreated(token_created(token)?),
         Stored::TokenRevoked(revoked) => {
             Body::TokenRevoked { token: TokenId(exact(&revoked.token_id, "token_revoked.token_id")?) }
@@ -173,6 +187,7 @@ fn session_started(started: &disk::SessionStarted) -> Result<SessionStarted, Mal
         )?,
         top: top(&started.top_id, &started.session_id, "session_started.top_id")?,
         depth: started.depth,
+        budget: budgets::start_from(started.budget.as_ref())?,
         continued_from: exact_or_none(&started.continued_from, "session_started.continued_from")?
             .map(SessionId),
     })

@@ -10,6 +10,7 @@ use crate::graph::event::{
     ZoneCommitted, ZoneFailed, ZoneRolledBack,
 };
 use crate::graph::ids::{Digest, Epoch};
+use crate::storage::budgets;
 use crate::storage::fields::{
     bytes_of, bytes_or_empty, guard_policy_to, parent_step_key, pause_reason_to, payload_to,
     release_reason_to, resource_mode_to, role_to, rollback_reason_to, top_to, unknown_reason_to,
@@ -134,6 +135,22 @@ fn body(body: &Body) -> event_header::Body {
         }
         Body::ApprovalRequested(request) => Stored::ApprovalRequested(waits::approval_requested(request)),
         Body::ApprovalDecided(decided) => Stored::ApprovalDecided(waits::approval_decided(decided)),
+        Body::BudgetReserved { step_key, attempt, call, amounts } => {
+            Stored::BudgetReserved(disk::BudgetReserved {
+                step_key: step_key.to_string(),
+                attempt: *attempt,
+                call: *call,
+                amounts: Some(budgets::amounts_to(*amounts)),
+            })
+        }
+        Body::BudgetRaised { limits, by } => Stored::BudgetRaised(disk::BudgetRaised {
+            limits: budgets::limits_to(limits),
+            by: by.to_string(),
+        }),
+        Body::BudgetReleased { step_key, attempt } => Stored::BudgetReleased(disk::BudgetReleased {
+            step_key: step_key.to_string(),
+            attempt: *attempt,
+        }),
         Body::TokenCreated(token) => Stored::TokenCreated(token_created(token)),
         Body::TokenRevoked { token } => {
             Stored::TokenRevoked(disk::TokenRevoked { token_id: bytes_of(&token.0) })
@@ -162,6 +179,7 @@ fn session_started(started: &SessionStarted) -> disk::SessionStarted {
         top_id: top_to(started.top, started.session),
         continued_from: bytes_or_empty(started.continued_from.map(|from| from.0)),
         depth: started.depth,
+        budget: budgets::start_to(&started.budget),
     }
 }
 

@@ -40,6 +40,18 @@ fn the_bytes_of_every_kind_of_event_are_pinned() {
     }
 }
 
+/// A start under budgets, beside the plain one: each stays readable.
+#[test]
+fn the_bytes_of_a_start_under_budgets_are_pinned() {
+    let mut event = samples::events().remove(0);
+    let Body::SessionStarted(started) = &mut event.body else { panic!() };
+    started.budget = samples::budget_start();
+    let encoded = encode(&event, &inline(&event)).unwrap();
+    let pinned = "8a01230a0b08f40310d804184620c03e12140a10444444444444444444444444444444441005";
+    assert!(hex::encode(encoded.header_bytes()).ends_with(pinned));
+    assert_eq!(decode(&encoded.bytes).unwrap().event, event);
+}
+
 /// What an earlier version wrote reads back as what it meant.
 #[test]
 fn pinned_bytes_read_back() {

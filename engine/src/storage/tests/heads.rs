@@ -17,6 +17,7 @@ use crate::storage::keys::Segment;
 
 const GOLDEN_HEAD: &str = include_str!("golden_head.in");
 const GOLDEN_WAITING_HEAD: &str = include_str!("golden_waiting_head.in");
+const GOLDEN_HEAD_BUDGET: &str = include_str!("golden_head_budget.in");
 
 fn stored(head: Head) -> StoredHead {
     StoredHead { head, segment: Segment(20_000) }
@@ -41,6 +42,14 @@ fn the_bytes_of_a_head_in_a_tree_are_pinned() {
     assert_eq!(round_trip(stored(samples::tree_head())), GOLDEN_TREE.trim()); // H1
 }
 
+/// A head under budgets, beside the plain one: each stays readable.
+#[test]
+fn the_bytes_of_a_head_under_budgets_are_pinned() {
+    let mut head = Head { budget: samples::session_budget(), ..samples::head() };
+    head.counters.unpriced_calls = 10;
+    assert_eq!(round_trip(stored(head)), GOLDEN_HEAD_BUDGET.trim()); // H1
+}
+
 #[test]
 fn the_bytes_of_a_waiting_head_are_pinned() {
     assert_eq!(round_trip(stored(samples::waiting_head())), GOLDEN_WAITING_HEAD.trim()); // H1
@@ -48,10 +57,12 @@ fn the_bytes_of_a_waiting_head_are_pinned() {
 
 #[test]
 fn the_largest_head_fits_its_row() {
-    let largest = StoredHead { segment: Segment(u32::MAX), ..stored(samples::largest_head()) };
-    let bytes = largest.to_bytes();
-    assert!(bytes.len() <= HEAD_BYTES_MAX, "{} bytes", bytes.len()); // H2
-    round_trip(largest);
+    for head in [samples::largest_head(), samples::largest_reserved_head()] {
+        let largest = StoredHead { segment: Segment(u32::MAX), ..stored(head) };
+        let bytes = largest.to_bytes();
+        assert!(bytes.len() <= HEAD_BYTES_MAX, "{} bytes", bytes.len()); // H2
+        round_trip(largest);
+    }
 }
 
 #[test]
@@ -114,6 +125,10 @@ fn the_bytes_of_rows_are_pinned() {
     assert_eq!(round_trip(row), format!("0a01641220{ones}1a10{twos}2005"));
     let row = LedgerRow { ledger_id: [2; 16], incarnation: Incarnation([2; 16]), created: TimeMs(5) };
     assert_eq!(round_trip(row), format!("0a10{twos}1210{twos}1805"));
+    assert_eq!(
+        round_trip(samples::budget_row()),
+        "0a0b08f40310d804184620c03e1206080b100c18011a0608151016180220c0f683a1f73228e7bf83a1f732"
+    );
     let row = TokenRow {
         token: TokenId([2; 16]),
         name: "ci".into(),

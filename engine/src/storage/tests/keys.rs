@@ -43,6 +43,9 @@ fn row_keys_are_pinned() {
         assert_eq!(hex::encode(key.bytes()), hex);
         assert_eq!(RowKey::parse(&key.bytes()).unwrap(), key);
     }
+    let budget = RowKey::Budget(SESSION);
+    assert_eq!(hex::encode(budget.bytes()), format!("35{}", "51".repeat(16)));
+    assert_eq!(RowKey::parse(&budget.bytes()).unwrap(), budget);
     let whats = [Due::Timer, Due::Intent, Due::Retry, Due::Wait, Due::Retention, Due::Archive, Due::Budget];
     assert_eq!(whats.map(|what| what as u8), [1, 2, 3, 4, 5, 6, 7]);
 }

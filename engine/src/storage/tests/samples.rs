@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::graph::budget::{
+    Amounts, BudgetOwner, BudgetRow, BudgetStart, Kinds, Limits, OWNERS_MAX, Reservation, SessionBudget,
+};
 use crate::graph::event::{
     After, ApprovalDecided, ApprovalDecision, ApprovalRequested, Author, Body, ChildEnd, ChildEnded,
     ChildSpawned, DivergenceAccepted, Edit, Event, ForkEdited, ForkedFrom, Format, GuardIntent, GuardPolicy,
@@ -15,7 +18,7 @@ use crate::graph::ids::{
     TokenId,
 };
 use crate::graph::session::{
-    Counters, DEDUPE_IDS_MAX, Forked, Head, IntentState, NAME_BYTES_MAX, OPEN_KEY_BYTES_MAX, OPEN_MAX,
+    Counters, DEDUPE_IDS_MAX, Forked, Head, IntentState, NAME_BYTES_MAX, OPEN_BYTES_MAX, OPEN_MAX,
     OpenIntent, OpenWait, OpenZone, SIGNAL_NAME_BYTES_MAX, SIGNALS_BUFFERED_MAX, STEP_KEY_BYTES_MAX, Status,
     WaitKind,
 };
@@ -58,6 +61,9 @@ pub fn kind(body: &Body) -> &'static str {
         Body::ApprovalDecided(_) => "approval_decided",
         Body::ForkEdited(_) => "fork_edited",
         Body::DivergenceAccepted(_) => "divergence_accepted",
+        Body::BudgetReserved { .. } => "budget_reserved",
+        Body::BudgetRaised { .. } => "budget_raised",
+        Body::BudgetReleased { .. } => "budget_released",
         Body::TokenCreated(_) => "token_created",
         Body::TokenRevoked { .. } => "token_revoked",
     }
@@ -104,6 +110,9 @@ pub fn events() -> Vec<Event> {
         around(worker, zone_committed()),
         around(worker, zone_failed()),
         around(Author::Driver, zone_rolled_back()),
+        around(worker, budget_reserved()),
+        around(Author::Operator(None), Body::BudgetRaised { limits: limits(), by: "ada".into() }),
+        around(worker, Body::BudgetReleased { step_key: "ask#1".into(), attempt: 2 }),
         around(Author::Operator(None), token_created()),
         around(Author::Operator(None), Body::TokenRevoked { token: TokenId([0x55; 16]) }),
         around(worker, timer_started()),
@@ -181,6 +190,7 @@ fn session_started() -> Body {
         root: SessionId([0x33; 16]),
         forked_from: Some(ForkedFrom { parent: SessionId([0x44; 16]), seq: Seq(12), live: false }),
         system: true,
+        budget: BudgetStart::default(),
         parent: None,
         top: SessionId([0x11; 16]),
         depth: 0,
@@ -446,6 +456,50 @@ fn approval_decided(decision: ApprovalDecision) -> Body {
     })
 }
 
+pub fn limits() -> Limits {
+    Limits { cost: Some(NanoDollars(500)), tokens: Some(600), steps: Some(70), wall_ms: Some(8000) }
+}
+
+fn amounts() -> Amounts {
+    Amounts { cost: NanoDollars(11), tokens: 12, steps: 1 }
+}
+
+fn budget_owner() -> BudgetOwner {
+    let kinds = Kinds { cost: true, tokens: false, steps: true, wall: false };
+    BudgetOwner { session: SessionId([0x44; 16]), kinds }
+}
+
+fn budget_reserved() -> Body {
+    Body::BudgetReserved { step_key: "ask#1".into(), attempt: 2, call: 3, amounts: amounts() }
+}
+
+/// A budget row with every field set.
+pub fn budget_row() -> BudgetRow {
+    BudgetRow {
+        limits: limits(),
+        spent: amounts(),
+        reserved: Amounts { cost: NanoDollars(21), tokens: 22, steps: 2 },
+        deadline: Some(TimeMs(1_750_000_008_000)),
+        raised: TimeMs(1_750_000_000_999),
+    }
+}
+
+/// A start under budgets.
+pub fn budget_start() -> BudgetStart {
+    BudgetStart { limits: limits(), inherited: vec![budget_owner()] }
+}
+
+/// Every field set; one key is an intent's, one a zone's, one its own.
+pub fn session_budget() -> SessionBudget {
+    SessionBudget {
+        owners: vec![budget_owner()],
+        limits: limits(),
+        spent: amounts(),
+        reservations: ["ask#1", "mail", "llm#1"].map(reservation).into(),
+        overdue: true,
+    }
+}
+
 fn token_created() -> Body {
     Body::TokenCreated(TokenCreated {
         token: TokenId([0x55; 16]),
@@ -494,7 +548,9 @@ pub fn head() -> Head {
             cost: NanoDollars(7),
             wasted_tokens: 8,
             wasted_cost: NanoDollars(9),
+            unpriced_calls: 0,
         },
+        budget: SessionBudget::default(),
         dedupe: vec![(DedupeId([0xdd; 16]), Seq(9))],
         waits: Vec::new(),
         signals: Vec::new(),
@@ -539,6 +595,7 @@ pub fn forked() -> Forked {
             cost: NanoDollars(-1),
             wasted_tokens: u64::MAX,
             wasted_cost: NanoDollars(-1),
+            unpriced_calls: 0,
         },
     }
 }
@@ -569,10 +626,64 @@ fn wait(key: &str, kind: WaitKind, due: Option<TimeMs>) -> OpenWait {
     OpenWait { step_key: key.into(), name: key.into(), kind, seq: Seq(15), due }
 }
 
+fn reservation(step_key: &str) -> Reservation {
+    Reservation { step_key: step_key.into(), attempt: 2, epoch: Epoch(4), calls: 3, amounts: amounts() }
+}
+
+/// Under as many budgets as there may be, nothing reserved.
+fn largest_budget() -> SessionBudget {
+    let kinds = Kinds { cost: true, tokens: true, steps: true, wall: true };
+    SessionBudget {
+        owners: vec![BudgetOwner { session: SessionId([1; 16]), kinds }; OWNERS_MAX],
+        limits: Limits {
+            cost: Some(NanoDollars(i64::MAX)),
+            tokens: Some(u64::MAX),
+            steps: Some(u64::MAX),
+            wall_ms: Some(u64::MAX),
+        },
+        spent: most_amounts(),
+        reservations: Vec::new(),
+        overdue: true,
+    }
+}
+
+fn most_amounts() -> Amounts {
+    Amounts { cost: NanoDollars(i64::MAX), tokens: u64::MAX, steps: u64::MAX }
+}
+
+/// The same with guarded steps instead of waits, every one of them reserved for.
+pub fn largest_reserved_head() -> Head {
+    let key_bytes = OPEN_BYTES_MAX / OPEN_MAX - 44 - 68;
+    let key = |n: usize| -> Arc<str> { format!("{n:0>key_bytes$}").into() };
+    let intent = |n: usize| OpenIntent {
+        step_key: key(n),
+        attempt: u32::MAX,
+        seq: Seq(u64::MAX),
+        due: TimeMs(u64::MAX),
+        policy: GuardPolicy::Reconcile,
+        state: IntentState::MayRetry,
+    };
+    let reservation = |n: usize| Reservation {
+        step_key: key(n),
+        attempt: u32::MAX,
+        epoch: Epoch(u64::MAX),
+        calls: u32::MAX,
+        amounts: most_amounts(),
+    };
+    let largest = largest_head();
+    let reservations = (0..OPEN_MAX).map(reservation).collect();
+    Head {
+        waits: Vec::new(),
+        intents: (0..OPEN_MAX).map(intent).collect(),
+        budget: SessionBudget { reservations, ..largest.budget.clone() },
+        ..largest
+    }
+}
+
 /// The largest head that `decide` lets come to be: every number at its longest, every text at its limit.
 pub fn largest_head() -> Head {
     let name: Arc<str> = "n".repeat(NAME_BYTES_MAX).into();
-    let key_bytes = OPEN_KEY_BYTES_MAX / OPEN_MAX / 2;
+    let key_bytes = (OPEN_BYTES_MAX / OPEN_MAX - 72) / 2;
     // Approvals take the most: a digest beside key and name.
     let approval = |n: usize| OpenWait {
         step_key: format!("{n:0>key_bytes$}").into(),
@@ -610,8 +721,10 @@ pub fn largest_head() -> Head {
             cost: most,
             wasted_tokens: u64::MAX,
             wasted_cost: most,
+            unpriced_calls: u64::MAX,
         },
         forked: Some(forked()),
+        budget: largest_budget(),
         dedupe: vec![(DedupeId([1; 16]), Seq(u64::MAX)); DEDUPE_IDS_MAX],
         parent: Some(Parent {
             session: SessionId([0x13; 16]),

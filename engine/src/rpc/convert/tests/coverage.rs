@@ -39,6 +39,8 @@ fn op_name(op: &v1::append::Op) -> &'static str {
         Op::WaitDropped(_) => "wait_dropped",
         Op::SessionContinued(_) => "session_continued",
         Op::SessionCancelled(_) => "session_cancelled",
+        Op::BudgetReserved(_) => "budget_reserved",
+        Op::BudgetReleased(_) => "budget_released",
     }
 }
 

@@ -1,6 +1,7 @@
 //! Appends, read: what comes back as an event says what was sent (V4).
 
 use super::*;
+use crate::graph::budget::{Amounts, Ask};
 use crate::graph::command::{Command, Finding, Fires, GuardKey, Op};
 use crate::graph::event::{
     ApprovalRequested, Author, Body, Event, RollbackReason, SessionCancelled, ZoneRolledBack,
@@ -21,6 +22,11 @@ fn event_body(op: Op) -> Option<Body> {
         Op::GuardUnknown { step_key, attempt, reason, failure } => {
             Body::GuardUnknown { step_key, attempt, reason, failure }
         }
+        Op::BudgetReserved(Ask { step_key, attempt, call, cost, tokens, steps }) => {
+            let amounts = Amounts { cost: cost.unwrap_or_default(), tokens, steps };
+            Body::BudgetReserved { step_key, attempt, call, amounts }
+        }
+        Op::BudgetReleased { step_key, attempt } => Body::BudgetReleased { step_key, attempt },
         Op::GuardFinding { .. } | Op::GuardStub { .. } => return None,
         Op::ZoneEntered { zone_key, name, attempt, input_digest } => {
             Body::ZoneEntered { zone_key, name, attempt, input_digest }
@@ -154,6 +160,8 @@ fn as_op(body: v1::event::Body) -> v1::append::Op {
             Op::SessionContinued(end)
         }
         Body::SessionCancelled(end) => Op::SessionCancelled(end),
+        Body::BudgetReserved(reserved) => Op::BudgetReserved(reserved),
+        Body::BudgetReleased(released) => Op::BudgetReleased(released),
         Body::SessionPaused(mut pause) => {
             plain(&mut pause.details);
             Op::SessionPaused(pause)
@@ -285,6 +293,7 @@ fn v4_a_start_keeps_every_field() {
         if_ended: v1::IfEnded::Restart.into(),
         instance: SESSION.into(),
         dedupe_id: vec![6; 16].into(),
+        budget: Some(v1::Budget { cost_nanos: 5, tokens: 0, steps: 6, wall_ms: 7 }),
     };
     let start = start(request, &mut |_| None).unwrap();
     assert_eq!((&*start.namespace, &*start.workflow, &*start.version), ("prod", "audit", "3"));
@@ -293,4 +302,6 @@ fn v4_a_start_keeps_every_field() {
     assert!(start.if_ended_restart);
     assert_eq!(start.instance.unwrap().to_string(), SESSION);
     assert_eq!(start.dedupe.unwrap().0, [6; 16]);
+    let limits = start.limits;
+    assert_eq!((limits.cost.unwrap().0, limits.tokens, limits.steps, limits.wall_ms), (5, None, Some(6), Some(7)));
 }

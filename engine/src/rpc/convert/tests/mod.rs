@@ -193,6 +193,15 @@ fn ops() -> Vec<v1::append::Op> {
         }),
         Op::SessionCompleted(v1::SessionCompleted { output: value("done") }),
         Op::SessionFailed(v1::SessionFailed { failure: failure() }),
+        Op::BudgetReserved(v1::BudgetReserved {
+            step_key: "root/ask#1".into(),
+            attempt: 1,
+            call: 2,
+            cost_nanos: Some(30),
+            tokens: 31,
+            steps: 1,
+        }),
+        Op::BudgetReleased(v1::BudgetReleased { step_key: "root/ask#1".into(), attempt: 1 }),
         Op::SessionPaused(v1::SessionPaused {
             reason: v1::PauseReason::Nondeterminism.into(),
             step_key: "root/charge#1".into(),

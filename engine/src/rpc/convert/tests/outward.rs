@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::graph::budget::{Amounts, BudgetStart, Limits, SessionBudget};
 use crate::graph::command::{Code, Rejection};
 use crate::graph::event::{
     ApprovalDecided, ApprovalDecision, ApprovalRequested, Author, Body, ChildEnd, ChildEnded, ChildSpawned,
@@ -44,6 +45,7 @@ fn started() -> SessionStarted {
         top: ID,
         depth: 1,
         continued_from: Some(ID),
+        budget: BudgetStart::default(),
     }
 }
 
@@ -191,6 +193,9 @@ pub(super) fn bodies() -> Vec<Body> {
             evidence_bytes: 1,
             wasted_tokens: 1,
         }),
+        Body::BudgetReserved { step_key: "s".into(), attempt: 1, call: 1, amounts: Amounts::default() },
+        Body::BudgetRaised { limits: Limits::default(), by: "ann".into() },
+        Body::BudgetReleased { step_key: "s".into(), attempt: 1 },
         Body::TokenCreated(token()),
         Body::TokenRevoked { token: TokenId([6; 16]) },
     ]
@@ -282,6 +287,9 @@ pub(super) fn wire_name(body: Body) -> &'static str {
         Body::ZoneCommitted(_) => "zone_committed",
         Body::ZoneFailed(_) => "zone_failed",
         Body::ZoneRolledBack(_) => "zone_rolled_back",
+        Body::BudgetReserved(_) => "budget_reserved",
+        Body::BudgetRaised(_) => "budget_raised",
+        Body::BudgetReleased(_) => "budget_released",
         Body::TokenCreated(_) => "token_created",
         Body::TokenRevoked(_) => "token_revoked",
         Body::ForkEdited(_) => "fork_edited",
@@ -435,6 +443,7 @@ fn head(status: Status) -> Head {
         signals: Vec::new(),
         zones: vec![OpenZone { zone_key: "z".into(), attempt: 2, seq: Seq(6) }],
         counters: Counters { steps: 3, output_tokens: 4, cost: NanoDollars(5), ..Counters::default() },
+        budget: SessionBudget::default(),
         dedupe: Vec::new(),
         parent: Some(Parent { session: ID, step_key: "spawn".into(), abandoned: false }),
         top: ID,

@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cellaflow/v1/common.proto.
  */
 export const file_cellaflow_v1_common: GenFile = /*@__PURE__*/
-  fileDesc("ChljZWxsYWZsb3cvdjEvY29tbW9uLnByb3RvEgxjZWxsYWZsb3cudjEiqgEKB1BheWxvYWQSKwoGZm9ybWF0GAEgASgOMhsuY2VsbGFmbG93LnYxLlBheWxvYWRGb3JtYXQSDQoFY29kZWMYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIOCgRkYXRhGAQgASgMSAASFQoLdHJhbnNmZXJfaWQYBSABKARIABIQCgZhYnNlbnQYBiABKAhIABIOCgZkaWdlc3QYByABKAxCBgoEYm9keSI/CgxQYXlsb2FkUGllY2USEwoLdHJhbnNmZXJfaWQYASABKAQSDAoEZGF0YRgCIAEoDBIMCgRsYXN0GAMgASgIIiYKBUFmdGVyEgsKA3NlcRgBIAEoBBIQCghyZXF1ZXN0cxgCIAEoDSLcAQoFVXNhZ2USEAoIcHJvdmlkZXIYASABKAkSDQoFbW9kZWwYAiABKAkSFAoMaW5wdXRfdG9rZW5zGAMgASgEEhoKEmNhY2hlZF9yZWFkX3Rva2VucxgEIAEoBBIaChJjYWNoZV93cml0ZV90b2tlbnMYBSABKAQSFQoNb3V0cHV0X3Rva2VucxgGIAEoBBIRCgllc3RpbWF0ZWQYByABKAgSFwoKY29zdF9uYW5vcxgIIAEoA0gAiAEBEhIKCnByaWNlX2RhdGUYCSABKAlCDQoLX2Nvc3RfbmFub3MiXQoIUmVzb3VyY2USDAoEa2luZBgBIAEoCRIKCgJpZBgCIAEoCRIoCgRtb2RlGAMgASgOMhouY2VsbGFmbG93LnYxLlJlc291cmNlTW9kZRINCgVyYW5nZRgEIAEoCSK2BgoHU2Vzc2lvbhISCgpzZXNzaW9uX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIQCgh3b3JrZmxvdxgDIAEoCRIPCgd2ZXJzaW9uGAQgASgJEgsKA2tleRgFIAEoCRISCgpnZW5lcmF0aW9uGAYgASgNEisKBnN0YXR1cxgHIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzEi8KDHBhdXNlX3JlYXNvbhgIIAEoDjIZLmNlbGxhZmxvdy52MS5QYXVzZVJlYXNvbhITCgt3YWl0aW5nX2ZvchgJIAEoCRILCgNzZXEYCiABKAQSDAoEaGFzaBgLIAEoDBINCgVlcG9jaBgMIAEoBBIQCghpbnN0YW5jZRgNIAEoCRISCgpsaW5lYWdlX2lkGA4gASgJEg8KB3Jvb3RfaWQYDyABKAkSEgoKc3RhcnRlZF9tcxgQIAEoBBISCgp1cGRhdGVkX21zGBEgASgEEhAKCGVuZGVkX21zGBIgASgEEg0KBXN0ZXBzGBMgASgEEiQKBnRvdGFscxgUIAEoCzIULmNlbGxhZmxvdy52MS5Ub3RhbHMSLgoMb3Blbl9pbnRlbnRzGBUgAygLMhguY2VsbGFmbG93LnYxLk9wZW5JbnRlbnQSKgoKb3Blbl96b25lcxgWIAMoCzIWLmNlbGxhZmxvdy52MS5PcGVuWm9uZRIhCgV3YWl0cxgXIAMoCzISLmNlbGxhZmxvdy52MS5XYWl0EhEKCXBhcmVudF9pZBgZIAEoCRIOCgZ0b3BfaWQYGiABKAkSGAoQY2FuY2VsX3JlcXVlc3RlZBgbIAEoCBIUCgxjb250aW51ZWRfdG8YHyABKAkSFgoOY29udGludWVkX2Zyb20YICABKAkSGwoTZm9ya2VkX2Zyb21fc2Vzc2lvbhgcIAEoCRIXCg9mb3JrZWRfZnJvbV9zZXEYHSABKAQSLgoQaW5oZXJpdGVkX3RvdGFscxgkIAEoCzIULmNlbGxhZmxvdy52MS5Ub3RhbHMSFwoPaW5oZXJpdGVkX3N0ZXBzGCUgASgEEhQKDGVmZmVjdHNfbGl2ZRgmIAEoCCKQAQoEV2FpdBIQCghzdGVwX2tleRgBIAEoCRIkCgRraW5kGAIgASgOMhYuY2VsbGFmbG93LnYxLldhaXRLaW5kEgwKBG5hbWUYAyABKAkSCwoDc2VxGAQgASgEEg4KBmR1ZV9tcxgFIAEoBBIQCghjaGlsZF9pZBgGIAEoCRITCgthcmdzX2RpZ2VzdBgHIAEoDCLGAQoGVG90YWxzEhEKCWxsbV9jYWxscxgBIAEoBBIUCgxpbnB1dF90b2tlbnMYAiABKAQSGgoSY2FjaGVkX3JlYWRfdG9rZW5zGAMgASgEEhoKEmNhY2hlX3dyaXRlX3Rva2VucxgEIAEoBBIVCg1vdXRwdXRfdG9rZW5zGAUgASgEEhIKCmNvc3RfbmFub3MYBiABKAMSFQoNd2FzdGVkX3Rva2VucxgHIAEoBBIZChF3YXN0ZWRfY29zdF9uYW5vcxgIIAEoAyKIAQoKT3BlbkludGVudBIQCghzdGVwX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEgsKA3NlcRgDIAEoBBIOCgZkdWVfbXMYBCABKAQSDwoHdW5rbm93bhgFIAEoCBIpCgZwb2xpY3kYBiABKA4yGS5jZWxsYWZsb3cudjEuR3VhcmRQb2xpY3kiOgoIT3BlblpvbmUSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRILCgNzZXEYAyABKAQiUwoHUmVmdXNhbBIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSEQoJcmV0cnlhYmxlGAMgASgIEhYKDnJldHJ5X2FmdGVyX21zGAQgASgEKsACCg1QYXlsb2FkRm9ybWF0Eh4KGlBBWUxPQURfRk9STUFUX1VOU1BFQ0lGSUVEEAASGAoUUEFZTE9BRF9GT1JNQVRfVkFMVUUQARIXChNQQVlMT0FEX0ZPUk1BVF9KU09OEAISGAoUUEFZTE9BRF9GT1JNQVRfQllURVMQAxIaChZQQVlMT0FEX0ZPUk1BVF9GQUlMVVJFEAQSHgoaUEFZTE9BRF9GT1JNQVRfTExNX1JFUVVFU1QQBRIfChtQQVlMT0FEX0ZPUk1BVF9MTE1fUkVTUE9OU0UQBhIeChpQQVlMT0FEX0ZPUk1BVF9TVEFURV9ERUxUQRAHEiUKIVBBWUxPQURfRk9STUFUX0NPTlZFUlNBVElPTl9ERUxUQRAIEh4KGlBBWUxPQURfRk9STUFUX1pPTkVfUkVDT1JEEAkqjwEKDFJlc291cmNlTW9kZRIdChlSRVNPVVJDRV9NT0RFX1VOU1BFQ0lGSUVEEAASFgoSUkVTT1VSQ0VfTU9ERV9SRUFEEAESFwoTUkVTT1VSQ0VfTU9ERV9XUklURRACEhgKFFJFU09VUkNFX01PREVfREVMRVRFEAMSFQoRUkVTT1VSQ0VfTU9ERV9SVU4QBCr1AQoNU2Vzc2lvblN0YXR1cxIeChpTRVNTSU9OX1NUQVRVU19VTlNQRUNJRklFRBAAEhoKFlNFU1NJT05fU1RBVFVTX1BFTkRJTkcQARIaChZTRVNTSU9OX1NUQVRVU19SVU5OSU5HEAISGgoWU0VTU0lPTl9TVEFUVVNfV0FJVElORxADEhkKFVNFU1NJT05fU1RBVFVTX1BBVVNFRBAEEhwKGFNFU1NJT05fU1RBVFVTX0NPTVBMRVRFRBAFEhkKFVNFU1NJT05fU1RBVFVTX0ZBSUxFRBAGEhwKGFNFU1NJT05fU1RBVFVTX0NBTkNFTExFRBAHKsYBCgtQYXVzZVJlYXNvbhIcChhQQVVTRV9SRUFTT05fVU5TUEVDSUZJRUQQABIaChZQQVVTRV9SRUFTT05fUkVRVUVTVEVEEAESHwobUEFVU0VfUkVBU09OX0VGRkVDVF9VTktOT1dOEAISHwobUEFVU0VfUkVBU09OX05PTkRFVEVSTUlOSVNNEAMSIgoeUEFVU0VfUkVBU09OX1JFVFJJRVNfRVhIQVVTVEVEEAQSFwoTUEFVU0VfUkVBU09OX0JVREdFVBAFKo4BCgtHdWFyZFBvbGljeRIcChhHVUFSRF9QT0xJQ1lfVU5TUEVDSUZJRUQQABIWChJHVUFSRF9QT0xJQ1lfUEFVU0UQARIVChFHVUFSRF9QT0xJQ1lfRkFJTBACEhYKEkdVQVJEX1BPTElDWV9SRVRSWRADEhoKFkdVQVJEX1BPTElDWV9SRUNPTkNJTEUQBCp9CghXYWl0S2luZBIZChVXQUlUX0tJTkRfVU5TUEVDSUZJRUQQABITCg9XQUlUX0tJTkRfVElNRVIQARIUChBXQUlUX0tJTkRfU0lHTkFMEAISFgoSV0FJVF9LSU5EX0FQUFJPVkFMEAMSEwoPV0FJVF9LSU5EX0NISUxEEAQqlAEKEEFwcHJvdmFsRGVjaXNpb24SIQodQVBQUk9WQUxfREVDSVNJT05fVU5TUEVDSUZJRUQQABIeChpBUFBST1ZBTF9ERUNJU0lPTl9BUFBST1ZFRBABEh4KGkFQUFJPVkFMX0RFQ0lTSU9OX1JFSkVDVEVEEAISHQoZQVBQUk9WQUxfREVDSVNJT05fRVhQSVJFRBADYgZwcm90bzM");
+  fileDesc("ChljZWxsYWZsb3cvdjEvY29tbW9uLnByb3RvEgxjZWxsYWZsb3cudjEiqgEKB1BheWxvYWQSKwoGZm9ybWF0GAEgASgOMhsuY2VsbGFmbG93LnYxLlBheWxvYWRGb3JtYXQSDQoFY29kZWMYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIOCgRkYXRhGAQgASgMSAASFQoLdHJhbnNmZXJfaWQYBSABKARIABIQCgZhYnNlbnQYBiABKAhIABIOCgZkaWdlc3QYByABKAxCBgoEYm9keSI/CgxQYXlsb2FkUGllY2USEwoLdHJhbnNmZXJfaWQYASABKAQSDAoEZGF0YRgCIAEoDBIMCgRsYXN0GAMgASgIIiYKBUFmdGVyEgsKA3NlcRgBIAEoBBIQCghyZXF1ZXN0cxgCIAEoDSLcAQoFVXNhZ2USEAoIcHJvdmlkZXIYASABKAkSDQoFbW9kZWwYAiABKAkSFAoMaW5wdXRfdG9rZW5zGAMgASgEEhoKEmNhY2hlZF9yZWFkX3Rva2VucxgEIAEoBBIaChJjYWNoZV93cml0ZV90b2tlbnMYBSABKAQSFQoNb3V0cHV0X3Rva2VucxgGIAEoBBIRCgllc3RpbWF0ZWQYByABKAgSFwoKY29zdF9uYW5vcxgIIAEoA0gAiAEBEhIKCnByaWNlX2RhdGUYCSABKAlCDQoLX2Nvc3RfbmFub3MiXQoIUmVzb3VyY2USDAoEa2luZBgBIAEoCRIKCgJpZBgCIAEoCRIoCgRtb2RlGAMgASgOMhouY2VsbGFmbG93LnYxLlJlc291cmNlTW9kZRINCgVyYW5nZRgEIAEoCSLjBgoHU2Vzc2lvbhISCgpzZXNzaW9uX2lkGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIQCgh3b3JrZmxvdxgDIAEoCRIPCgd2ZXJzaW9uGAQgASgJEgsKA2tleRgFIAEoCRISCgpnZW5lcmF0aW9uGAYgASgNEisKBnN0YXR1cxgHIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzEi8KDHBhdXNlX3JlYXNvbhgIIAEoDjIZLmNlbGxhZmxvdy52MS5QYXVzZVJlYXNvbhITCgt3YWl0aW5nX2ZvchgJIAEoCRILCgNzZXEYCiABKAQSDAoEaGFzaBgLIAEoDBINCgVlcG9jaBgMIAEoBBIQCghpbnN0YW5jZRgNIAEoCRISCgpsaW5lYWdlX2lkGA4gASgJEg8KB3Jvb3RfaWQYDyABKAkSEgoKc3RhcnRlZF9tcxgQIAEoBBISCgp1cGRhdGVkX21zGBEgASgEEhAKCGVuZGVkX21zGBIgASgEEg0KBXN0ZXBzGBMgASgEEiQKBnRvdGFscxgUIAEoCzIULmNlbGxhZmxvdy52MS5Ub3RhbHMSLgoMb3Blbl9pbnRlbnRzGBUgAygLMhguY2VsbGFmbG93LnYxLk9wZW5JbnRlbnQSKgoKb3Blbl96b25lcxgWIAMoCzIWLmNlbGxhZmxvdy52MS5PcGVuWm9uZRIhCgV3YWl0cxgXIAMoCzISLmNlbGxhZmxvdy52MS5XYWl0EhEKCXBhcmVudF9pZBgZIAEoCRIOCgZ0b3BfaWQYGiABKAkSGAoQY2FuY2VsX3JlcXVlc3RlZBgbIAEoCBIUCgxjb250aW51ZWRfdG8YHyABKAkSFgoOY29udGludWVkX2Zyb20YICABKAkSGwoTZm9ya2VkX2Zyb21fc2Vzc2lvbhgcIAEoCRIXCg9mb3JrZWRfZnJvbV9zZXEYHSABKAQSLgoQaW5oZXJpdGVkX3RvdGFscxgkIAEoCzIULmNlbGxhZmxvdy52MS5Ub3RhbHMSFwoPaW5oZXJpdGVkX3N0ZXBzGCUgASgEEhQKDGVmZmVjdHNfbGl2ZRgmIAEoCBIrCgZidWRnZXQYHiABKAsyGy5jZWxsYWZsb3cudjEuU2Vzc2lvbkJ1ZGdldCKQAQoEV2FpdBIQCghzdGVwX2tleRgBIAEoCRIkCgRraW5kGAIgASgOMhYuY2VsbGFmbG93LnYxLldhaXRLaW5kEgwKBG5hbWUYAyABKAkSCwoDc2VxGAQgASgEEg4KBmR1ZV9tcxgFIAEoBBIQCghjaGlsZF9pZBgGIAEoCRITCgthcmdzX2RpZ2VzdBgHIAEoDCLeAQoGVG90YWxzEhEKCWxsbV9jYWxscxgBIAEoBBIUCgxpbnB1dF90b2tlbnMYAiABKAQSGgoSY2FjaGVkX3JlYWRfdG9rZW5zGAMgASgEEhoKEmNhY2hlX3dyaXRlX3Rva2VucxgEIAEoBBIVCg1vdXRwdXRfdG9rZW5zGAUgASgEEhIKCmNvc3RfbmFub3MYBiABKAMSFQoNd2FzdGVkX3Rva2VucxgHIAEoBBIZChF3YXN0ZWRfY29zdF9uYW5vcxgIIAEoAxIWCg51bnByaWNlZF9jYWxscxgJIAEoBCJMCgZCdWRnZXQSEgoKY29zdF9uYW5vcxgBIAEoAxIOCgZ0b2tlbnMYAiABKAQSDQoFc3RlcHMYAyABKAQSDwoHd2FsbF9tcxgEIAEoBCI+CglCdWRnZXRVc2USEgoKY29zdF9uYW5vcxgBIAEoAxIOCgZ0b2tlbnMYAiABKAQSDQoFc3RlcHMYAyABKAQiXAoLQnVkZ2V0T3duZXISEgoKc2Vzc2lvbl9pZBgBIAEoCRIMCgRjb3N0GAIgASgIEg4KBnRva2VucxgDIAEoCBINCgVzdGVwcxgEIAEoCBIMCgR3YWxsGAUgASgIIrMBCg1TZXNzaW9uQnVkZ2V0EikKBm93bmVycxgBIAMoCzIZLmNlbGxhZmxvdy52MS5CdWRnZXRPd25lchIkCgZsaW1pdHMYAiABKAsyFC5jZWxsYWZsb3cudjEuQnVkZ2V0EiYKBXNwZW50GAMgASgLMhcuY2VsbGFmbG93LnYxLkJ1ZGdldFVzZRIpCghyZXNlcnZlZBgEIAEoCzIXLmNlbGxhZmxvdy52MS5CdWRnZXRVc2UirwEKC0J1ZGdldFN0YXRlEhIKCnNlc3Npb25faWQYASABKAkSJAoGbGltaXRzGAIgASgLMhQuY2VsbGFmbG93LnYxLkJ1ZGdldBImCgVzcGVudBgDIAEoCzIXLmNlbGxhZmxvdy52MS5CdWRnZXRVc2USKQoIcmVzZXJ2ZWQYBCABKAsyFy5jZWxsYWZsb3cudjEuQnVkZ2V0VXNlEhMKC2RlYWRsaW5lX21zGAUgASgEIogBCgpPcGVuSW50ZW50EhAKCHN0ZXBfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SCwoDc2VxGAMgASgEEg4KBmR1ZV9tcxgEIAEoBBIPCgd1bmtub3duGAUgASgIEikKBnBvbGljeRgGIAEoDjIZLmNlbGxhZmxvdy52MS5HdWFyZFBvbGljeSI6CghPcGVuWm9uZRIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEgsKA3NlcRgDIAEoBCJTCgdSZWZ1c2FsEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIRCglyZXRyeWFibGUYAyABKAgSFgoOcmV0cnlfYWZ0ZXJfbXMYBCABKAQqwAIKDVBheWxvYWRGb3JtYXQSHgoaUEFZTE9BRF9GT1JNQVRfVU5TUEVDSUZJRUQQABIYChRQQVlMT0FEX0ZPUk1BVF9WQUxVRRABEhcKE1BBWUxPQURfRk9STUFUX0pTT04QAhIYChRQQVlMT0FEX0ZPUk1BVF9CWVRFUxADEhoKFlBBWUxPQURfRk9STUFUX0ZBSUxVUkUQBBIeChpQQVlMT0FEX0ZPUk1BVF9MTE1fUkVRVUVTVBAFEh8KG1BBWUxPQURfRk9STUFUX0xMTV9SRVNQT05TRRAGEh4KGlBBWUxPQURfRk9STUFUX1NUQVRFX0RFTFRBEAcSJQohUEFZTE9BRF9GT1JNQVRfQ09OVkVSU0FUSU9OX0RFTFRBEAgSHgoaUEFZTE9BRF9GT1JNQVRfWk9ORV9SRUNPUkQQCSqPAQoMUmVzb3VyY2VNb2RlEh0KGVJFU09VUkNFX01PREVfVU5TUEVDSUZJRUQQABIWChJSRVNPVVJDRV9NT0RFX1JFQUQQARIXChNSRVNPVVJDRV9NT0RFX1dSSVRFEAISGAoUUkVTT1VSQ0VfTU9ERV9ERUxFVEUQAxIVChFSRVNPVVJDRV9NT0RFX1JVThAEKvUBCg1TZXNzaW9uU3RhdHVzEh4KGlNFU1NJT05fU1RBVFVTX1VOU1BFQ0lGSUVEEAASGgoWU0VTU0lPTl9TVEFUVVNfUEVORElORxABEhoKFlNFU1NJT05fU1RBVFVTX1JVTk5JTkcQAhIaChZTRVNTSU9OX1NUQVRVU19XQUlUSU5HEAMSGQoVU0VTU0lPTl9TVEFUVVNfUEFVU0VEEAQSHAoYU0VTU0lPTl9TVEFUVVNfQ09NUExFVEVEEAUSGQoVU0VTU0lPTl9TVEFUVVNfRkFJTEVEEAYSHAoYU0VTU0lPTl9TVEFUVVNfQ0FOQ0VMTEVEEAcqxgEKC1BhdXNlUmVhc29uEhwKGFBBVVNFX1JFQVNPTl9VTlNQRUNJRklFRBAAEhoKFlBBVVNFX1JFQVNPTl9SRVFVRVNURUQQARIfChtQQVVTRV9SRUFTT05fRUZGRUNUX1VOS05PV04QAhIfChtQQVVTRV9SRUFTT05fTk9OREVURVJNSU5JU00QAxIiCh5QQVVTRV9SRUFTT05fUkVUUklFU19FWEhBVVNURUQQBBIXChNQQVVTRV9SRUFTT05fQlVER0VUEAUqjgEKC0d1YXJkUG9saWN5EhwKGEdVQVJEX1BPTElDWV9VTlNQRUNJRklFRBAAEhYKEkdVQVJEX1BPTElDWV9QQVVTRRABEhUKEUdVQVJEX1BPTElDWV9GQUlMEAISFgoSR1VBUkRfUE9MSUNZX1JFVFJZEAMSGgoWR1VBUkRfUE9MSUNZX1JFQ09OQ0lMRRAEKn0KCFdhaXRLaW5kEhkKFVdBSVRfS0lORF9VTlNQRUNJRklFRBAAEhMKD1dBSVRfS0lORF9USU1FUhABEhQKEFdBSVRfS0lORF9TSUdOQUwQAhIWChJXQUlUX0tJTkRfQVBQUk9WQUwQAxITCg9XQUlUX0tJTkRfQ0hJTEQQBCqUAQoQQXBwcm92YWxEZWNpc2lvbhIhCh1BUFBST1ZBTF9ERUNJU0lPTl9VTlNQRUNJRklFRBAAEh4KGkFQUFJPVkFMX0RFQ0lTSU9OX0FQUFJPVkVEEAESHgoaQVBQUk9WQUxfREVDSVNJT05fUkVKRUNURUQQAhIdChlBUFBST1ZBTF9ERUNJU0lPTl9FWFBJUkVEEANiBnByb3RvMw");
 
 /**
  * Content of an event: opaque bytes with a format.
@@ -506,6 +506,13 @@ export type Session = Message<"cellaflow.v1.Session"> & {
    * @generated from field: bool effects_live = 38;
    */
   effectsLive: boolean;
+
+  /**
+   * Budgets it is under; absent: none.
+   *
+   * @generated from field: cellaflow.v1.SessionBudget budget = 30;
+   */
+  budget?: SessionBudget | undefined;
 };
 
 /**
@@ -640,6 +647,13 @@ export type Totals = Message<"cellaflow.v1.Totals"> & {
    * @generated from field: int64 wasted_cost_nanos = 8;
    */
   wastedCostNanos: bigint;
+
+  /**
+   * Calls whose price was unknown: cost_nanos does not hold them.
+   *
+   * @generated from field: uint64 unpriced_calls = 9;
+   */
+  unpricedCalls: bigint;
 };
 
 /**
@@ -648,6 +662,223 @@ export type Totals = Message<"cellaflow.v1.Totals"> & {
  */
 export const TotalsSchema: GenMessage<Totals> = /*@__PURE__*/
   messageDesc(file_cellaflow_v1_common, 7);
+
+/**
+ * What a tree of sessions may spend at most. 0: not limited.
+ *
+ * @generated from message cellaflow.v1.Budget
+ */
+export type Budget = Message<"cellaflow.v1.Budget"> & {
+  /**
+   * Money in nano-dollars (1e-9 USD).
+   *
+   * @generated from field: int64 cost_nanos = 1;
+   */
+  costNanos: bigint;
+
+  /**
+   * Input (cached or not) and output tokens together.
+   *
+   * @generated from field: uint64 tokens = 2;
+   */
+  tokens: bigint;
+
+  /**
+   * Outcomes of steps and zones.
+   *
+   * @generated from field: uint64 steps = 3;
+   */
+  steps: bigint;
+
+  /**
+   * Milliseconds from the start of the session that owns the budget.
+   *
+   * @generated from field: uint64 wall_ms = 4;
+   */
+  wallMs: bigint;
+};
+
+/**
+ * Describes the message cellaflow.v1.Budget.
+ * Use `create(BudgetSchema)` to create a new message.
+ */
+export const BudgetSchema: GenMessage<Budget> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_common, 8);
+
+/**
+ * What was spent, or is reserved.
+ *
+ * @generated from message cellaflow.v1.BudgetUse
+ */
+export type BudgetUse = Message<"cellaflow.v1.BudgetUse"> & {
+  /**
+   * Money in nano-dollars.
+   *
+   * @generated from field: int64 cost_nanos = 1;
+   */
+  costNanos: bigint;
+
+  /**
+   * Tokens.
+   *
+   * @generated from field: uint64 tokens = 2;
+   */
+  tokens: bigint;
+
+  /**
+   * Steps.
+   *
+   * @generated from field: uint64 steps = 3;
+   */
+  steps: bigint;
+};
+
+/**
+ * Describes the message cellaflow.v1.BudgetUse.
+ * Use `create(BudgetUseSchema)` to create a new message.
+ */
+export const BudgetUseSchema: GenMessage<BudgetUse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_common, 9);
+
+/**
+ * A session whose limits another session is under, and which kinds it limits.
+ *
+ * @generated from message cellaflow.v1.BudgetOwner
+ */
+export type BudgetOwner = Message<"cellaflow.v1.BudgetOwner"> & {
+  /**
+   * The owner.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Limits money.
+   *
+   * @generated from field: bool cost = 2;
+   */
+  cost: boolean;
+
+  /**
+   * Limits tokens.
+   *
+   * @generated from field: bool tokens = 3;
+   */
+  tokens: boolean;
+
+  /**
+   * Limits steps.
+   *
+   * @generated from field: bool steps = 4;
+   */
+  steps: boolean;
+
+  /**
+   * Limits wall time.
+   *
+   * @generated from field: bool wall = 5;
+   */
+  wall: boolean;
+};
+
+/**
+ * Describes the message cellaflow.v1.BudgetOwner.
+ * Use `create(BudgetOwnerSchema)` to create a new message.
+ */
+export const BudgetOwnerSchema: GenMessage<BudgetOwner> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_common, 10);
+
+/**
+ * The budgets a session is under and its own part in them.
+ *
+ * @generated from message cellaflow.v1.SessionBudget
+ */
+export type SessionBudget = Message<"cellaflow.v1.SessionBudget"> & {
+  /**
+   * Whose limits count, nearest first, the session itself included if it owns a budget; at most 8.
+   *
+   * @generated from field: repeated cellaflow.v1.BudgetOwner owners = 1;
+   */
+  owners: BudgetOwner[];
+
+  /**
+   * Its own limits; absent: it owns no budget.
+   *
+   * @generated from field: cellaflow.v1.Budget limits = 2;
+   */
+  limits?: Budget | undefined;
+
+  /**
+   * What this session spent.
+   *
+   * @generated from field: cellaflow.v1.BudgetUse spent = 3;
+   */
+  spent?: BudgetUse | undefined;
+
+  /**
+   * What it has reserved for calls without outcome.
+   *
+   * @generated from field: cellaflow.v1.BudgetUse reserved = 4;
+   */
+  reserved?: BudgetUse | undefined;
+};
+
+/**
+ * Describes the message cellaflow.v1.SessionBudget.
+ * Use `create(SessionBudgetSchema)` to create a new message.
+ */
+export const SessionBudgetSchema: GenMessage<SessionBudget> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_common, 11);
+
+/**
+ * How a budget stands.
+ *
+ * @generated from message cellaflow.v1.BudgetState
+ */
+export type BudgetState = Message<"cellaflow.v1.BudgetState"> & {
+  /**
+   * The session that owns it.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Limits.
+   *
+   * @generated from field: cellaflow.v1.Budget limits = 2;
+   */
+  limits?: Budget | undefined;
+
+  /**
+   * Spent by all sessions under it.
+   *
+   * @generated from field: cellaflow.v1.BudgetUse spent = 3;
+   */
+  spent?: BudgetUse | undefined;
+
+  /**
+   * Reserved by all sessions under it.
+   *
+   * @generated from field: cellaflow.v1.BudgetUse reserved = 4;
+   */
+  reserved?: BudgetUse | undefined;
+
+  /**
+   * When its wall time is over, ms since the Unix epoch; 0: not limited.
+   *
+   * @generated from field: uint64 deadline_ms = 5;
+   */
+  deadlineMs: bigint;
+};
+
+/**
+ * Describes the message cellaflow.v1.BudgetState.
+ * Use `create(BudgetStateSchema)` to create a new message.
+ */
+export const BudgetStateSchema: GenMessage<BudgetState> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_common, 12);
 
 /**
  * A guarded step that was started and whose outcome is not in the ledger.
@@ -703,7 +934,7 @@ export type OpenIntent = Message<"cellaflow.v1.OpenIntent"> & {
  * Use `create(OpenIntentSchema)` to create a new message.
  */
 export const OpenIntentSchema: GenMessage<OpenIntent> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_common, 8);
+  messageDesc(file_cellaflow_v1_common, 13);
 
 /**
  * A zone that was entered and neither committed nor rolled back.
@@ -738,7 +969,7 @@ export type OpenZone = Message<"cellaflow.v1.OpenZone"> & {
  * Use `create(OpenZoneSchema)` to create a new message.
  */
 export const OpenZoneSchema: GenMessage<OpenZone> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_common, 9);
+  messageDesc(file_cellaflow_v1_common, 14);
 
 /**
  * Why a request was refused. Carried in the status details of unary calls and in Nack on a channel.
@@ -780,7 +1011,7 @@ export type Refusal = Message<"cellaflow.v1.Refusal"> & {
  * Use `create(RefusalSchema)` to create a new message.
  */
 export const RefusalSchema: GenMessage<Refusal> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_common, 10);
+  messageDesc(file_cellaflow_v1_common, 15);
 
 /**
  * How the bytes of a payload are to be read. The engine never reads them.

@@ -4,7 +4,7 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Payload, Session, SessionStatus } from "./common_pb.js";
+import type { Budget, BudgetState, Payload, Session, SessionStatus } from "./common_pb.js";
 import { file_cellaflow_v1_common } from "./common_pb.js";
 import type { Role } from "./event_pb.js";
 import { file_cellaflow_v1_event } from "./event_pb.js";
@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cellaflow/v1/operator.proto.
  */
 export const file_cellaflow_v1_operator: GenFile = /*@__PURE__*/
-  fileDesc("ChtjZWxsYWZsb3cvdjEvb3BlcmF0b3IucHJvdG8SDGNlbGxhZmxvdy52MSI9ChRSZXN1bWVTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCWRlZHVwZV9pZBgCIAEoDCI/ChVSZXN1bWVTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uIkwKE1BhdXNlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIj4KFFBhdXNlU2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbiJMChNSZXRyeVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSDgoGcmVhc29uGAIgASgJEhEKCWRlZHVwZV9pZBgDIAEoDCI+ChRSZXRyeVNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iTQoUQ2FuY2VsU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIj8KFUNhbmNlbFNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iUAoXVGVybWluYXRlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIkIKGFRlcm1pbmF0ZVNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24ikQEKFEJhdGNoU2Vzc2lvbnNSZXF1ZXN0EisKBmFjdGlvbhgBIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uQWN0aW9uEisKBmZpbHRlchgCIAEoCzIbLmNlbGxhZmxvdy52MS5TZXNzaW9uRmlsdGVyEg4KBnJlYXNvbhgDIAEoCRIPCgdkcnlfcnVuGAQgASgIInsKFUJhdGNoU2Vzc2lvbnNSZXNwb25zZRIrCgZyZXN1bHQYASABKAsyGS5jZWxsYWZsb3cudjEuQmF0Y2hSZXN1bHRIABItCgdzdW1tYXJ5GAIgASgLMhouY2VsbGFmbG93LnYxLkJhdGNoU3VtbWFyeUgAQgYKBGJvZHkiVAoLQmF0Y2hSZXN1bHQSJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEgwKBGNvZGUYAiABKAkSDwoHbWVzc2FnZRgDIAEoCSI+CgxCYXRjaFN1bW1hcnkSDwoHbWF0Y2hlZBgBIAEoBBIMCgRkb25lGAIgASgEEg8KB3JlZnVzZWQYAyABKAQi1QEKElJlc29sdmVTdGVwUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCHN0ZXBfa2V5GAIgASgJEicKBm91dHB1dBgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkSAASKAoHZmFpbHVyZRgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkSAASFQoLbm90X2FwcGxpZWQYBSABKAhIABIRCglkZWR1cGVfaWQYBiABKAwSDgoGcmVzdW1lGAcgASgIQgwKCnJlc29sdXRpb24iPQoTUmVzb2x2ZVN0ZXBSZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iiQEKF0FjY2VwdERpdmVyZ2VuY2VSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSEAoIc3RlcF9rZXkYAiABKAkSFAoMaW5wdXRfZGlnZXN0GAMgASgMEgwKBGRyb3AYBCABKAgSEQoJYWxzb19kcm9wGAUgAygJEhEKCWRlZHVwZV9pZBgGIAEoDCJCChhBY2NlcHREaXZlcmdlbmNlUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uIjsKE1ZlcmlmeUxlZGdlclJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghwYXlsb2FkcxgCIAEoCCKsAQoUVmVyaWZ5TGVkZ2VyUmVzcG9uc2USMAoIcHJvZ3Jlc3MYASABKAsyHC5jZWxsYWZsb3cudjEuVmVyaWZ5UHJvZ3Jlc3NIABIqCgVmYXVsdBgCIAEoCzIZLmNlbGxhZmxvdy52MS5WZXJpZnlGYXVsdEgAEi4KB3N1bW1hcnkYAyABKAsyGy5jZWxsYWZsb3cudjEuVmVyaWZ5U3VtbWFyeUgAQgYKBGJvZHkiSgoOVmVyaWZ5UHJvZ3Jlc3MSEAoIc2Vzc2lvbnMYASABKAQSFgoOc2Vzc2lvbnNfdG90YWwYAiABKAQSDgoGZXZlbnRzGAMgASgEIj8KC1ZlcmlmeUZhdWx0EhIKCnNlc3Npb25faWQYASABKAkSCwoDc2VxGAIgASgEEg8KB21lc3NhZ2UYAyABKAkiUwoNVmVyaWZ5U3VtbWFyeRIQCghzZXNzaW9ucxgBIAEoBBIOCgZldmVudHMYAiABKAQSEAoIcGF5bG9hZHMYAyABKAQSDgoGZmF1bHRzGAQgASgEImcKEkNyZWF0ZVRva2VuUmVxdWVzdBIMCgRuYW1lGAEgASgJEiAKBHJvbGUYAiABKA4yEi5jZWxsYWZsb3cudjEuUm9sZRIRCgluYW1lc3BhY2UYAyABKAkSDgoGdHRsX21zGAQgASgEIkkKE0NyZWF0ZVRva2VuUmVzcG9uc2USIgoFdG9rZW4YASABKAsyEy5jZWxsYWZsb3cudjEuVG9rZW4SDgoGc2VjcmV0GAIgASgJIqwBCgVUb2tlbhIQCgh0b2tlbl9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEiAKBHJvbGUYAyABKA4yEi5jZWxsYWZsb3cudjEuUm9sZRIRCgluYW1lc3BhY2UYBCABKAkSEgoKY3JlYXRlZF9tcxgFIAEoBBISCgpleHBpcmVzX21zGAYgASgEEhIKCnJldm9rZWRfbXMYByABKAQSEgoKY29uZmlndXJlZBgIIAEoCCIgChFMaXN0VG9rZW5zUmVxdWVzdBILCgNhbGwYASABKAgiOQoSTGlzdFRva2Vuc1Jlc3BvbnNlEiMKBnRva2VucxgBIAMoCzITLmNlbGxhZmxvdy52MS5Ub2tlbiImChJSZXZva2VUb2tlblJlcXVlc3QSEAoIdG9rZW5faWQYASABKAkiOQoTUmV2b2tlVG9rZW5SZXNwb25zZRIiCgV0b2tlbhgBIAEoCzITLmNlbGxhZmxvdy52MS5Ub2tlbiIjChNCYWNrdXBMZWRnZXJSZXF1ZXN0EgwKBG5hbWUYASABKAkiXQoUQmFja3VwTGVkZ2VyUmVzcG9uc2USEQoJZGlyZWN0b3J5GAEgASgJEg0KBWZyYW1lGAIgASgEEhIKCnNpemVfYnl0ZXMYAyABKAQSDwoHdG9va19tcxgEIAEoBCISChBHZXRTdGF0dXNSZXF1ZXN0IpoCChFHZXRTdGF0dXNSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhEKCWxlZGdlcl9pZBgCIAEoCRITCgtpbmNhcm5hdGlvbhgDIAEoCRINCgVmcmFtZRgEIAEoBBIRCgl1cHRpbWVfbXMYBSABKAQSKwoIc2Vzc2lvbnMYBiADKAsyGS5jZWxsYWZsb3cudjEuU3RhdHVzQ291bnQSKwoHd29ya2VycxgHIAMoCzIaLmNlbGxhZmxvdy52MS5Xb3JrZXJTdGF0dXMSEgoKZGlza19ieXRlcxgIIAEoBBIXCg9kaXNrX2ZyZWVfYnl0ZXMYCSABKAQSEQoJcnNzX2J5dGVzGAogASgEEhAKCGRpc2tfbG93GAsgASgIIkkKC1N0YXR1c0NvdW50EisKBnN0YXR1cxgBIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzEg0KBWNvdW50GAIgASgEInQKDFdvcmtlclN0YXR1cxIQCghpbnN0YW5jZRgBIAEoCRIOCgZjbGllbnQYAiABKAkSEQoJd29ya2Zsb3dzGAMgAygJEhAKCHNlc3Npb25zGAQgASgNEgwKBGZyZWUYBSABKA0SDwoHaWRsZV9tcxgGIAEoBCq3AQoNU2Vzc2lvbkFjdGlvbhIeChpTRVNTSU9OX0FDVElPTl9VTlNQRUNJRklFRBAAEhgKFFNFU1NJT05fQUNUSU9OX1BBVVNFEAESGQoVU0VTU0lPTl9BQ1RJT05fUkVTVU1FEAISGAoUU0VTU0lPTl9BQ1RJT05fUkVUUlkQAxIZChVTRVNTSU9OX0FDVElPTl9DQU5DRUwQBBIcChhTRVNTSU9OX0FDVElPTl9URVJNSU5BVEUQBTLgCQoPT3BlcmF0b3JTZXJ2aWNlElgKDVJlc3VtZVNlc3Npb24SIi5jZWxsYWZsb3cudjEuUmVzdW1lU2Vzc2lvblJlcXVlc3QaIy5jZWxsYWZsb3cudjEuUmVzdW1lU2Vzc2lvblJlc3BvbnNlElUKDFBhdXNlU2Vzc2lvbhIhLmNlbGxhZmxvdy52MS5QYXVzZVNlc3Npb25SZXF1ZXN0GiIuY2VsbGFmbG93LnYxLlBhdXNlU2Vzc2lvblJlc3BvbnNlElUKDFJldHJ5U2Vzc2lvbhIhLmNlbGxhZmxvdy52MS5SZXRyeVNlc3Npb25SZXF1ZXN0GiIuY2VsbGFmbG93LnYxLlJldHJ5U2Vzc2lvblJlc3BvbnNlElgKDUNhbmNlbFNlc3Npb24SIi5jZWxsYWZsb3cudjEuQ2FuY2VsU2Vzc2lvblJlcXVlc3QaIy5jZWxsYWZsb3cudjEuQ2FuY2VsU2Vzc2lvblJlc3BvbnNlEmEKEFRlcm1pbmF0ZVNlc3Npb24SJS5jZWxsYWZsb3cudjEuVGVybWluYXRlU2Vzc2lvblJlcXVlc3QaJi5jZWxsYWZsb3cudjEuVGVybWluYXRlU2Vzc2lvblJlc3BvbnNlEloKDUJhdGNoU2Vzc2lvbnMSIi5jZWxsYWZsb3cudjEuQmF0Y2hTZXNzaW9uc1JlcXVlc3QaIy5jZWxsYWZsb3cudjEuQmF0Y2hTZXNzaW9uc1Jlc3BvbnNlMAESUgoLUmVzb2x2ZVN0ZXASIC5jZWxsYWZsb3cudjEuUmVzb2x2ZVN0ZXBSZXF1ZXN0GiEuY2VsbGFmbG93LnYxLlJlc29sdmVTdGVwUmVzcG9uc2USYQoQQWNjZXB0RGl2ZXJnZW5jZRIlLmNlbGxhZmxvdy52MS5BY2NlcHREaXZlcmdlbmNlUmVxdWVzdBomLmNlbGxhZmxvdy52MS5BY2NlcHREaXZlcmdlbmNlUmVzcG9uc2USVwoMVmVyaWZ5TGVkZ2VyEiEuY2VsbGFmbG93LnYxLlZlcmlmeUxlZGdlclJlcXVlc3QaIi5jZWxsYWZsb3cudjEuVmVyaWZ5TGVkZ2VyUmVzcG9uc2UwARJSCgtDcmVhdGVUb2tlbhIgLmNlbGxhZmxvdy52MS5DcmVhdGVUb2tlblJlcXVlc3QaIS5jZWxsYWZsb3cudjEuQ3JlYXRlVG9rZW5SZXNwb25zZRJPCgpMaXN0VG9rZW5zEh8uY2VsbGFmbG93LnYxLkxpc3RUb2tlbnNSZXF1ZXN0GiAuY2VsbGFmbG93LnYxLkxpc3RUb2tlbnNSZXNwb25zZRJSCgtSZXZva2VUb2tlbhIgLmNlbGxhZmxvdy52MS5SZXZva2VUb2tlblJlcXVlc3QaIS5jZWxsYWZsb3cudjEuUmV2b2tlVG9rZW5SZXNwb25zZRJVCgxCYWNrdXBMZWRnZXISIS5jZWxsYWZsb3cudjEuQmFja3VwTGVkZ2VyUmVxdWVzdBoiLmNlbGxhZmxvdy52MS5CYWNrdXBMZWRnZXJSZXNwb25zZRJMCglHZXRTdGF0dXMSHi5jZWxsYWZsb3cudjEuR2V0U3RhdHVzUmVxdWVzdBofLmNlbGxhZmxvdy52MS5HZXRTdGF0dXNSZXNwb25zZWIGcHJvdG8z", [file_cellaflow_v1_common, file_cellaflow_v1_event, file_cellaflow_v1_session]);
+  fileDesc("ChtjZWxsYWZsb3cvdjEvb3BlcmF0b3IucHJvdG8SDGNlbGxhZmxvdy52MSI9ChRSZXN1bWVTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCWRlZHVwZV9pZBgCIAEoDCI/ChVSZXN1bWVTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uIkwKE1BhdXNlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIj4KFFBhdXNlU2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbiJMChNSZXRyeVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSDgoGcmVhc29uGAIgASgJEhEKCWRlZHVwZV9pZBgDIAEoDCI+ChRSZXRyeVNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iTQoUQ2FuY2VsU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIj8KFUNhbmNlbFNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iUAoXVGVybWluYXRlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIkIKGFRlcm1pbmF0ZVNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24ikQEKFEJhdGNoU2Vzc2lvbnNSZXF1ZXN0EisKBmFjdGlvbhgBIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uQWN0aW9uEisKBmZpbHRlchgCIAEoCzIbLmNlbGxhZmxvdy52MS5TZXNzaW9uRmlsdGVyEg4KBnJlYXNvbhgDIAEoCRIPCgdkcnlfcnVuGAQgASgIInsKFUJhdGNoU2Vzc2lvbnNSZXNwb25zZRIrCgZyZXN1bHQYASABKAsyGS5jZWxsYWZsb3cudjEuQmF0Y2hSZXN1bHRIABItCgdzdW1tYXJ5GAIgASgLMhouY2VsbGFmbG93LnYxLkJhdGNoU3VtbWFyeUgAQgYKBGJvZHkiVAoLQmF0Y2hSZXN1bHQSJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEgwKBGNvZGUYAiABKAkSDwoHbWVzc2FnZRgDIAEoCSI+CgxCYXRjaFN1bW1hcnkSDwoHbWF0Y2hlZBgBIAEoBBIMCgRkb25lGAIgASgEEg8KB3JlZnVzZWQYAyABKAQiYQoSUmFpc2VCdWRnZXRSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSJAoGbGltaXRzGAIgASgLMhQuY2VsbGFmbG93LnYxLkJ1ZGdldBIRCglkZWR1cGVfaWQYAyABKAwiaAoTUmFpc2VCdWRnZXRSZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SKQoGYnVkZ2V0GAIgASgLMhkuY2VsbGFmbG93LnYxLkJ1ZGdldFN0YXRlItUBChJSZXNvbHZlU3RlcFJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghzdGVwX2tleRgCIAEoCRInCgZvdXRwdXQYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAEigKB2ZhaWx1cmUYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAEhUKC25vdF9hcHBsaWVkGAUgASgISAASEQoJZGVkdXBlX2lkGAYgASgMEg4KBnJlc3VtZRgHIAEoCEIMCgpyZXNvbHV0aW9uIj0KE1Jlc29sdmVTdGVwUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uIokBChdBY2NlcHREaXZlcmdlbmNlUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCHN0ZXBfa2V5GAIgASgJEhQKDGlucHV0X2RpZ2VzdBgDIAEoDBIMCgRkcm9wGAQgASgIEhEKCWFsc29fZHJvcBgFIAMoCRIRCglkZWR1cGVfaWQYBiABKAwiQgoYQWNjZXB0RGl2ZXJnZW5jZVJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbiI7ChNWZXJpZnlMZWRnZXJSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSEAoIcGF5bG9hZHMYAiABKAgirAEKFFZlcmlmeUxlZGdlclJlc3BvbnNlEjAKCHByb2dyZXNzGAEgASgLMhwuY2VsbGFmbG93LnYxLlZlcmlmeVByb2dyZXNzSAASKgoFZmF1bHQYAiABKAsyGS5jZWxsYWZsb3cudjEuVmVyaWZ5RmF1bHRIABIuCgdzdW1tYXJ5GAMgASgLMhsuY2VsbGFmbG93LnYxLlZlcmlmeVN1bW1hcnlIAEIGCgRib2R5IkoKDlZlcmlmeVByb2dyZXNzEhAKCHNlc3Npb25zGAEgASgEEhYKDnNlc3Npb25zX3RvdGFsGAIgASgEEg4KBmV2ZW50cxgDIAEoBCI/CgtWZXJpZnlGYXVsdBISCgpzZXNzaW9uX2lkGAEgASgJEgsKA3NlcRgCIAEoBBIPCgdtZXNzYWdlGAMgASgJIlMKDVZlcmlmeVN1bW1hcnkSEAoIc2Vzc2lvbnMYASABKAQSDgoGZXZlbnRzGAIgASgEEhAKCHBheWxvYWRzGAMgASgEEg4KBmZhdWx0cxgEIAEoBCJnChJDcmVhdGVUb2tlblJlcXVlc3QSDAoEbmFtZRgBIAEoCRIgCgRyb2xlGAIgASgOMhIuY2VsbGFmbG93LnYxLlJvbGUSEQoJbmFtZXNwYWNlGAMgASgJEg4KBnR0bF9tcxgEIAEoBCJJChNDcmVhdGVUb2tlblJlc3BvbnNlEiIKBXRva2VuGAEgASgLMhMuY2VsbGFmbG93LnYxLlRva2VuEg4KBnNlY3JldBgCIAEoCSKsAQoFVG9rZW4SEAoIdG9rZW5faWQYASABKAkSDAoEbmFtZRgCIAEoCRIgCgRyb2xlGAMgASgOMhIuY2VsbGFmbG93LnYxLlJvbGUSEQoJbmFtZXNwYWNlGAQgASgJEhIKCmNyZWF0ZWRfbXMYBSABKAQSEgoKZXhwaXJlc19tcxgGIAEoBBISCgpyZXZva2VkX21zGAcgASgEEhIKCmNvbmZpZ3VyZWQYCCABKAgiIAoRTGlzdFRva2Vuc1JlcXVlc3QSCwoDYWxsGAEgASgIIjkKEkxpc3RUb2tlbnNSZXNwb25zZRIjCgZ0b2tlbnMYASADKAsyEy5jZWxsYWZsb3cudjEuVG9rZW4iJgoSUmV2b2tlVG9rZW5SZXF1ZXN0EhAKCHRva2VuX2lkGAEgASgJIjkKE1Jldm9rZVRva2VuUmVzcG9uc2USIgoFdG9rZW4YASABKAsyEy5jZWxsYWZsb3cudjEuVG9rZW4iIwoTQmFja3VwTGVkZ2VyUmVxdWVzdBIMCgRuYW1lGAEgASgJIl0KFEJhY2t1cExlZGdlclJlc3BvbnNlEhEKCWRpcmVjdG9yeRgBIAEoCRINCgVmcmFtZRgCIAEoBBISCgpzaXplX2J5dGVzGAMgASgEEg8KB3Rvb2tfbXMYBCABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCKaAgoRR2V0U3RhdHVzUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIRCglsZWRnZXJfaWQYAiABKAkSEwoLaW5jYXJuYXRpb24YAyABKAkSDQoFZnJhbWUYBCABKAQSEQoJdXB0aW1lX21zGAUgASgEEisKCHNlc3Npb25zGAYgAygLMhkuY2VsbGFmbG93LnYxLlN0YXR1c0NvdW50EisKB3dvcmtlcnMYByADKAsyGi5jZWxsYWZsb3cudjEuV29ya2VyU3RhdHVzEhIKCmRpc2tfYnl0ZXMYCCABKAQSFwoPZGlza19mcmVlX2J5dGVzGAkgASgEEhEKCXJzc19ieXRlcxgKIAEoBBIQCghkaXNrX2xvdxgLIAEoCCJJCgtTdGF0dXNDb3VudBIrCgZzdGF0dXMYASABKA4yGy5jZWxsYWZsb3cudjEuU2Vzc2lvblN0YXR1cxINCgVjb3VudBgCIAEoBCJ0CgxXb3JrZXJTdGF0dXMSEAoIaW5zdGFuY2UYASABKAkSDgoGY2xpZW50GAIgASgJEhEKCXdvcmtmbG93cxgDIAMoCRIQCghzZXNzaW9ucxgEIAEoDRIMCgRmcmVlGAUgASgNEg8KB2lkbGVfbXMYBiABKAQqtwEKDVNlc3Npb25BY3Rpb24SHgoaU0VTU0lPTl9BQ1RJT05fVU5TUEVDSUZJRUQQABIYChRTRVNTSU9OX0FDVElPTl9QQVVTRRABEhkKFVNFU1NJT05fQUNUSU9OX1JFU1VNRRACEhgKFFNFU1NJT05fQUNUSU9OX1JFVFJZEAMSGQoVU0VTU0lPTl9BQ1RJT05fQ0FOQ0VMEAQSHAoYU0VTU0lPTl9BQ1RJT05fVEVSTUlOQVRFEAUytAoKD09wZXJhdG9yU2VydmljZRJYCg1SZXN1bWVTZXNzaW9uEiIuY2VsbGFmbG93LnYxLlJlc3VtZVNlc3Npb25SZXF1ZXN0GiMuY2VsbGFmbG93LnYxLlJlc3VtZVNlc3Npb25SZXNwb25zZRJVCgxQYXVzZVNlc3Npb24SIS5jZWxsYWZsb3cudjEuUGF1c2VTZXNzaW9uUmVxdWVzdBoiLmNlbGxhZmxvdy52MS5QYXVzZVNlc3Npb25SZXNwb25zZRJVCgxSZXRyeVNlc3Npb24SIS5jZWxsYWZsb3cudjEuUmV0cnlTZXNzaW9uUmVxdWVzdBoiLmNlbGxhZmxvdy52MS5SZXRyeVNlc3Npb25SZXNwb25zZRJYCg1DYW5jZWxTZXNzaW9uEiIuY2VsbGFmbG93LnYxLkNhbmNlbFNlc3Npb25SZXF1ZXN0GiMuY2VsbGFmbG93LnYxLkNhbmNlbFNlc3Npb25SZXNwb25zZRJhChBUZXJtaW5hdGVTZXNzaW9uEiUuY2VsbGFmbG93LnYxLlRlcm1pbmF0ZVNlc3Npb25SZXF1ZXN0GiYuY2VsbGFmbG93LnYxLlRlcm1pbmF0ZVNlc3Npb25SZXNwb25zZRJaCg1CYXRjaFNlc3Npb25zEiIuY2VsbGFmbG93LnYxLkJhdGNoU2Vzc2lvbnNSZXF1ZXN0GiMuY2VsbGFmbG93LnYxLkJhdGNoU2Vzc2lvbnNSZXNwb25zZTABElIKC1Jlc29sdmVTdGVwEiAuY2VsbGFmbG93LnYxLlJlc29sdmVTdGVwUmVxdWVzdBohLmNlbGxhZmxvdy52MS5SZXNvbHZlU3RlcFJlc3BvbnNlEmEKEEFjY2VwdERpdmVyZ2VuY2USJS5jZWxsYWZsb3cudjEuQWNjZXB0RGl2ZXJnZW5jZVJlcXVlc3QaJi5jZWxsYWZsb3cudjEuQWNjZXB0RGl2ZXJnZW5jZVJlc3BvbnNlElIKC1JhaXNlQnVkZ2V0EiAuY2VsbGFmbG93LnYxLlJhaXNlQnVkZ2V0UmVxdWVzdBohLmNlbGxhZmxvdy52MS5SYWlzZUJ1ZGdldFJlc3BvbnNlElcKDFZlcmlmeUxlZGdlchIhLmNlbGxhZmxvdy52MS5WZXJpZnlMZWRnZXJSZXF1ZXN0GiIuY2VsbGFmbG93LnYxLlZlcmlmeUxlZGdlclJlc3BvbnNlMAESUgoLQ3JlYXRlVG9rZW4SIC5jZWxsYWZsb3cudjEuQ3JlYXRlVG9rZW5SZXF1ZXN0GiEuY2VsbGFmbG93LnYxLkNyZWF0ZVRva2VuUmVzcG9uc2USTwoKTGlzdFRva2VucxIfLmNlbGxhZmxvdy52MS5MaXN0VG9rZW5zUmVxdWVzdBogLmNlbGxhZmxvdy52MS5MaXN0VG9rZW5zUmVzcG9uc2USUgoLUmV2b2tlVG9rZW4SIC5jZWxsYWZsb3cudjEuUmV2b2tlVG9rZW5SZXF1ZXN0GiEuY2VsbGFmbG93LnYxLlJldm9rZVRva2VuUmVzcG9uc2USVQoMQmFja3VwTGVkZ2VyEiEuY2VsbGFmbG93LnYxLkJhY2t1cExlZGdlclJlcXVlc3QaIi5jZWxsYWZsb3cudjEuQmFja3VwTGVkZ2VyUmVzcG9uc2USTAoJR2V0U3RhdHVzEh4uY2VsbGFmbG93LnYxLkdldFN0YXR1c1JlcXVlc3QaHy5jZWxsYWZsb3cudjEuR2V0U3RhdHVzUmVzcG9uc2ViBnByb3RvMw", [file_cellaflow_v1_common, file_cellaflow_v1_event, file_cellaflow_v1_session]);
 
 /**
  * Resumes a paused session.
@@ -441,6 +441,69 @@ export const BatchSummarySchema: GenMessage<BatchSummary> = /*@__PURE__*/
   messageDesc(file_cellaflow_v1_operator, 13);
 
 /**
+ * Raises a budget.
+ *
+ * @generated from message cellaflow.v1.RaiseBudgetRequest
+ */
+export type RaiseBudgetRequest = Message<"cellaflow.v1.RaiseBudgetRequest"> & {
+  /**
+   * The session that owns it.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * The new limits, each at least what it was; 0: as before. What is not limited stays so.
+   *
+   * @generated from field: cellaflow.v1.Budget limits = 2;
+   */
+  limits?: Budget | undefined;
+
+  /**
+   * Makes a retry of this call safe: 16 random bytes; empty: not retried.
+   *
+   * @generated from field: bytes dedupe_id = 3;
+   */
+  dedupeId: Uint8Array;
+};
+
+/**
+ * Describes the message cellaflow.v1.RaiseBudgetRequest.
+ * Use `create(RaiseBudgetRequestSchema)` to create a new message.
+ */
+export const RaiseBudgetRequestSchema: GenMessage<RaiseBudgetRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 14);
+
+/**
+ * The budget was raised.
+ *
+ * @generated from message cellaflow.v1.RaiseBudgetResponse
+ */
+export type RaiseBudgetResponse = Message<"cellaflow.v1.RaiseBudgetResponse"> & {
+  /**
+   * The session as it is now.
+   *
+   * @generated from field: cellaflow.v1.Session session = 1;
+   */
+  session?: Session | undefined;
+
+  /**
+   * How the budget stands now.
+   *
+   * @generated from field: cellaflow.v1.BudgetState budget = 2;
+   */
+  budget?: BudgetState | undefined;
+};
+
+/**
+ * Describes the message cellaflow.v1.RaiseBudgetResponse.
+ * Use `create(RaiseBudgetResponseSchema)` to create a new message.
+ */
+export const RaiseBudgetResponseSchema: GenMessage<RaiseBudgetResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 15);
+
+/**
  * Resolves a guarded step.
  *
  * @generated from message cellaflow.v1.ResolveStepRequest
@@ -511,7 +574,7 @@ export type ResolveStepRequest = Message<"cellaflow.v1.ResolveStepRequest"> & {
  * Use `create(ResolveStepRequestSchema)` to create a new message.
  */
 export const ResolveStepRequestSchema: GenMessage<ResolveStepRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 14);
+  messageDesc(file_cellaflow_v1_operator, 16);
 
 /**
  * The step was resolved.
@@ -532,7 +595,7 @@ export type ResolveStepResponse = Message<"cellaflow.v1.ResolveStepResponse"> & 
  * Use `create(ResolveStepResponseSchema)` to create a new message.
  */
 export const ResolveStepResponseSchema: GenMessage<ResolveStepResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 15);
+  messageDesc(file_cellaflow_v1_operator, 17);
 
 /**
  * Accepts a nondeterminism. What to accept stands in the details of the session's last pause.
@@ -588,7 +651,7 @@ export type AcceptDivergenceRequest = Message<"cellaflow.v1.AcceptDivergenceRequ
  * Use `create(AcceptDivergenceRequestSchema)` to create a new message.
  */
 export const AcceptDivergenceRequestSchema: GenMessage<AcceptDivergenceRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 16);
+  messageDesc(file_cellaflow_v1_operator, 18);
 
 /**
  * The session goes on.
@@ -609,7 +672,7 @@ export type AcceptDivergenceResponse = Message<"cellaflow.v1.AcceptDivergenceRes
  * Use `create(AcceptDivergenceResponseSchema)` to create a new message.
  */
 export const AcceptDivergenceResponseSchema: GenMessage<AcceptDivergenceResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 17);
+  messageDesc(file_cellaflow_v1_operator, 19);
 
 /**
  * Walks the ledger.
@@ -637,7 +700,7 @@ export type VerifyLedgerRequest = Message<"cellaflow.v1.VerifyLedgerRequest"> & 
  * Use `create(VerifyLedgerRequestSchema)` to create a new message.
  */
 export const VerifyLedgerRequestSchema: GenMessage<VerifyLedgerRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 18);
+  messageDesc(file_cellaflow_v1_operator, 20);
 
 /**
  * Progress or the outcome of a walk.
@@ -682,7 +745,7 @@ export type VerifyLedgerResponse = Message<"cellaflow.v1.VerifyLedgerResponse"> 
  * Use `create(VerifyLedgerResponseSchema)` to create a new message.
  */
 export const VerifyLedgerResponseSchema: GenMessage<VerifyLedgerResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 19);
+  messageDesc(file_cellaflow_v1_operator, 21);
 
 /**
  * How far a walk is.
@@ -717,7 +780,7 @@ export type VerifyProgress = Message<"cellaflow.v1.VerifyProgress"> & {
  * Use `create(VerifyProgressSchema)` to create a new message.
  */
 export const VerifyProgressSchema: GenMessage<VerifyProgress> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 20);
+  messageDesc(file_cellaflow_v1_operator, 22);
 
 /**
  * Something is wrong in the ledger.
@@ -752,7 +815,7 @@ export type VerifyFault = Message<"cellaflow.v1.VerifyFault"> & {
  * Use `create(VerifyFaultSchema)` to create a new message.
  */
 export const VerifyFaultSchema: GenMessage<VerifyFault> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 21);
+  messageDesc(file_cellaflow_v1_operator, 23);
 
 /**
  * Outcome of a walk.
@@ -794,7 +857,7 @@ export type VerifySummary = Message<"cellaflow.v1.VerifySummary"> & {
  * Use `create(VerifySummarySchema)` to create a new message.
  */
 export const VerifySummarySchema: GenMessage<VerifySummary> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 22);
+  messageDesc(file_cellaflow_v1_operator, 24);
 
 /**
  * Creates a token.
@@ -836,7 +899,7 @@ export type CreateTokenRequest = Message<"cellaflow.v1.CreateTokenRequest"> & {
  * Use `create(CreateTokenRequestSchema)` to create a new message.
  */
 export const CreateTokenRequestSchema: GenMessage<CreateTokenRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 23);
+  messageDesc(file_cellaflow_v1_operator, 25);
 
 /**
  * A token was created.
@@ -864,7 +927,7 @@ export type CreateTokenResponse = Message<"cellaflow.v1.CreateTokenResponse"> & 
  * Use `create(CreateTokenResponseSchema)` to create a new message.
  */
 export const CreateTokenResponseSchema: GenMessage<CreateTokenResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 24);
+  messageDesc(file_cellaflow_v1_operator, 26);
 
 /**
  * What is known of a token.
@@ -934,7 +997,7 @@ export type Token = Message<"cellaflow.v1.Token"> & {
  * Use `create(TokenSchema)` to create a new message.
  */
 export const TokenSchema: GenMessage<Token> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 25);
+  messageDesc(file_cellaflow_v1_operator, 27);
 
 /**
  * Lists tokens.
@@ -955,7 +1018,7 @@ export type ListTokensRequest = Message<"cellaflow.v1.ListTokensRequest"> & {
  * Use `create(ListTokensRequestSchema)` to create a new message.
  */
 export const ListTokensRequestSchema: GenMessage<ListTokensRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 26);
+  messageDesc(file_cellaflow_v1_operator, 28);
 
 /**
  * Tokens.
@@ -976,7 +1039,7 @@ export type ListTokensResponse = Message<"cellaflow.v1.ListTokensResponse"> & {
  * Use `create(ListTokensResponseSchema)` to create a new message.
  */
 export const ListTokensResponseSchema: GenMessage<ListTokensResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 27);
+  messageDesc(file_cellaflow_v1_operator, 29);
 
 /**
  * Revokes a token.
@@ -997,7 +1060,7 @@ export type RevokeTokenRequest = Message<"cellaflow.v1.RevokeTokenRequest"> & {
  * Use `create(RevokeTokenRequestSchema)` to create a new message.
  */
 export const RevokeTokenRequestSchema: GenMessage<RevokeTokenRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 28);
+  messageDesc(file_cellaflow_v1_operator, 30);
 
 /**
  * The token was revoked.
@@ -1018,7 +1081,7 @@ export type RevokeTokenResponse = Message<"cellaflow.v1.RevokeTokenResponse"> & 
  * Use `create(RevokeTokenResponseSchema)` to create a new message.
  */
 export const RevokeTokenResponseSchema: GenMessage<RevokeTokenResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 29);
+  messageDesc(file_cellaflow_v1_operator, 31);
 
 /**
  * Writes a backup.
@@ -1040,7 +1103,7 @@ export type BackupLedgerRequest = Message<"cellaflow.v1.BackupLedgerRequest"> & 
  * Use `create(BackupLedgerRequestSchema)` to create a new message.
  */
 export const BackupLedgerRequestSchema: GenMessage<BackupLedgerRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 30);
+  messageDesc(file_cellaflow_v1_operator, 32);
 
 /**
  * The backup was written.
@@ -1082,7 +1145,7 @@ export type BackupLedgerResponse = Message<"cellaflow.v1.BackupLedgerResponse"> 
  * Use `create(BackupLedgerResponseSchema)` to create a new message.
  */
 export const BackupLedgerResponseSchema: GenMessage<BackupLedgerResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 31);
+  messageDesc(file_cellaflow_v1_operator, 33);
 
 /**
  * Asks how the engine is.
@@ -1097,7 +1160,7 @@ export type GetStatusRequest = Message<"cellaflow.v1.GetStatusRequest"> & {
  * Use `create(GetStatusRequestSchema)` to create a new message.
  */
 export const GetStatusRequestSchema: GenMessage<GetStatusRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 32);
+  messageDesc(file_cellaflow_v1_operator, 34);
 
 /**
  * How the engine is.
@@ -1188,7 +1251,7 @@ export type GetStatusResponse = Message<"cellaflow.v1.GetStatusResponse"> & {
  * Use `create(GetStatusResponseSchema)` to create a new message.
  */
 export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 33);
+  messageDesc(file_cellaflow_v1_operator, 35);
 
 /**
  * How many sessions are in a state.
@@ -1216,7 +1279,7 @@ export type StatusCount = Message<"cellaflow.v1.StatusCount"> & {
  * Use `create(StatusCountSchema)` to create a new message.
  */
 export const StatusCountSchema: GenMessage<StatusCount> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 34);
+  messageDesc(file_cellaflow_v1_operator, 36);
 
 /**
  * A connected worker.
@@ -1272,7 +1335,7 @@ export type WorkerStatus = Message<"cellaflow.v1.WorkerStatus"> & {
  * Use `create(WorkerStatusSchema)` to create a new message.
  */
 export const WorkerStatusSchema: GenMessage<WorkerStatus> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 35);
+  messageDesc(file_cellaflow_v1_operator, 37);
 
 /**
  * What a batch does to each session.
@@ -1414,6 +1477,16 @@ export const OperatorService: GenService<{
     methodKind: "unary";
     input: typeof AcceptDivergenceRequestSchema;
     output: typeof AcceptDivergenceResponseSchema;
+  },
+  /**
+   * Raises the budget that a session owns; sessions that were paused for it are resumed.
+   *
+   * @generated from rpc cellaflow.v1.OperatorService.RaiseBudget
+   */
+  raiseBudget: {
+    methodKind: "unary";
+    input: typeof RaiseBudgetRequestSchema;
+    output: typeof RaiseBudgetResponseSchema;
   },
   /**
    * Walks the hash chains and payload digests; streams progress and names the first bad event.

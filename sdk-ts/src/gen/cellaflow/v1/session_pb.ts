@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { ApprovalDecision, PauseReason, Payload, PayloadPiece, Session, SessionStatus } from "./common_pb.js";
+import type { ApprovalDecision, BudgetState, PauseReason, Payload, PayloadPiece, Session, SessionStatus } from "./common_pb.js";
 import { file_cellaflow_v1_common } from "./common_pb.js";
 import type { Event } from "./event_pb.js";
 import { file_cellaflow_v1_event } from "./event_pb.js";
@@ -14,7 +14,56 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cellaflow/v1/session.proto.
  */
 export const file_cellaflow_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChpjZWxsYWZsb3cvdjEvc2Vzc2lvbi5wcm90bxIMY2VsbGFmbG93LnYxIr8BChJGb3JrU2Vzc2lvblJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEhAKCGZyb21fc2VxGAIgASgEEiUKBWVkaXRzGAMgAygLMhYuY2VsbGFmbG93LnYxLkZvcmtFZGl0EhQKDGVmZmVjdHNfbGl2ZRgEIAEoCBILCgNrZXkYBSABKAkSDwoHdmVyc2lvbhgGIAEoCRIRCglkZWR1cGVfaWQYByABKAwinwEKCEZvcmtFZGl0EhAKCHN0ZXBfa2V5GAEgASgJEiYKBWlucHV0GAIgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWRIABInCgZvdXRwdXQYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAEigKB2ZhaWx1cmUYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAQgYKBGVkaXQiTgoTRm9ya1Nlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SDwoHY3JlYXRlZBgCIAEoCCJRCgpTZXNzaW9uUmVmEhQKCnNlc3Npb25faWQYASABKAlIABInCgNrZXkYAiABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvbktleUgAQgQKAmJ5Ij4KClNlc3Npb25LZXkSEQoJbmFtZXNwYWNlGAEgASgJEhAKCHdvcmtmbG93GAIgASgJEgsKA2tleRgDIAEoCSI+ChFHZXRTZXNzaW9uUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYiiwEKEkdldFNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SJQoGb3V0cHV0GAIgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSJgoHZmFpbHVyZRgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIoABChNBd2FpdFNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZhIPCgd3YWl0X21zGAIgASgEEhYKDnVudGlsX3VubGVhc2VkGAMgASgIEhUKDXRocm91Z2hfd2FpdHMYBCABKAginQEKFEF3YWl0U2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIlCgZvdXRwdXQYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBImCgdmYWlsdXJlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSDgoGbGVhc2VkGAQgASgIIpABChNMaXN0U2Vzc2lvbnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRItCghzdGF0dXNlcxgCIAMoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzEhAKCHdvcmtmbG93GAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoDRISCgpwYWdlX3Rva2VuGAUgASgJIsICCg1TZXNzaW9uRmlsdGVyEi0KCHN0YXR1c2VzGAEgAygOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMSEAoId29ya2Zsb3cYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRI3CgZsYWJlbHMYBCADKAsyJy5jZWxsYWZsb3cudjEuU2Vzc2lvbkZpbHRlci5MYWJlbHNFbnRyeRIYChBzdGFydGVkX2FmdGVyX21zGAUgASgEEhkKEXN0YXJ0ZWRfYmVmb3JlX21zGAYgASgEEi8KDHBhdXNlX3JlYXNvbhgHIAEoDjIZLmNlbGxhZmxvdy52MS5QYXVzZVJlYXNvbhIRCgluYW1lc3BhY2UYCCABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJYChRMaXN0U2Vzc2lvbnNSZXNwb25zZRInCghzZXNzaW9ucxgBIAMoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLFAQoXU3Vic2NyaWJlU2Vzc2lvblJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEhAKCGZyb21fc2VxGAIgASgEEhcKD3VudGlsX2NhdWdodF91cBgDIAEoCBIUCgxoZWFkZXJzX29ubHkYBCABKAgSDgoGdG9rZW5zGAUgASgIEi4KC2Zyb21fdG9rZW5zGAYgAygLMhkuY2VsbGFmbG93LnYxLlRva2VuT2Zmc2V0Ij4KC1Rva2VuT2Zmc2V0EhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDAoEYnl0ZRgDIAEoBCKoAgoYU3Vic2NyaWJlU2Vzc2lvblJlc3BvbnNlEiQKBWV2ZW50GAEgASgLMhMuY2VsbGFmbG93LnYxLkV2ZW50SAASKwoFcGllY2UYAiABKAsyGi5jZWxsYWZsb3cudjEuUGF5bG9hZFBpZWNlSAASKwoJY2F1Z2h0X3VwGAMgASgLMhYuY2VsbGFmbG93LnYxLkNhdWdodFVwSAASIAoDZW5kGAQgASgLMhEuY2VsbGFmbG93LnYxLkVuZEgAEi8KC3Rva2VuX2NodW5rGAogASgLMhguY2VsbGFmbG93LnYxLlRva2VuQ2h1bmtIABIxCgxzdHJlYW1fcmVzZXQYCyABKAsyGS5jZWxsYWZsb3cudjEuU3RyZWFtUmVzZXRIAEIGCgRib2R5Ik0KClRva2VuQ2h1bmsSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIOCgZvZmZzZXQYAyABKAQSDAoEZGF0YRgEIAEoDCIwCgtTdHJlYW1SZXNldBIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNIhcKCENhdWdodFVwEgsKA3NlcRgBIAEoBCI/CgNFbmQSCwoDc2VxGAEgASgEEisKBnN0YXR1cxgCIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzIogBChRTaWduYWxTZXNzaW9uUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYSDAoEbmFtZRgCIAEoCRIkCgV2YWx1ZRgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEhEKCXNpZ25hbF9pZBgEIAEoCSJKChVTaWduYWxTZXNzaW9uUmVzcG9uc2USCwoDc2VxGAEgASgEEhEKCWR1cGxpY2F0ZRgCIAEoCBIRCglkZWxpdmVyZWQYAyABKAgi7AEKFURlY2lkZUFwcHJvdmFsUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYSEAoIc3RlcF9rZXkYAiABKAkSMAoIZGVjaXNpb24YAyABKA4yHi5jZWxsYWZsb3cudjEuQXBwcm92YWxEZWNpc2lvbhImCgdjb21tZW50GAQgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEwoLYXJnc19kaWdlc3QYBSABKAwSEQoJZGVkdXBlX2lkGAYgASgMEhQKDG9uX2JlaGFsZl9vZhgHIAEoCSJAChZEZWNpZGVBcHByb3ZhbFJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbjL/BAoOU2Vzc2lvblNlcnZpY2USTwoKR2V0U2Vzc2lvbhIfLmNlbGxhZmxvdy52MS5HZXRTZXNzaW9uUmVxdWVzdBogLmNlbGxhZmxvdy52MS5HZXRTZXNzaW9uUmVzcG9uc2USVQoMQXdhaXRTZXNzaW9uEiEuY2VsbGFmbG93LnYxLkF3YWl0U2Vzc2lvblJlcXVlc3QaIi5jZWxsYWZsb3cudjEuQXdhaXRTZXNzaW9uUmVzcG9uc2USVQoMTGlzdFNlc3Npb25zEiEuY2VsbGFmbG93LnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaIi5jZWxsYWZsb3cudjEuTGlzdFNlc3Npb25zUmVzcG9uc2USYwoQU3Vic2NyaWJlU2Vzc2lvbhIlLmNlbGxhZmxvdy52MS5TdWJzY3JpYmVTZXNzaW9uUmVxdWVzdBomLmNlbGxhZmxvdy52MS5TdWJzY3JpYmVTZXNzaW9uUmVzcG9uc2UwARJYCg1TaWduYWxTZXNzaW9uEiIuY2VsbGFmbG93LnYxLlNpZ25hbFNlc3Npb25SZXF1ZXN0GiMuY2VsbGFmbG93LnYxLlNpZ25hbFNlc3Npb25SZXNwb25zZRJbCg5EZWNpZGVBcHByb3ZhbBIjLmNlbGxhZmxvdy52MS5EZWNpZGVBcHByb3ZhbFJlcXVlc3QaJC5jZWxsYWZsb3cudjEuRGVjaWRlQXBwcm92YWxSZXNwb25zZRJSCgtGb3JrU2Vzc2lvbhIgLmNlbGxhZmxvdy52MS5Gb3JrU2Vzc2lvblJlcXVlc3QaIS5jZWxsYWZsb3cudjEuRm9ya1Nlc3Npb25SZXNwb25zZWIGcHJvdG8z", [file_cellaflow_v1_common, file_cellaflow_v1_event]);
+  fileDesc("ChpjZWxsYWZsb3cvdjEvc2Vzc2lvbi5wcm90bxIMY2VsbGFmbG93LnYxIj0KEEdldEJ1ZGdldFJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmImcKEUdldEJ1ZGdldFJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIqCgdidWRnZXRzGAIgAygLMhkuY2VsbGFmbG93LnYxLkJ1ZGdldFN0YXRlIr8BChJGb3JrU2Vzc2lvblJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEhAKCGZyb21fc2VxGAIgASgEEiUKBWVkaXRzGAMgAygLMhYuY2VsbGFmbG93LnYxLkZvcmtFZGl0EhQKDGVmZmVjdHNfbGl2ZRgEIAEoCBILCgNrZXkYBSABKAkSDwoHdmVyc2lvbhgGIAEoCRIRCglkZWR1cGVfaWQYByABKAwinwEKCEZvcmtFZGl0EhAKCHN0ZXBfa2V5GAEgASgJEiYKBWlucHV0GAIgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWRIABInCgZvdXRwdXQYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAEigKB2ZhaWx1cmUYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAQgYKBGVkaXQiTgoTRm9ya1Nlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SDwoHY3JlYXRlZBgCIAEoCCJRCgpTZXNzaW9uUmVmEhQKCnNlc3Npb25faWQYASABKAlIABInCgNrZXkYAiABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvbktleUgAQgQKAmJ5Ij4KClNlc3Npb25LZXkSEQoJbmFtZXNwYWNlGAEgASgJEhAKCHdvcmtmbG93GAIgASgJEgsKA2tleRgDIAEoCSI+ChFHZXRTZXNzaW9uUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYiiwEKEkdldFNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SJQoGb3V0cHV0GAIgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSJgoHZmFpbHVyZRgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIoABChNBd2FpdFNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZhIPCgd3YWl0X21zGAIgASgEEhYKDnVudGlsX3VubGVhc2VkGAMgASgIEhUKDXRocm91Z2hfd2FpdHMYBCABKAginQEKFEF3YWl0U2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIlCgZvdXRwdXQYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBImCgdmYWlsdXJlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSDgoGbGVhc2VkGAQgASgIIpABChNMaXN0U2Vzc2lvbnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRItCghzdGF0dXNlcxgCIAMoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzEhAKCHdvcmtmbG93GAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoDRISCgpwYWdlX3Rva2VuGAUgASgJIsICCg1TZXNzaW9uRmlsdGVyEi0KCHN0YXR1c2VzGAEgAygOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMSEAoId29ya2Zsb3cYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRI3CgZsYWJlbHMYBCADKAsyJy5jZWxsYWZsb3cudjEuU2Vzc2lvbkZpbHRlci5MYWJlbHNFbnRyeRIYChBzdGFydGVkX2FmdGVyX21zGAUgASgEEhkKEXN0YXJ0ZWRfYmVmb3JlX21zGAYgASgEEi8KDHBhdXNlX3JlYXNvbhgHIAEoDjIZLmNlbGxhZmxvdy52MS5QYXVzZVJlYXNvbhIRCgluYW1lc3BhY2UYCCABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJYChRMaXN0U2Vzc2lvbnNSZXNwb25zZRInCghzZXNzaW9ucxgBIAMoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLFAQoXU3Vic2NyaWJlU2Vzc2lvblJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEhAKCGZyb21fc2VxGAIgASgEEhcKD3VudGlsX2NhdWdodF91cBgDIAEoCBIUCgxoZWFkZXJzX29ubHkYBCABKAgSDgoGdG9rZW5zGAUgASgIEi4KC2Zyb21fdG9rZW5zGAYgAygLMhkuY2VsbGFmbG93LnYxLlRva2VuT2Zmc2V0Ij4KC1Rva2VuT2Zmc2V0EhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDAoEYnl0ZRgDIAEoBCKoAgoYU3Vic2NyaWJlU2Vzc2lvblJlc3BvbnNlEiQKBWV2ZW50GAEgASgLMhMuY2VsbGFmbG93LnYxLkV2ZW50SAASKwoFcGllY2UYAiABKAsyGi5jZWxsYWZsb3cudjEuUGF5bG9hZFBpZWNlSAASKwoJY2F1Z2h0X3VwGAMgASgLMhYuY2VsbGFmbG93LnYxLkNhdWdodFVwSAASIAoDZW5kGAQgASgLMhEuY2VsbGFmbG93LnYxLkVuZEgAEi8KC3Rva2VuX2NodW5rGAogASgLMhguY2VsbGFmbG93LnYxLlRva2VuQ2h1bmtIABIxCgxzdHJlYW1fcmVzZXQYCyABKAsyGS5jZWxsYWZsb3cudjEuU3RyZWFtUmVzZXRIAEIGCgRib2R5Ik0KClRva2VuQ2h1bmsSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIOCgZvZmZzZXQYAyABKAQSDAoEZGF0YRgEIAEoDCIwCgtTdHJlYW1SZXNldBIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNIhcKCENhdWdodFVwEgsKA3NlcRgBIAEoBCI/CgNFbmQSCwoDc2VxGAEgASgEEisKBnN0YXR1cxgCIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzIogBChRTaWduYWxTZXNzaW9uUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYSDAoEbmFtZRgCIAEoCRIkCgV2YWx1ZRgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEhEKCXNpZ25hbF9pZBgEIAEoCSJKChVTaWduYWxTZXNzaW9uUmVzcG9uc2USCwoDc2VxGAEgASgEEhEKCWR1cGxpY2F0ZRgCIAEoCBIRCglkZWxpdmVyZWQYAyABKAgi7AEKFURlY2lkZUFwcHJvdmFsUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYSEAoIc3RlcF9rZXkYAiABKAkSMAoIZGVjaXNpb24YAyABKA4yHi5jZWxsYWZsb3cudjEuQXBwcm92YWxEZWNpc2lvbhImCgdjb21tZW50GAQgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEwoLYXJnc19kaWdlc3QYBSABKAwSEQoJZGVkdXBlX2lkGAYgASgMEhQKDG9uX2JlaGFsZl9vZhgHIAEoCSJAChZEZWNpZGVBcHByb3ZhbFJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbjLNBQoOU2Vzc2lvblNlcnZpY2USTwoKR2V0U2Vzc2lvbhIfLmNlbGxhZmxvdy52MS5HZXRTZXNzaW9uUmVxdWVzdBogLmNlbGxhZmxvdy52MS5HZXRTZXNzaW9uUmVzcG9uc2USVQoMQXdhaXRTZXNzaW9uEiEuY2VsbGFmbG93LnYxLkF3YWl0U2Vzc2lvblJlcXVlc3QaIi5jZWxsYWZsb3cudjEuQXdhaXRTZXNzaW9uUmVzcG9uc2USVQoMTGlzdFNlc3Npb25zEiEuY2VsbGFmbG93LnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaIi5jZWxsYWZsb3cudjEuTGlzdFNlc3Npb25zUmVzcG9uc2USYwoQU3Vic2NyaWJlU2Vzc2lvbhIlLmNlbGxhZmxvdy52MS5TdWJzY3JpYmVTZXNzaW9uUmVxdWVzdBomLmNlbGxhZmxvdy52MS5TdWJzY3JpYmVTZXNzaW9uUmVzcG9uc2UwARJYCg1TaWduYWxTZXNzaW9uEiIuY2VsbGFmbG93LnYxLlNpZ25hbFNlc3Npb25SZXF1ZXN0GiMuY2VsbGFmbG93LnYxLlNpZ25hbFNlc3Npb25SZXNwb25zZRJbCg5EZWNpZGVBcHByb3ZhbBIjLmNlbGxhZmxvdy52MS5EZWNpZGVBcHByb3ZhbFJlcXVlc3QaJC5jZWxsYWZsb3cudjEuRGVjaWRlQXBwcm92YWxSZXNwb25zZRJSCgtGb3JrU2Vzc2lvbhIgLmNlbGxhZmxvdy52MS5Gb3JrU2Vzc2lvblJlcXVlc3QaIS5jZWxsYWZsb3cudjEuRm9ya1Nlc3Npb25SZXNwb25zZRJMCglHZXRCdWRnZXQSHi5jZWxsYWZsb3cudjEuR2V0QnVkZ2V0UmVxdWVzdBofLmNlbGxhZmxvdy52MS5HZXRCdWRnZXRSZXNwb25zZWIGcHJvdG8z", [file_cellaflow_v1_common, file_cellaflow_v1_event]);
+
+/**
+ * Asks for the budgets of a session.
+ *
+ * @generated from message cellaflow.v1.GetBudgetRequest
+ */
+export type GetBudgetRequest = Message<"cellaflow.v1.GetBudgetRequest"> & {
+  /**
+   * Which.
+   *
+   * @generated from field: cellaflow.v1.SessionRef session = 1;
+   */
+  session?: SessionRef | undefined;
+};
+
+/**
+ * Describes the message cellaflow.v1.GetBudgetRequest.
+ * Use `create(GetBudgetRequestSchema)` to create a new message.
+ */
+export const GetBudgetRequestSchema: GenMessage<GetBudgetRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_session, 0);
+
+/**
+ * The budgets a session is under.
+ *
+ * @generated from message cellaflow.v1.GetBudgetResponse
+ */
+export type GetBudgetResponse = Message<"cellaflow.v1.GetBudgetResponse"> & {
+  /**
+   * The session.
+   *
+   * @generated from field: cellaflow.v1.Session session = 1;
+   */
+  session?: Session | undefined;
+
+  /**
+   * Nearest first; empty: it is under none.
+   *
+   * @generated from field: repeated cellaflow.v1.BudgetState budgets = 2;
+   */
+  budgets: BudgetState[];
+};
+
+/**
+ * Describes the message cellaflow.v1.GetBudgetResponse.
+ * Use `create(GetBudgetResponseSchema)` to create a new message.
+ */
+export const GetBudgetResponseSchema: GenMessage<GetBudgetResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_session, 1);
 
 /**
  * Forks a session.
@@ -79,7 +128,7 @@ export type ForkSessionRequest = Message<"cellaflow.v1.ForkSessionRequest"> & {
  * Use `create(ForkSessionRequestSchema)` to create a new message.
  */
 export const ForkSessionRequestSchema: GenMessage<ForkSessionRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 0);
+  messageDesc(file_cellaflow_v1_session, 2);
 
 /**
  * What is different in a fork.
@@ -131,7 +180,7 @@ export type ForkEdit = Message<"cellaflow.v1.ForkEdit"> & {
  * Use `create(ForkEditSchema)` to create a new message.
  */
 export const ForkEditSchema: GenMessage<ForkEdit> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 1);
+  messageDesc(file_cellaflow_v1_session, 3);
 
 /**
  * The fork.
@@ -159,7 +208,7 @@ export type ForkSessionResponse = Message<"cellaflow.v1.ForkSessionResponse"> & 
  * Use `create(ForkSessionResponseSchema)` to create a new message.
  */
 export const ForkSessionResponseSchema: GenMessage<ForkSessionResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 2);
+  messageDesc(file_cellaflow_v1_session, 4);
 
 /**
  * Names one session.
@@ -196,7 +245,7 @@ export type SessionRef = Message<"cellaflow.v1.SessionRef"> & {
  * Use `create(SessionRefSchema)` to create a new message.
  */
 export const SessionRefSchema: GenMessage<SessionRef> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 3);
+  messageDesc(file_cellaflow_v1_session, 5);
 
 /**
  * A session by its key.
@@ -231,7 +280,7 @@ export type SessionKey = Message<"cellaflow.v1.SessionKey"> & {
  * Use `create(SessionKeySchema)` to create a new message.
  */
 export const SessionKeySchema: GenMessage<SessionKey> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 4);
+  messageDesc(file_cellaflow_v1_session, 6);
 
 /**
  * Asks for one session.
@@ -252,7 +301,7 @@ export type GetSessionRequest = Message<"cellaflow.v1.GetSessionRequest"> & {
  * Use `create(GetSessionRequestSchema)` to create a new message.
  */
 export const GetSessionRequestSchema: GenMessage<GetSessionRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 5);
+  messageDesc(file_cellaflow_v1_session, 7);
 
 /**
  * One session.
@@ -287,7 +336,7 @@ export type GetSessionResponse = Message<"cellaflow.v1.GetSessionResponse"> & {
  * Use `create(GetSessionResponseSchema)` to create a new message.
  */
 export const GetSessionResponseSchema: GenMessage<GetSessionResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 6);
+  messageDesc(file_cellaflow_v1_session, 8);
 
 /**
  * Waits for a session.
@@ -329,7 +378,7 @@ export type AwaitSessionRequest = Message<"cellaflow.v1.AwaitSessionRequest"> & 
  * Use `create(AwaitSessionRequestSchema)` to create a new message.
  */
 export const AwaitSessionRequestSchema: GenMessage<AwaitSessionRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 7);
+  messageDesc(file_cellaflow_v1_session, 9);
 
 /**
  * The session as it is now.
@@ -371,7 +420,7 @@ export type AwaitSessionResponse = Message<"cellaflow.v1.AwaitSessionResponse"> 
  * Use `create(AwaitSessionResponseSchema)` to create a new message.
  */
 export const AwaitSessionResponseSchema: GenMessage<AwaitSessionResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 8);
+  messageDesc(file_cellaflow_v1_session, 10);
 
 /**
  * Lists sessions.
@@ -420,7 +469,7 @@ export type ListSessionsRequest = Message<"cellaflow.v1.ListSessionsRequest"> & 
  * Use `create(ListSessionsRequestSchema)` to create a new message.
  */
 export const ListSessionsRequestSchema: GenMessage<ListSessionsRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 9);
+  messageDesc(file_cellaflow_v1_session, 11);
 
 /**
  * Selects sessions. What is not set restricts nothing.
@@ -490,7 +539,7 @@ export type SessionFilter = Message<"cellaflow.v1.SessionFilter"> & {
  * Use `create(SessionFilterSchema)` to create a new message.
  */
 export const SessionFilterSchema: GenMessage<SessionFilter> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 10);
+  messageDesc(file_cellaflow_v1_session, 12);
 
 /**
  * A page of sessions.
@@ -518,7 +567,7 @@ export type ListSessionsResponse = Message<"cellaflow.v1.ListSessionsResponse"> 
  * Use `create(ListSessionsResponseSchema)` to create a new message.
  */
 export const ListSessionsResponseSchema: GenMessage<ListSessionsResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 11);
+  messageDesc(file_cellaflow_v1_session, 13);
 
 /**
  * Subscribes to a session.
@@ -575,7 +624,7 @@ export type SubscribeSessionRequest = Message<"cellaflow.v1.SubscribeSessionRequ
  * Use `create(SubscribeSessionRequestSchema)` to create a new message.
  */
 export const SubscribeSessionRequestSchema: GenMessage<SubscribeSessionRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 12);
+  messageDesc(file_cellaflow_v1_session, 14);
 
 /**
  * How far a subscriber has read what a zone's attempt streamed.
@@ -610,7 +659,7 @@ export type TokenOffset = Message<"cellaflow.v1.TokenOffset"> & {
  * Use `create(TokenOffsetSchema)` to create a new message.
  */
 export const TokenOffsetSchema: GenMessage<TokenOffset> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 13);
+  messageDesc(file_cellaflow_v1_session, 15);
 
 /**
  * One message of a subscription.
@@ -679,7 +728,7 @@ export type SubscribeSessionResponse = Message<"cellaflow.v1.SubscribeSessionRes
  * Use `create(SubscribeSessionResponseSchema)` to create a new message.
  */
 export const SubscribeSessionResponseSchema: GenMessage<SubscribeSessionResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 14);
+  messageDesc(file_cellaflow_v1_session, 16);
 
 /**
  * What a zone's open attempt streamed: contiguous within the attempt, sent once, in order. Provisional until the zone
@@ -722,7 +771,7 @@ export type TokenChunk = Message<"cellaflow.v1.TokenChunk"> & {
  * Use `create(TokenChunkSchema)` to create a new message.
  */
 export const TokenChunkSchema: GenMessage<TokenChunk> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 15);
+  messageDesc(file_cellaflow_v1_session, 17);
 
 /**
  * What was sent of earlier attempts of a zone was rolled back or failed. It comes before the event that says so, and
@@ -751,7 +800,7 @@ export type StreamReset = Message<"cellaflow.v1.StreamReset"> & {
  * Use `create(StreamResetSchema)` to create a new message.
  */
 export const StreamResetSchema: GenMessage<StreamReset> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 16);
+  messageDesc(file_cellaflow_v1_session, 18);
 
 /**
  * Everything recorded was sent.
@@ -772,7 +821,7 @@ export type CaughtUp = Message<"cellaflow.v1.CaughtUp"> & {
  * Use `create(CaughtUpSchema)` to create a new message.
  */
 export const CaughtUpSchema: GenMessage<CaughtUp> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 17);
+  messageDesc(file_cellaflow_v1_session, 19);
 
 /**
  * The subscription is over.
@@ -800,7 +849,7 @@ export type End = Message<"cellaflow.v1.End"> & {
  * Use `create(EndSchema)` to create a new message.
  */
 export const EndSchema: GenMessage<End> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 18);
+  messageDesc(file_cellaflow_v1_session, 20);
 
 /**
  * A signal.
@@ -843,7 +892,7 @@ export type SignalSessionRequest = Message<"cellaflow.v1.SignalSessionRequest"> 
  * Use `create(SignalSessionRequestSchema)` to create a new message.
  */
 export const SignalSessionRequestSchema: GenMessage<SignalSessionRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 19);
+  messageDesc(file_cellaflow_v1_session, 21);
 
 /**
  * The signal is durable.
@@ -878,7 +927,7 @@ export type SignalSessionResponse = Message<"cellaflow.v1.SignalSessionResponse"
  * Use `create(SignalSessionResponseSchema)` to create a new message.
  */
 export const SignalSessionResponseSchema: GenMessage<SignalSessionResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 20);
+  messageDesc(file_cellaflow_v1_session, 22);
 
 /**
  * A decision.
@@ -941,7 +990,7 @@ export type DecideApprovalRequest = Message<"cellaflow.v1.DecideApprovalRequest"
  * Use `create(DecideApprovalRequestSchema)` to create a new message.
  */
 export const DecideApprovalRequestSchema: GenMessage<DecideApprovalRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 21);
+  messageDesc(file_cellaflow_v1_session, 23);
 
 /**
  * The decision is durable.
@@ -962,7 +1011,7 @@ export type DecideApprovalResponse = Message<"cellaflow.v1.DecideApprovalRespons
  * Use `create(DecideApprovalResponseSchema)` to create a new message.
  */
 export const DecideApprovalResponseSchema: GenMessage<DecideApprovalResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 22);
+  messageDesc(file_cellaflow_v1_session, 24);
 
 /**
  * What clients do with sessions that run elsewhere: read them, send them signals, decide their approvals.
@@ -1039,6 +1088,16 @@ export const SessionService: GenService<{
     methodKind: "unary";
     input: typeof ForkSessionRequestSchema;
     output: typeof ForkSessionResponseSchema;
+  },
+  /**
+   * Says how the budgets stand that a session is under.
+   *
+   * @generated from rpc cellaflow.v1.SessionService.GetBudget
+   */
+  getBudget: {
+    methodKind: "unary";
+    input: typeof GetBudgetRequestSchema;
+    output: typeof GetBudgetResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_cellaflow_v1_session, 0);
