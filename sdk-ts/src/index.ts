@@ -21,10 +21,13 @@ export {
   type WhileWaiting,
 } from "./client/client.js";
 export type { CallOptions as ClientCallOptions, SessionName } from "./client/core.js";
+export type { Branch, BranchDiff, StepDifference } from "./client/diff.js";
 export type { EventInfo, EventUsage } from "./client/events.js";
+export type { ForkEditInput, ForkOptions, SessionState } from "./client/fork.js";
 export { nodeHandler } from "./client/node-http.js";
+export type { StepOutcome } from "./client/outcomes.js";
 export type { QueryOptions, SessionView } from "./client/query.js";
-export type { PauseKind, SessionInfo, SessionStatus, WaitInfo } from "./client/session.js";
+export type { ForkInfo, PauseKind, SessionInfo, SessionStatus, WaitInfo } from "./client/session.js";
 export type { SendSignalOptions, SignalReceipt } from "./client/signals.js";
 export { type SseOptions, sseHandler, type WebHandler } from "./client/sse.js";
 export type { StreamItem, SubscribeOptions } from "./client/subscribe.js";

@@ -32,8 +32,11 @@ import {
   openApprovals,
 } from "./approvals.js";
 import { type CallOptions, ClientCore, refOf, type SessionName } from "./core.js";
+import { type BranchDiff, diffSessions } from "./diff.js";
+import { acceptDivergence } from "./divergence.js";
 import { type EventInfo, eventInfo } from "./events.js";
 import { untilMovable } from "./follow.js";
+import { type ForkOptions, forkSession, type SessionState, stateAt } from "./fork.js";
 import { type QueryOptions, querySession, type SessionView } from "./query.js";
 import { awaitResult } from "./results.js";
 import { HereRun } from "./run-here.js";
@@ -168,6 +171,25 @@ export interface Client {
    * it need not have one.
    */
   query(session: SessionName, options?: QueryOptions): Promise<SessionView>;
+  /** Returns what a session was at an event: input, `ctx.state`, `ctx.messages`, outcomes. */
+  stateAt(session: SessionName, seq: number, options?: CallOptions): Promise<SessionState>;
+  /**
+   * Starts a session that goes on from the middle of another one, which is not touched, with edits. A worker runs it, or
+   * {@link Client.runSession}. Its guarded effects are stubbed unless `effects: "live"`.
+   *
+   * @throws CellaflowError `invalid_argument` (cut or edit that cannot be), `key_conflict`
+   */
+  fork<O = unknown>(session: SessionName, options?: ForkOptions): Promise<SessionHandle<O>>;
+  /** Compares two sessions by outcomes, tokens and cost. */
+  diff(a: SessionName, b: SessionName, options?: CallOptions): Promise<BranchDiff>;
+  /**
+   * Accepts what a session's code asked for in place of what was recorded, and resumes it.
+   *
+   * @throws CellaflowError `session_not_paused` (not for a nondeterminism), `not_repairable` (fork before it instead)
+   */
+  acceptDivergence(session: SessionName, options?: CallOptions): Promise<void>;
+  /** Runs a session that is there in this process: as {@link Client.run} goes on with the session of a key. */
+  runSession<I, O>(workflow: Workflow<I, O>, sessionId: string, options?: RunHereOptions): Promise<SessionResult<O>>;
 }
 
 /** One session. */
@@ -278,6 +300,37 @@ class EngineClient implements Client {
 
   query(session: SessionName, options?: QueryOptions): Promise<SessionView> {
     return querySession(this.core, session, options);
+  }
+
+  stateAt(session: SessionName, seq: number, options?: CallOptions): Promise<SessionState> {
+    return stateAt(this.core, session, seq, options);
+  }
+
+  async fork<O = unknown>(session: SessionName, options?: ForkOptions): Promise<SessionHandle<O>> {
+    const { sessionId, created } = await forkSession(this.core, session, options);
+    return new Handle<O>(this, sessionId, created);
+  }
+
+  diff(a: SessionName, b: SessionName, options?: CallOptions): Promise<BranchDiff> {
+    return diffSessions(this.core, a, b, options);
+  }
+
+  acceptDivergence(session: SessionName, options?: CallOptions): Promise<void> {
+    return acceptDivergence(this.core, session, options);
+  }
+
+  runSession<I, O>(
+    workflow: Workflow<I, O>,
+    sessionId: string,
+    options: RunHereOptions = {},
+  ): Promise<SessionResult<O>> {
+    const work = { request: create(StartSessionRequestSchema), options, sessionId, known: () => {} };
+    const run = new HereRun<O>(
+      this.core,
+      { ...this.options, log: this.log },
+      { ...work, workflow: workflow as Workflow, keySession: () => Promise.resolve(sessionId) },
+    );
+    return run.result();
   }
 
   // ---- inside ----

@@ -73,7 +73,8 @@ export function infoOf(event: Event): EventInfo {
   };
 }
 
-function usagesOf({ body }: Event): Usage[] {
+/** Returns what an event's model calls used, those of failed attempts included. */
+export function usagesOf({ body }: Event): Usage[] {
   if (body.case === "stepCompleted") return body.value.llm?.usage === undefined ? [] : [body.value.llm.usage];
   if (body.case === "stepFailed") return body.value.usage === undefined ? [] : [body.value.usage];
   if (body.case === "zoneCommitted") return body.value.llmCalls.flatMap((call) => call.usage ?? []);

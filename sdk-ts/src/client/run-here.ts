@@ -28,6 +28,8 @@ export interface HereWork {
   workflow: Workflow;
   request: MessageShape<typeof StartSessionRequestSchema>;
   options: RunHereOptions;
+  /** Session that is there already; `request` is not sent then. */
+  sessionId?: string;
   /** Names the session of a key, when another run of it answers the start. */
   keySession(): Promise<string>;
   /** Told the session as soon as it is known. */
@@ -45,6 +47,7 @@ export class HereRun<O> {
     private readonly runOptions: RunOptions & { log: Logger },
     private readonly work: HereWork,
   ) {
+    if (work.sessionId !== undefined) this.know(work.sessionId);
     this.deadline = new Deadline(work.options.deadlineMs, work.options.handOverMs);
   }
 

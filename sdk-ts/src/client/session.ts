@@ -29,6 +29,17 @@ export interface WaitInfo {
   due: Date | undefined;
 }
 
+/** Where a fork was cut, and what it had then. */
+export interface ForkInfo {
+  sessionId: string;
+  /** Last event that both have. */
+  seq: number;
+  /** What becomes of its guarded effects. */
+  effects: "stubbed" | "live";
+  /** Of the session's steps and totals, those of the common part. */
+  inherited: { steps: number; costNanos: number; tokens: number };
+}
+
 /** What a session is. */
 export interface SessionInfo {
   sessionId: string;
@@ -47,6 +58,8 @@ export interface SessionInfo {
   /** Epoch of the last lease; 0: none yet. */
   epoch: number;
   rootId: string;
+  /** Where a fork was cut; undefined: it is none. */
+  forkedFrom: ForkInfo | undefined;
   startedAt: Date;
   updatedAt: Date;
   /** Undefined: it has not ended. */
@@ -97,6 +110,21 @@ export function statusOf(wire: Wire): SessionStatus {
   throw new CellaflowError("engine_error", "the engine sent a state of an unknown kind", "update @cellaflow/sdk");
 }
 
+function forkInfo(session: Session): ForkInfo {
+  const { inheritedTotals: had } = session;
+  const tokens = [had?.inputTokens, had?.cachedReadTokens, had?.cacheWriteTokens, had?.outputTokens];
+  return {
+    sessionId: session.forkedFromSession,
+    seq: Number(session.forkedFromSeq),
+    effects: session.effectsLive ? "live" : "stubbed",
+    inherited: {
+      steps: Number(session.inheritedSteps),
+      costNanos: Number(had?.costNanos ?? 0n),
+      tokens: Number(tokens.reduce<bigint>((sum, count) => sum + (count ?? 0n), 0n)),
+    },
+  };
+}
+
 /** Converts a session. */
 export function sessionInfo(session: Session | undefined): SessionInfo {
   const status = session === undefined ? undefined : STATUSES[session.status];
@@ -117,6 +145,7 @@ export function sessionInfo(session: Session | undefined): SessionInfo {
     seq: Number(session.seq),
     epoch: Number(session.epoch),
     rootId: session.rootId,
+    forkedFrom: session.forkedFromSession === "" ? undefined : forkInfo(session),
     startedAt: new Date(Number(session.startedMs)),
     updatedAt: new Date(Number(session.updatedMs)),
     endedAt: session.endedMs === 0n ? undefined : new Date(Number(session.endedMs)),

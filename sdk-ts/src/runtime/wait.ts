@@ -14,6 +14,7 @@ import { StepError } from "../failure.js";
 import { type Event, WaitDroppedSchema } from "../gen/cellaflow/v1/event_pb.js";
 import type { KeyRecord } from "./history.js";
 import type { Appended, AppendOp } from "./journal.js";
+import { payloadValue, stepErrorOf } from "./payloads.js";
 import { Request, type RequestSpec } from "./request.js";
 import type { Run } from "./run.js";
 
@@ -79,8 +80,11 @@ export abstract class WaitRequest<T> extends Request<T> {
   }
 
   override deliverEvent(event: Event): readonly (string | undefined)[] {
-    if (event.body.case === "waitDropped") this.reject(this.droppedError());
-    else this.outcome(event);
+    const { body } = event;
+    if (body.case === "waitDropped") this.reject(this.droppedError());
+    else if (body.case !== "forkEdited") this.outcome(event);
+    else if (body.value.edit.case === "failure") this.reject(stepErrorOf(body.value.edit.value));
+    else this.resolve(payloadValue(body.value.edit.value, this.run.settings.codec) as T);
     return [];
   }
 
