@@ -267,6 +267,9 @@ export class History {
       case "cancelRequested":
       case "leaseGranted":
       case "leaseReleased":
+      case "budgetReserved":
+      case "budgetRaised":
+      case "budgetReleased":
       case "tokenCreated":
       case "tokenRevoked":
         return NOTHING;
