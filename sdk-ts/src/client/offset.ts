@@ -5,7 +5,7 @@
  *
  * Invariants:
  * - O1 an offset is visible ASCII without commas, so that it can be a `Last-Event-ID`.
- * - O2 an offset of another session is refused, never guessed at.
+ * - O2 an offset names its session, so that one of another session is refused, never guessed at.
  */
 import { CellaflowError } from "../errors.js";
 
@@ -27,8 +27,6 @@ export interface Position {
 }
 
 const FORM = 1;
-/** Characters of the session's id that an offset carries: its random tail. */
-const TAIL_CHARS = 12;
 const END = "end";
 
 /** The start of a session. */
@@ -38,7 +36,7 @@ export function startPosition(): Position {
 
 /** Writes a position. */
 export function offsetOf(sessionId: string, position: Position): string {
-  const head = `${FORM}.${sessionId.slice(-TAIL_CHARS)}`;
+  const head = `${FORM}.${sessionId}`;
   if (position.ended) return `${head}.${END}`;
   const zones = [...position.zones].map(([key, { attempt, byte }]) => `.${attempt}.${byte}.${encodeKey(key)}`);
   return `${head}.${position.nextSeq}${zones.join("")}`;
@@ -46,22 +44,23 @@ export function offsetOf(sessionId: string, position: Position): string {
 
 /** True if this is the offset of the last item of an ended session: there is nothing after it. */
 export function isEndOffset(offset: string): boolean {
-  return offset.startsWith(`${FORM}.`) && offset.endsWith(`.${END}`);
+  return /^1\.[^.]+\.end$/.test(offset);
 }
 
-/** Reads an offset. @throws CellaflowError `invalid_offset` */
-export function positionOf(sessionId: string, offset: string): Position {
-  const [form, tail, next, ...rest] = offset.split(".");
-  if (form !== String(FORM)) throw invalid("it was not made by this version of the SDK");
-  if (tail !== sessionId.slice(-TAIL_CHARS)) throw invalid("it belongs to another session");
-  if (next === END && rest.length === 0) return { nextSeq: 0, zones: new Map(), ended: true };
-  const position = { nextSeq: numberIn(next), zones: new Map<string, ZonePlace>(), ended: false };
-  if (rest.length % 3 !== 0) throw invalid("it is cut off");
+/** Reads an offset: which session, and where in it. @throws CellaflowError `invalid_offset` */
+export function positionOf(offset: string): { sessionId: string; position: Position } {
+  const [form, sessionId = "", next, ...rest] = offset.split(".");
+  if (form !== String(FORM)) throw invalidOffset("it was not made by this version of the SDK");
+  if (!/^[0-9a-f-]{36}$/.test(sessionId)) throw invalidOffset("it names no session");
+  const position: Position = { nextSeq: 1, zones: new Map(), ended: next === END };
+  if (position.ended && rest.length === 0) return { sessionId, position };
+  position.nextSeq = numberIn(next);
+  if (rest.length % 3 !== 0) throw invalidOffset("it is cut off");
   for (let at = 0; at < rest.length; at += 3) {
     const place = { attempt: numberIn(rest[at]), byte: numberIn(rest[at + 1]) };
     position.zones.set(Buffer.from(rest[at + 2] ?? "", "base64url").toString("utf8"), place);
   }
-  return position;
+  return { sessionId, position };
 }
 
 function encodeKey(key: string): string {
@@ -70,11 +69,12 @@ function encodeKey(key: string): string {
 
 function numberIn(text: string | undefined): number {
   const value = /^\d{1,15}$/.test(text ?? "") ? Number(text) : Number.NaN;
-  if (Number.isNaN(value)) throw invalid("a number in it cannot be read");
+  if (Number.isNaN(value)) throw invalidOffset("a number in it cannot be read");
   return value;
 }
 
-function invalid(problem: string): CellaflowError {
+/** The offset is of no use here. */
+export function invalidOffset(problem: string): CellaflowError {
   return new CellaflowError(
     "invalid_offset",
     `the offset cannot be used: ${problem}`,

@@ -10,6 +10,7 @@
  * - M2 what was streamed of an attempt that is rolled back or fails is followed by a reset before anything else of its zone.
  * - M3 bytes that were not sent while the zone was open come from the committed event's record, before that event.
  * - M4 one item is held at a time: a slow reader holds back the engine.
+ * - M5 a session that continues as another goes on as that one's stream.
  */
 import { create, fromBinary } from "@bufbuild/protobuf";
 import { CellaflowError } from "../errors.js";
@@ -27,22 +28,32 @@ import {
 import { payloadBytes } from "../runtime/payloads.js";
 import { streamedIn } from "../runtime/streamed.js";
 import { Joiner } from "../transport/pieces.js";
+import { placeIn, successorOf } from "./chain.js";
 import type { ClientCore } from "./core.js";
 import { carriedValue } from "./event-value.js";
 import { type EventInfo, infoOf } from "./events.js";
-import { offsetOf, type Position, positionOf, startPosition } from "./offset.js";
+import { offsetOf, type Position, startPosition } from "./offset.js";
 import { type SessionStatus, statusOf } from "./session.js";
 
-/** One item of a session's stream. `offset` names the place after it: pass it as `from` to go on there. */
-export type StreamItem =
-  /** An event of the session. */
-  | { type: "event"; offset: string; event: EventInfo }
-  /** What a zone streamed: text from byte `byte` of its attempt on. Provisional until its `zoneCommitted` event. */
-  | { type: "tokens"; offset: string; zoneKey: string; attempt: number; byte: number; text: string }
-  /** What came of this zone is void: forget it. `attempt` is the one whose tokens come next, if any do. */
-  | { type: "reset"; offset: string; zoneKey: string; attempt: number }
-  /** The last item: the session has ended, or what was asked for has. */
-  | { type: "end"; offset: string; status: SessionStatus };
+/** Where an item belongs. */
+export interface StreamPlace {
+  /** Names the place after the item: pass it as `from` to go on there. */
+  offset: string;
+  /** The session, or the one it has continued as: seqs and zones are its own. */
+  sessionId: string;
+}
+
+/** One item of a session's stream. */
+export type StreamItem = StreamPlace &
+  (
+    | /** An event of the session. */ { type: "event"; event: EventInfo }
+    /** What a zone streamed: text from byte `byte` of its attempt on. Provisional until its `zoneCommitted` event. */
+    | { type: "tokens"; zoneKey: string; attempt: number; byte: number; text: string }
+    /** What came of this zone is void: forget it. `attempt` is the one whose tokens come next, if any do. */
+    | { type: "reset"; zoneKey: string; attempt: number }
+    /** The last item: the session has ended, or what was asked for has. */
+    | { type: "end"; status: SessionStatus }
+  );
 
 /** What of a session is streamed. */
 export interface SubscribeOptions {
@@ -69,14 +80,31 @@ const REST_BYTES = 32 * 1_024;
 /** Streams a session. */
 export async function* subscribe(
   core: ClientCore,
-  sessionId: string,
+  named: string,
   options: SubscribeOptions,
 ): AsyncGenerator<StreamItem, void, undefined> {
-  const { from, signal, giveUpMs = GIVE_UP_MS_DEFAULT } = options;
+  const { from, signal } = options;
   signal?.throwIfAborted();
-  const position = from === undefined || from === "" ? startPosition() : positionOf(sessionId, from);
-  if (position.ended) return;
-  const reading = new Reading(core, sessionId, position, options);
+  const start =
+    from === undefined || from === ""
+      ? { sessionId: named, position: startPosition() }
+      : await placeIn(core, named, from, signal);
+  if (start.position.ended) return;
+  let reading = new Reading(core, start.sessionId, start.position, options);
+  for (;;) {
+    yield* readTo(core, reading, options);
+    const successor = await reading.successor(signal);
+    if (successor === undefined) return yield reading.end();
+    reading = new Reading(core, successor, startPosition(), options, true); // M5
+  }
+}
+
+/** Streams one session to its end, over as many connections as it takes (M1). */
+async function* readTo(
+  core: ClientCore,
+  reading: Reading,
+  { signal, live = true, giveUpMs = GIVE_UP_MS_DEFAULT }: SubscribeOptions,
+): AsyncGenerator<StreamItem, void, undefined> {
   let waitMs = RETRY_MS.first;
   let lostMs: number | undefined;
   for (;;) {
@@ -84,18 +112,18 @@ export async function* subscribe(
     const abort = (): void => stop.abort();
     signal?.addEventListener("abort", abort, { once: true });
     try {
-      const request = reading.request(options.live ?? true);
+      const request = reading.request(live);
       for await (const message of core.stream(SessionService.method.subscribeSession, request, stop.signal)) {
         waitMs = RETRY_MS.first;
         lostMs = undefined;
         yield* reading.take(message);
         if (reading.isOver) return;
       }
-      // A stream that ends without its end was cut off (M1).
+      // A stream that ends without its end was cut off.
     } catch (error) {
       signal?.throwIfAborted();
       lostMs ??= performance.now();
-      if (!isPassing(error) || performance.now() - lostMs > giveUpMs) throw error;
+      if (!reading.survives(error) || performance.now() - lostMs > giveUpMs) throw error;
     } finally {
       signal?.removeEventListener("abort", abort);
       stop.abort();
@@ -107,7 +135,9 @@ export async function* subscribe(
 
 /** How far one subscription is. */
 class Reading {
-  isOver = false;
+  private status: SessionStatus | undefined;
+  private successorId: string | undefined;
+  private lastKind: Event["body"]["case"];
   private joiner = new Joiner();
   private readonly decoder = new TextDecoder();
 
@@ -116,7 +146,34 @@ class Reading {
     private readonly sessionId: string,
     private readonly position: Position,
     private readonly options: Pick<SubscribeOptions, "tokens" | "values">,
+    /** True: it continues another and may be about to begin. */
+    private readonly continues = false,
   ) {}
+
+  /** True once its end has come. */
+  get isOver(): boolean {
+    return this.status !== undefined;
+  }
+
+  /** The session that continues this one, once its end has come. */
+  async successor(signal: AbortSignal | undefined): Promise<string | undefined> {
+    if (this.status !== "completed" || this.lastKind === "sessionCompleted") return undefined;
+    return this.successorId ?? successorOf(this.core, this.sessionId, signal);
+  }
+
+  /** The last item. */
+  end(): StreamItem {
+    const { status = "running" } = this;
+    this.position.ended = status === "completed" || status === "failed" || status === "cancelled";
+    return { type: "end", ...this.place(), status };
+  }
+
+  /** True for what a broken connection looks like, and for what the engine says may succeed later. */
+  survives(error: unknown): boolean {
+    if (!(error instanceof CellaflowError)) return false;
+    if (error.code === "session_not_found") return this.continues && this.position.nextSeq === 1;
+    return error.retryable || error.code === "cancelled" || error.code === "engine_error";
+  }
 
   private get tokens(): boolean {
     return this.options.tokens ?? true;
@@ -147,12 +204,9 @@ class Reading {
         return yield* this.chunk(body.value);
       case "streamReset":
         return yield this.reset(body.value);
-      case "end": {
-        const status = statusOf(body.value.status);
-        this.isOver = true;
-        this.position.ended = status === "completed" || status === "failed" || status === "cancelled";
-        return yield { type: "end", offset: this.offset(), status };
-      }
+      case "end":
+        this.status = statusOf(body.value.status);
+        return;
       default:
         return;
     }
@@ -164,8 +218,10 @@ class Reading {
     const { body } = event;
     if (this.tokens && body.case === "zoneCommitted") yield* this.rest(body.value);
     this.position.nextSeq = seq + 1;
+    this.lastKind = body.case;
+    if (body.case === "sessionContinued") this.successorId = body.value.successorId;
     if (body.case === "zoneCommitted") this.position.zones.delete(body.value.zoneKey);
-    yield { type: "event", offset: this.offset(), event: this.info(event) };
+    yield { type: "event", ...this.place(), event: this.info(event) };
   }
 
   private info(event: Event): EventInfo {
@@ -176,7 +232,7 @@ class Reading {
   }
 
   private *chunk({ zoneKey, attempt, offset, data }: TokenChunk): Generator<StreamItem> {
-    const byte = this.placeIn(zoneKey, attempt);
+    const byte = this.byteOf(zoneKey, attempt);
     const from = Number(offset);
     if (from > byte) {
       throw new CellaflowError("engine_error", `bytes ${byte} to ${from} of ${zoneKey} did not come`, "try again");
@@ -191,7 +247,7 @@ class Reading {
     // A payload that was erased, or is sealed with a key that this process lacks, has no text for it.
     if (opened === undefined || opened.codec !== "" || opened.body.case !== "data") return;
     const streamed = streamedIn(fromBinary(ZoneRecordSchema, payloadBytes(opened)));
-    for (let byte = this.placeIn(zoneKey, attempt); byte < streamed.length; ) {
+    for (let byte = this.byteOf(zoneKey, attempt); byte < streamed.length; ) {
       const piece = streamed.subarray(byte, characterEnd(streamed, byte + REST_BYTES));
       yield this.text(zoneKey, attempt, byte, piece);
       byte += piece.length;
@@ -200,21 +256,22 @@ class Reading {
 
   private reset({ zoneKey, attempt }: StreamReset): StreamItem {
     this.position.zones.delete(zoneKey);
-    return { type: "reset", offset: this.offset(), zoneKey, attempt };
+    return { type: "reset", ...this.place(), zoneKey, attempt };
   }
 
-  private placeIn(zoneKey: string, attempt: number): number {
+  private byteOf(zoneKey: string, attempt: number): number {
     const place = this.position.zones.get(zoneKey);
     return place?.attempt === attempt ? place.byte : 0;
   }
 
   private text(zoneKey: string, attempt: number, byte: number, data: Uint8Array): StreamItem {
     this.position.zones.set(zoneKey, { attempt, byte: byte + data.length });
-    return { type: "tokens", offset: this.offset(), zoneKey, attempt, byte, text: this.decoder.decode(data) };
+    return { type: "tokens", ...this.place(), zoneKey, attempt, byte, text: this.decoder.decode(data) };
   }
 
-  private offset(): string {
-    return offsetOf(this.sessionId, this.position);
+  private place(): StreamPlace {
+    const { sessionId } = this;
+    return { offset: offsetOf(sessionId, this.position), sessionId };
   }
 }
 
@@ -223,12 +280,6 @@ function characterEnd(bytes: Uint8Array, at: number): number {
   let end = at;
   while (end < bytes.length && ((bytes[end] ?? 0) & 0xc0) === 0x80) end -= 1;
   return end;
-}
-
-/** What a broken connection looks like, and what the engine says may succeed later. */
-function isPassing(error: unknown): boolean {
-  if (!(error instanceof CellaflowError)) return false;
-  return error.retryable || error.code === "cancelled" || error.code === "engine_error";
 }
 
 async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
