@@ -65,6 +65,25 @@ export class NonDeterminismError extends CellaflowError {
   }
 }
 
+/**
+ * The session is being cancelled: every pending `ctx` call rejects with this, and so does every later one outside
+ * `ctx.onCancel`. Let it pass, or clean up what is local to the process; what has to survive a crash belongs in
+ * `ctx.onCancel`.
+ */
+export class CancelledError extends CellaflowError {
+  /** Why, as whoever asked for it said. */
+  readonly reason: string;
+
+  constructor(reason: string) {
+    super(
+      "cancelled",
+      reason === "" ? "the session is being cancelled" : reason,
+      "let it pass; clean up in ctx.onCancel",
+    );
+    this.reason = reason;
+  }
+}
+
 /** Says that an effect certainly did not happen. Only after this is a guarded step tried again. */
 export class NotApplied extends Error {
   constructor(message = "the effect was not applied", options: { cause?: unknown } = {}) {

@@ -32,6 +32,7 @@ export type { SendSignalOptions, SignalReceipt } from "./client/signals.js";
 export { type SseOptions, sseHandler, type WebHandler } from "./client/sse.js";
 export type { StreamItem, SubscribeOptions } from "./client/subscribe.js";
 export {
+  CancelledError,
   CellaflowError,
   type CellaflowErrorOptions,
   MisuseError,
@@ -86,9 +87,11 @@ export type {
   ZoneStepOptions,
 } from "./runtime/api.js";
 export type { ApprovalCall, ApprovalOutcome } from "./runtime/approval.js";
+export type { ContinueOptions } from "./runtime/continue.js";
 export type { Message, MessagePart, PartExtras } from "./runtime/messages.js";
 export type { DeliveredStep, FinishedReplay, Logger, LogLevel, RunObserver } from "./runtime/observer.js";
 export type { Finding, Resource, RetryPolicy, StepHandle, StepLog, StepOptions } from "./runtime/options.js";
+export type { ChildHandle, SpawnOptions, WorkflowRef } from "./runtime/spawn.js";
 export type { State } from "./runtime/state.js";
 export type { SleepTime } from "./runtime/timer.js";
 export type { ApprovalOptions, SignalOptions, WaitOptions, Waits } from "./runtime/waits.js";

@@ -30,6 +30,15 @@ export const misuse = {
       { data: { steps: [...steps] } },
     ),
 
+  /** The workflow continued as another session while steps it had started were still open. */
+  continuedTooEarly: (steps: readonly string[]): MisuseError =>
+    new MisuseError(
+      "continued_too_early",
+      `ctx.continueAs was called while nobody had awaited these: ${list(steps)}`,
+      "await every step's promise (or Promise.all of them) before: its outcome would be lost",
+      { data: { steps: [...steps] } },
+    ),
+
   /** A guarded step has no input, so nothing would tell two different effects under one key apart. */
   guardedStepWithoutInput: (step: string): MisuseError =>
     new MisuseError(

@@ -37,6 +37,7 @@ import { acceptDivergence } from "./divergence.js";
 import { type EventInfo, eventInfo } from "./events.js";
 import { untilMovable } from "./follow.js";
 import { type ForkOptions, forkSession, type SessionState, stateAt } from "./fork.js";
+import { type Operate, type Operations, operationsOf } from "./operations.js";
 import { type QueryOptions, querySession, type SessionView } from "./query.js";
 import { awaitResult } from "./results.js";
 import { HereRun } from "./run-here.js";
@@ -101,7 +102,7 @@ export interface ListOptions extends CallOptions {
   limit?: number;
 }
 
-/** How a session stands. */
+/** How a session stands; of one that was continued, how its last successor does (`sessionId` is that one's). */
 export type SessionResult<O = unknown> =
   | { status: "completed"; sessionId: string; output: O }
   | { status: "failed"; sessionId: string; failure: StepError }
@@ -116,7 +117,7 @@ export type SessionResult<O = unknown> =
   | { status: "runningElsewhere"; sessionId: string; reason: string };
 
 /** A client of an engine. */
-export interface Client {
+export interface Client extends Operations {
   /**
    * Starts a session for some worker to run; returns the key's session if there is one.
    *
@@ -210,6 +211,11 @@ export function createClient(options: ClientOptions = {}): Client {
 }
 
 class EngineClient implements Client {
+  declare readonly pause: Operate;
+  declare readonly resume: Operate;
+  declare readonly retry: Operate;
+  declare readonly cancel: Operate;
+  declare readonly terminate: Operate;
   private readonly core: ClientCore;
   private readonly log: Logger;
 
@@ -217,6 +223,8 @@ class EngineClient implements Client {
     const codec = payloadCodec(redaction(options.hooks));
     this.core = new ClientCore(connectionOf(options.connection), codec, sealerOf(options.hooks));
     this.log = options.log ?? quietLogger(stderrLogger);
+    const { pause, resume, retry, cancel, terminate } = operationsOf(this.core);
+    Object.assign(this, { pause, resume, retry, cancel, terminate });
   }
 
   async start<I, O>(workflow: Workflow<I, O>, input: I, options: StartOptions = {}): Promise<SessionHandle<O>> {

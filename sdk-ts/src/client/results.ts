@@ -48,7 +48,9 @@ export function settledResult<O>(
   from: Pick<Assigned, "session" | "output" | "failure">,
   codec: PayloadCodec,
 ): SessionResult<O> | undefined {
-  const { sessionId, status, reason } = sessionInfo(from.session);
+  const { sessionId, status, reason, continuedTo } = sessionInfo(from.session);
+  // Its result is its successor's, which does not exist yet: the engine would have answered for that one.
+  if (continuedTo !== undefined) return undefined;
   switch (status) {
     case "completed":
       return { status, sessionId, output: payloadValue(from.output, codec) as O };

@@ -6,6 +6,7 @@
  * Invariants:
  * - R1 once the session is known it is bound by its id: a lost lease never leads to another session.
  * - R2 a live lease of somebody else's is followed for `waitMs`, not taken.
+ * - R3 a session that continues as another one is run here as that one.
  */
 import type { MessageShape } from "@bufbuild/protobuf";
 import { CellaflowError } from "../errors.js";
@@ -20,6 +21,7 @@ import { type ClientCore, retried } from "./core.js";
 import { Deadline, handedOver } from "./deadline.js";
 import { untilMovable } from "./follow.js";
 import { awaitResult, settledResult } from "./results.js";
+import { successorOf } from "./successor.js";
 
 const RUN_WAIT_MS_DEFAULT = 60_000;
 
@@ -90,7 +92,10 @@ export class HereRun<O> {
   private async bound(binding: Binding): Promise<SessionResult<O> | undefined> {
     const { assigned, link } = binding;
     const sessionId = this.know(assigned.session?.sessionId ?? "");
-    if (link === undefined) return settledResult<O>(this.core.open(assigned), this.core.codec);
+    if (link === undefined) {
+      if (assigned.session?.continuedTo) return this.goOn(sessionId, assigned.session.continuedTo);
+      return settledResult<O>(this.core.open(assigned), this.core.codec);
+    }
     const { workflow } = this.work;
     checkVersion(workflow, assigned.session?.version, link.release.bind(link), link.close.bind(link));
     const end = await this.hosted(binding);
@@ -117,6 +122,8 @@ export class HereRun<O> {
     const { signal } = this.work.options;
     if (end.kind === "completed") return { status: "completed", sessionId, output: end.output as O };
     if (end.kind === "failed") return { status: "failed", sessionId, failure: end.failure };
+    if (end.kind === "cancelled") return { status: "cancelled", sessionId };
+    if (end.kind === "continued") return this.goOn(sessionId, end.successorId);
     signal?.throwIfAborted();
     if (end.kind === "suspended" && end.why === "unable" && end.error !== undefined) throw end.error;
     const result = await awaitResult<O>(this.core, sessionId, { waitMs: 0, signal });
@@ -124,6 +131,15 @@ export class HereRun<O> {
       return { ...result, reason: end.error.message };
     }
     return result.status === "runningElsewhere" ? undefined : result;
+  }
+
+  /** R3. A successor of another version is somebody else's to run. */
+  private async goOn(sessionId: string, successorId: string): Promise<SessionResult<O> | undefined> {
+    const successor = await successorOf(this.core, sessionId, successorId, this.work.options.signal);
+    this.sessionId = successor.sessionId;
+    if (successor.version === this.work.workflow.version) return undefined;
+    const reason = `version "${successor.version}" of the workflow continues it`;
+    return { status: "runningElsewhere", sessionId: successor.sessionId, reason };
   }
 
   private know(sessionId: string): string {

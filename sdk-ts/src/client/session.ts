@@ -60,6 +60,16 @@ export interface SessionInfo {
   rootId: string;
   /** Where a fork was cut; undefined: it is none. */
   forkedFrom: ForkInfo | undefined;
+  /** Session that spawned it; undefined: none. */
+  parentId: string | undefined;
+  /** Top of the tree of sessions it belongs to; itself if nobody spawned it. */
+  topId: string;
+  /** Somebody asked to cancel it. */
+  cancelRequested: boolean;
+  /** Session that continues it; undefined: none. */
+  continuedTo: string | undefined;
+  /** Session that it continues; undefined: none. */
+  continuedFrom: string | undefined;
   startedAt: Date;
   updatedAt: Date;
   /** Undefined: it has not ended. */
@@ -146,6 +156,11 @@ export function sessionInfo(session: Session | undefined): SessionInfo {
     epoch: Number(session.epoch),
     rootId: session.rootId,
     forkedFrom: session.forkedFromSession === "" ? undefined : forkInfo(session),
+    parentId: session.parentId || undefined,
+    topId: session.topId,
+    cancelRequested: session.cancelRequested,
+    continuedTo: session.continuedTo || undefined,
+    continuedFrom: session.continuedFrom || undefined,
     startedAt: new Date(Number(session.startedMs)),
     updatedAt: new Date(Number(session.updatedMs)),
     endedAt: session.endedMs === 0n ? undefined : new Date(Number(session.endedMs)),

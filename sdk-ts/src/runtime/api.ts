@@ -4,8 +4,10 @@
  * Owns: the public types. Never: behaviour.
  */
 import type { Llm, MessageInput, ToolCall, Tools } from "../llm/index.js";
+import type { ContinueOptions } from "./continue.js";
 import type { Message } from "./messages.js";
 import type { RetryPolicy, StepHandle, StepOptions } from "./options.js";
+import type { ChildHandle, SpawnOptions, WorkflowRef } from "./spawn.js";
 import type { State } from "./state.js";
 import type { Waits } from "./waits.js";
 
@@ -114,6 +116,30 @@ export interface Context extends Waits {
 
   /** Model calls outside a zone. */
   readonly llm: Llm;
+  /**
+   * Starts a session of its own for another workflow: a child, run by whichever worker serves it. Its input and result
+   * are copied by value. When this session ends or is cancelled, children that are open are asked to cancel and are
+   * waited for, unless they were given `onParentEnd: "abandon"`.
+   *
+   * @example
+   * const children = topics.map((topic) => ctx.spawn(research, { topic }));
+   * const reports = await Promise.all(children.map((child) => child.result()));
+   */
+  spawn<I, O>(workflow: WorkflowRef<I, O>, input: I, options?: SpawnOptions): ChildHandle<O>;
+  /**
+   * Registers what runs when this session is cancelled: after the workflow's code has ended, begun guarded effects have
+   * outcomes and children have ended; last registered first, one at a time. Its steps are journaled like any other.
+   *
+   * @returns a function that takes the registration back
+   */
+  onCancel(cleanup: (ctx: Context) => unknown): () => void;
+  /**
+   * Ends this session and starts its successor under the same key, with this input and a fresh history; `ctx.state` and
+   * `ctx.messages` are carried over unless they are replaced. Never returns: nothing after it runs.
+   *
+   * @throws MisuseError `continued_too_early` while requests of this run are not awaited
+   */
+  continueAs(input: unknown, options?: ContinueOptions): Promise<never>;
   /**
    * Runs the tools a model asked for as parallel steps keyed by the calls' ids. A failed step, an unknown tool or wrong
    * arguments become a failed tool result for the model to read.

@@ -12,7 +12,10 @@ import { type Llm, runTools, sessionLlm, type ToolCall, type Tools, toMessage } 
 import { misuse } from "../misuse.js";
 import type { Context, MapOptions, Messages, OpenZone, Zone, ZoneOptions } from "./api.js";
 import { CallRequest } from "./call.js";
+import { type ContinueOptions, continued, continuedBytes } from "./continue.js";
 import { GuardedStep, type GuardWork } from "./guard.js";
+import { endKey } from "./history.js";
+import { cleanupPath } from "./inside.js";
 import type { CallHost, CallSpec, SessionHost } from "./internals.js";
 import { KeyCounter, keyPart } from "./keys.js";
 import { mapConcurrently } from "./map.js";
@@ -21,6 +24,16 @@ import type { StepHandle, StepOptions } from "./options.js";
 import type { Request, RequestSpec } from "./request.js";
 import type { Run } from "./run.js";
 import { Seeded } from "./seeded.js";
+import {
+  ChildEnd,
+  type ChildHandle,
+  checkSpawn,
+  childHandle,
+  childInput,
+  type SpawnOptions,
+  SpawnRequest,
+  type WorkflowRef,
+} from "./spawn.js";
 import type { State } from "./state.js";
 import { StepRequest } from "./step.js";
 import { StepPromise } from "./step-promise.js";
@@ -62,7 +75,7 @@ class RunContext implements Context {
 
   constructor(
     private readonly shared: Shared,
-    private readonly path: string,
+    private readonly ownPath: string,
   ) {
     this.run = shared.run;
     this.messages = messagesOf(this.run, (call) => this.check(call));
@@ -71,6 +84,12 @@ class RunContext implements Context {
     this.sleep = sleep;
     this.signal = signal;
     this.approval = approval;
+  }
+
+  /** Path of the step keys; while a cleanup runs, everything it asks for lies below its own. */
+  private get path(): string {
+    const cleanup = this.run.cancellation.isDelivered ? cleanupPath(this.run) : undefined;
+    return cleanup === undefined || this.ownPath.startsWith(cleanup) ? this.ownPath : cleanup + this.ownPath;
   }
 
   get sessionId(): string {
@@ -149,6 +168,38 @@ class RunContext implements Context {
     return this.watched(`zone "${name}"`, opened);
   }
 
+  spawn<I, O>(workflow: WorkflowRef<I, O>, input: I, options: SpawnOptions = {}): ChildHandle<O> {
+    this.check("spawn");
+    const { run } = this;
+    const payload = childInput(run, workflow?.name ?? "", input);
+    checkSpawn(workflow, Number(payload.sizeBytes), run);
+    const abandoned = options.onParentEnd === "abandon";
+    const { name, version } = workflow;
+    const work = { workflow: name, version, input: payload, abandoned };
+    const make = (spec: RequestSpec): SpawnRequest => new SpawnRequest(run, spec, work);
+    const spawn = this.request("child", options.name ?? name, options.key, input, make);
+    const spec: RequestSpec = { ...spawn.spec, key: endKey(spawn.spec.key), input: undefined };
+    const end = new ChildEnd<O>(run, spec, spawn);
+    if (!run.isSuspended) void run.submit(end);
+    return childHandle(run, spawn, end);
+  }
+
+  onCancel(cleanup: (ctx: Context) => unknown): () => void {
+    this.check("onCancel");
+    const path = this.shared.keys.scope(this.path, "onCancel");
+    return this.run.cancellation.register(path, () => cleanup(new RunContext(this.shared, path)));
+  }
+
+  continueAs(input: unknown, options: ContinueOptions = {}): Promise<never> {
+    this.check("continueAs");
+    const { run } = this;
+    const open = [...run.unobserved.values()];
+    if (open.length > 0) throw misuse.continuedTooEarly(open);
+    const value = continued(run, input, options);
+    if (!run.isSuspended && !run.cancellation.isDelivered) run.ending.continued(value, continuedBytes(value));
+    return run.cancellation.isDelivered ? run.cancellation.rejection() : new Promise<never>(() => {});
+  }
+
   runTools(calls: readonly ToolCall[], tools: Tools): Promise<Message[]> {
     return runTools(this, calls, tools);
   }
@@ -214,7 +265,8 @@ class RunContext implements Context {
   ): R {
     const digest = this.run.inputDigest.of(input);
     const stepKey = this.shared.keys.next(this.path, name, key);
-    const request = make({ key: stepKey, name, kind, digest, input, after: this.run.after });
+    const cleanup = this.run.cancellation.isDelivered && cleanupPath(this.run) !== undefined;
+    const request = make({ key: stepKey, name, kind, digest, input, after: this.run.after, cleanup });
     if (!this.run.isSuspended) void this.run.submit(request);
     return request;
   }

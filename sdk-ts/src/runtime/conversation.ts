@@ -33,7 +33,8 @@ export interface PendingDelta {
 
 /** The conversation of one run. */
 export class Conversation {
-  private readonly stored: StoredMessage[] = [];
+  /** The messages in their stored form, texts in full. */
+  readonly stored: StoredMessage[] = [];
   private readonly shown: Message[] = [];
   private readonly hashes: Uint8Array[] = [];
   private committed = 0;
@@ -69,6 +70,14 @@ export class Conversation {
     const stored = toStored(message);
     this.stored.push(stored);
     this.shown.push(fromStored(stored));
+  }
+
+  /** Begins with what the session it continues left: messages with their texts in full. */
+  seed(delta: ConversationDelta): void {
+    for (const stored of delta.appended) {
+      this.stored.push(stored);
+      this.shown.push(fromStored(stored));
+    }
   }
 
   /** Notes what a recorded event committed; called for every event of the replay before workflow code runs. */

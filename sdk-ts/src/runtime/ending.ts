@@ -8,11 +8,18 @@
  *   run that was recorded.
  * - E2 the end waits for open guarded effects; other open work is aborted.
  * - E3 a workflow that leaves requests behind which nobody looked at fails, each time it runs.
+ * - E4 a request to cancel that the ledger has before the end takes the end's place.
  */
 import { create } from "@bufbuild/protobuf";
 import { CellaflowError } from "../errors.js";
 import { StepError, toFailure } from "../failure.js";
-import { SessionCompletedSchema, SessionFailedSchema } from "../gen/cellaflow/v1/event_pb.js";
+import type { Refusal } from "../gen/cellaflow/v1/common_pb.js";
+import {
+  type Event,
+  SessionCompletedSchema,
+  type SessionContinued,
+  SessionFailedSchema,
+} from "../gen/cellaflow/v1/event_pb.js";
 import { misuse } from "../misuse.js";
 import type { History } from "./history.js";
 import type { AppendOp } from "./journal.js";
@@ -32,6 +39,10 @@ export interface EndingRun {
   readonly isRunning: boolean;
   /** True while a guarded effect is open. */
   readonly isHeld: boolean;
+  /** The session is to be cancelled instead (E4). */
+  endWithdrawn(): void;
+  /** The engine refused the end for good. */
+  endRefused(refusal: Refusal): void;
   /** Nothing new may be requested any more; open work but guarded effects is aborted. */
   close(reason: CellaflowError): void;
   appendEnd(ask: AppendAsk): void;
@@ -48,6 +59,8 @@ interface End {
 export class Ending {
   private end: End | undefined;
   private sent = false;
+  /** Empty: the engine has not said it here. */
+  private successorId = "";
   private timer: NodeJS.Timeout | undefined;
 
   constructor(private readonly run: EndingRun) {}
@@ -64,7 +77,7 @@ export class Ending {
 
   returned(output: unknown): void {
     const { settings, unobserved } = this.run;
-    if (!this.run.isRunning) return;
+    if (!this.run.isRunning || this.end !== undefined) return;
     if (unobserved.size > 0) return this.threw(misuse.unawaitedSteps([...unobserved.values()]));
     let bytes: Uint8Array;
     try {
@@ -78,12 +91,30 @@ export class Ending {
   }
 
   threw(thrown: unknown): void {
-    if (!this.run.isRunning) return;
+    if (!this.run.isRunning || this.end !== undefined) return;
     const failure = toFailure(thrown);
     const stored = failurePayload(failure);
     const value = create(SessionFailedSchema, { failure: stored });
     const outcome = (): RunEnd => ({ kind: "failed", failure: new StepError(failure) });
     this.begin({ op: { case: "sessionFailed", value }, bytes: Number(stored.sizeBytes), outcome });
+  }
+
+  /** The workflow's code asked for a successor; nothing after that counts. */
+  continued(value: SessionContinued, bytes: number): void {
+    if (!this.run.isRunning || this.end !== undefined) return;
+    const outcome = (): RunEnd => ({ kind: "continued", successorId: this.successorId });
+    this.begin({ op: { case: "sessionContinued", value }, bytes, outcome });
+  }
+
+  /** A cancelled session has cleaned up. */
+  cancelled(op: AppendOp): void {
+    this.begin({ op, bytes: 0, outcome: () => ({ kind: "cancelled" }) });
+  }
+
+  /** E4. An end that was sent already may have come first: the engine says. */
+  cancelRequested(): void {
+    if (this.end === undefined || this.sent) return;
+    this.withdraw();
   }
 
   /** Looks whether the end may be committed now. */
@@ -93,11 +124,12 @@ export class Ending {
     if (this.run.isHeld) return; // E2
     const { op, bytes } = this.end;
     this.sent = true;
-    this.run.appendEnd({ op, bytes, acked: () => this.reached() });
+    this.run.appendEnd({ op, bytes, acked: () => this.reached(), refused: (refusal) => this.refused(refusal) });
   }
 
   /** The ledger has the end. */
-  reached(): void {
+  reached(event?: Event): void {
+    if (event?.body.case === "sessionContinued") this.successorId = event.body.value.successorId;
     if (this.sent && this.end !== undefined) this.run.over(this.end.outcome());
   }
 
@@ -106,7 +138,21 @@ export class Ending {
     clearTimeout(this.timer);
   }
 
+  private refused(refusal: Refusal): void {
+    if (refusal.code === "cancel_requested") this.withdraw();
+    else this.run.endRefused(refusal);
+  }
+
+  private withdraw(): void {
+    this.end = undefined;
+    this.sent = false;
+    this.stop();
+    this.timer = undefined;
+    this.run.endWithdrawn();
+  }
+
   private begin(end: End): void {
+    if (this.end !== undefined) return;
     this.end = end;
     // E1: the loser of a race may be in I/O of its own before a request that it made sooner the first time.
     if (!this.run.history.allRequested) this.timer = setTimeout(() => this.early(), END_WAIT_MS);

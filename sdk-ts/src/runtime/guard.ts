@@ -13,7 +13,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { NotApplied } from "../errors.js";
-import { toFailure } from "../failure.js";
+import { StepError, toFailure } from "../failure.js";
 import { GuardPolicy, type Payload, PayloadFormat, type Refusal } from "../gen/cellaflow/v1/common_pb.js";
 import {
   type Event,
@@ -65,7 +65,13 @@ export class GuardedStep<T> extends Request<T> {
   /** Attempt after which the next one was scheduled already. */
   private retriedAfter = 0;
   private reconciling = 0;
+  /** Last attempt of which reconcile could not say what happened. */
+  private reconciled = 0;
   private open = false;
+  /** Attempt whose outcome only a person or program could say any more; 0: none. */
+  private dueAttempt = 0;
+  /** An attempt may have been applied; the next one finds out. */
+  private unsure = false;
   private hasSlot = false;
   private readonly running = new Set<Attempt>();
   private timer: NodeJS.Timeout | undefined;
@@ -86,16 +92,33 @@ export class GuardedStep<T> extends Request<T> {
     return this.open;
   }
 
+  override get survivesCancel(): boolean {
+    if (this.open || this.unsure || this.own !== undefined) return true;
+    return this.run.history.get(this.spec.key)?.outcome !== undefined;
+  }
+
   override begin(record: KeyRecord | undefined): void {
     const guard = record?.guard;
     this.forgiven = record?.forgiven ?? 0;
     this.run.activity.whenSlot(() => {
+      if (this.isCancelled) return this.run.activity.freeSlot();
       this.hasSlot = true;
       if (guard === undefined) return this.intend(1);
       if (guard.state === "retry") return this.retry(guard.attempt, guard);
       this.open = true; // G2
-      if (guard.state === "due") this.reconcile(guard.attempt);
+      if (guard.state === "due") this.isDue(guard.attempt);
     });
+  }
+
+  override get isLost(): boolean {
+    return this.dueAttempt > 0 && this.open && (this.work.policy === "pause" || this.reconciled >= this.dueAttempt);
+  }
+
+  /** A cancelled session does not pause for a person to say what happened (C2 of `cancel.ts`). */
+  override lose(): void {
+    this.open = false;
+    this.closed();
+    this.reject(new StepError(EFFECT_UNKNOWN));
   }
 
   override noted(event: Event): void {
@@ -103,7 +126,7 @@ export class GuardedStep<T> extends Request<T> {
     if (body.case === "guardUnknown") {
       const { attempt, reason } = body.value;
       const due = reason === UnknownReason.NO_OUTCOME || reason === UnknownReason.GRACE_OVER;
-      if (due) this.reconcile(attempt);
+      if (due) this.isDue(attempt);
     } else if (body.case === "guardResolved") {
       const { attempt, resolution } = body.value;
       const again = resolution === Resolution.NOT_APPLIED || resolution === Resolution.RETRY;
@@ -166,17 +189,19 @@ export class GuardedStep<T> extends Request<T> {
         op: { case: "guardIntent", value },
         acked: (answer) => {
           // In a fork that performs nothing, somebody else answers.
-          if (answer.recorded === undefined && !this.run.effects.stubbed) this.call(number, clock);
+          if (answer.recorded === undefined && !this.run.effects.stubbed) this.call(number, clock, answer.seq);
         },
         refused: (refusal) => this.intentRefused(number, refusal),
       });
-    });
+    }, this as Request);
   }
 
-  private call(number: number, clock: AttemptClock): void {
+  private call(number: number, clock: AttemptClock, intentSeq: number): void {
     const leftMs = clock.leftMs();
-    if (leftMs <= 0 || !this.run.isRunning) {
-      const why = leftMs <= 0 ? "its time was over when the intent was durable" : "the run was given up";
+    const cancelled = this.spec.cleanup !== true && !this.unsure && this.run.cancellation.isBefore(intentSeq);
+    if (leftMs <= 0 || !this.run.isRunning || cancelled) {
+      const over = cancelled ? "the session was cancelled before" : "the run was given up";
+      const why = leftMs <= 0 ? "its time was over when the intent was durable" : over;
       return this.notApplied(number, new NotApplied(`attempt ${number} was not started: ${why}`));
     }
     const attempt = this.attemptOf(number, leftMs);
@@ -254,8 +279,13 @@ export class GuardedStep<T> extends Request<T> {
     if (this.retriedAfter >= number) return;
     this.retriedAfter = number;
     this.open = false;
+    this.unsure = why.unsure === true;
     this.run.poke();
-    if (!this.run.isRunning) return;
+    if (!this.run.isRunning || this.isCancelled) return;
+    if (this.run.cancellation.isDelivered && this.run.cancellation.holds(this as Request)) {
+      this.closed();
+      return this.run.cancellation.rejectLate(this as Request);
+    }
     const { retry } = this.work;
     const { retry: defaults } = this.run.settings.limits;
     const made = number - this.forgiven;
@@ -310,6 +340,12 @@ export class GuardedStep<T> extends Request<T> {
 
   // ---- reconciliation ----
 
+  private isDue(number: number): void {
+    this.dueAttempt = number;
+    this.reconcile(number);
+    this.run.cancellation.poke();
+  }
+
   private reconcile(number: number): void {
     if (this.work.policy !== "reconcile" || this.reconciling >= number || !this.run.isRunning) return;
     this.reconciling = number;
@@ -346,7 +382,7 @@ export class GuardedStep<T> extends Request<T> {
       return this.find(number, { case: "notApplied", value }, true, () => this.retry(number, { failure: value }));
     }
     if (finding === "unknown" || typeof finding !== "object" || !("applied" in finding)) {
-      return this.find(number, { case: "unknown", value: true }, true, () => {});
+      return this.find(number, { case: "unknown", value: true }, true, () => this.notFound(number));
     }
     const bytes = this.run.settings.codec.encode(finding.applied, { kind: "output", name: this.spec.name });
     const output = valuePayload(bytes);
@@ -364,8 +400,13 @@ export class GuardedStep<T> extends Request<T> {
     });
     const { retry: defaults } = this.run.settings.limits;
     if (round >= attemptsOf(this.work.retry, defaults.attemptsMax))
-      return this.find(number, { case: "unknown", value: true }, true, () => {});
+      return this.find(number, { case: "unknown", value: true }, true, () => this.notFound(number));
     this.timer = setTimeout(() => this.ask(number, round + 1), backoffMs(this.work.retry, defaults, round));
+  }
+
+  private notFound(number: number): void {
+    this.reconciled = number;
+    this.run.cancellation.poke();
   }
 
   private find(number: number, finding: GuardReconciliation["finding"], reconciled: boolean, acked: () => void): void {

@@ -29,13 +29,24 @@ import {
 export interface WhyAgain {
   /** A person or program asked for it: attempts are not counted against the limit. */
   asked?: boolean;
+  /** Nobody said that the attempt was not applied: the next one finds out. */
+  unsure?: boolean;
   /** What says that the attempt was not applied. */
   failure?: Payload | undefined;
 }
 
 /** Returns why a resolution lets another attempt start. */
 export function whyAgain(resolved: GuardResolved): WhyAgain {
-  return { asked: !["policy", "tool", "reconcile"].includes(resolved.by), failure: resolved.failure };
+  return {
+    asked: !["policy", "tool", "reconcile"].includes(resolved.by),
+    unsure: resolved.resolution === Resolution.RETRY,
+    failure: resolved.failure,
+  };
+}
+
+/** Returns the key under which the end of a child is recorded. No step has a key of this form. */
+export function endKey(spawnKey: string): string {
+  return `${spawnKey}/ended`;
 }
 
 /** What an open or resolved intent says about the next thing to do. */
@@ -49,7 +60,7 @@ export interface GuardRecord extends WhyAgain {
 export interface KeyRecord {
   key: string;
   /** "any": an edit of a fork, which does not say. */
-  kind: "step" | "zone" | "timer" | "signal" | "approval" | "any";
+  kind: "step" | "zone" | "timer" | "signal" | "approval" | "child" | "any";
   /** Keyed digest of the input; undefined: no event said it. Empty: no input. */
   digest: Uint8Array | undefined;
   /** Last attempt of which an event speaks. */
@@ -251,6 +262,10 @@ export class History {
       case "divergenceAccepted":
         this.accepted(body.value);
         return NOTHING;
+      case "childSpawned":
+        return this.outcome(this.record("child", body.value.stepKey, body.value.inputDigest), event);
+      case "childEnded":
+        return this.outcome(this.record("child", endKey(body.value.stepKey)), event);
       case "sessionPaused":
         this.exhausted = body.value.reason === PauseReason.RETRIES_EXHAUSTED ? body.value.stepKey : undefined;
         return NOTHING;
@@ -260,8 +275,6 @@ export class History {
       case "sessionCompleted":
       case "sessionFailed":
       case "sessionCancelled":
-      case "childSpawned":
-      case "childEnded":
       case "childCancelRequested":
       case "sessionContinued":
       case "cancelRequested":

@@ -1,5 +1,6 @@
 /**
- * Where the code that is running now stands: in a step's function, in a zone's callback, or in the workflow itself.
+ * Where the code that is running now stands: in a step's function, in a zone's callback, in the cleanup of a
+ * cancellation, or in the workflow itself.
  *
  * Owns: the one AsyncLocalStorage. Never: patches anything.
  *
@@ -13,10 +14,12 @@ import { misuse } from "../misuse.js";
 export interface Inside {
   /** The run it belongs to. */
   readonly run: object;
-  readonly kind: "step" | "zone";
+  readonly kind: "step" | "zone" | "cleanup";
   readonly name: string;
   /** The zone's scope, for a zone. */
   readonly zone?: object;
+  /** Path of its step keys, for a cleanup (`ctx.onCancel`). */
+  readonly path?: string;
 }
 
 const places = new AsyncLocalStorage<Inside>();
@@ -29,7 +32,13 @@ export function runInside<T>(place: Inside, fn: () => T): T {
 /** Refuses a call of a ctx (zone: undefined) or of a zone's argument where it must not be made. */
 export function checkInside(run: object, call: string, zone?: object): void {
   const place = places.getStore();
-  if (place === undefined || place.run !== run) return;
+  if (place === undefined || place.run !== run || place.kind === "cleanup") return;
   if (place.kind === "step") throw misuse.ctxInsideStep(place.name, call);
   if (place.zone !== zone) throw misuse.outerCtxInsideZone(call, place.name);
+}
+
+/** Returns the path of the cleanup that is running now; undefined: none is. */
+export function cleanupPath(run: object): string | undefined {
+  const place = places.getStore();
+  return place !== undefined && place.run === run && place.kind === "cleanup" ? place.path : undefined;
 }

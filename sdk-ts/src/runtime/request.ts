@@ -7,6 +7,7 @@
  * - R1 a request is settled at most once, by its delivery, never by its own completion.
  * - R2 `begin` is called once if the ledger has no outcome for it, `replay` once if it has one.
  */
+import type { CancelledError } from "../errors.js";
 import type { Usage } from "../gen/cellaflow/v1/common_pb.js";
 import type { Event } from "../gen/cellaflow/v1/event_pb.js";
 import type { KeyRecord } from "./history.js";
@@ -23,6 +24,8 @@ export interface RequestSpec {
   /** Canonical input, shown when it differs from the recorded one. */
   input: unknown;
   after: AfterMark;
+  /** Made inside `ctx.onCancel`: a cancellation does not reject it. */
+  cleanup?: boolean;
 }
 
 /** A request that was made. */
@@ -32,6 +35,8 @@ export abstract class Request<T = unknown> {
   ownMs = 0;
   /** Texts of the conversation delta that travelled with its outcome (see `texts.ts`). */
   deltaTexts: readonly (string | undefined)[] = [];
+  /** A cancellation has rejected it: nothing of it starts any more. */
+  isCancelled = false;
   private readonly deferred: Deferred<T> = deferred<T>();
 
   constructor(readonly spec: RequestSpec) {}
@@ -71,6 +76,26 @@ export abstract class Request<T = unknown> {
 
   /** Stops what runs for it: the run is over, or its worker is. */
   abort(_reason: unknown): void {}
+
+  /** True if a cancellation leaves it be: a guarded effect that was begun before (`cancel.ts`, C2). */
+  get survivesCancel(): boolean {
+    return false;
+  }
+
+  /** True once nobody will say any more what became of it, in a cancelled session. */
+  get isLost(): boolean {
+    return false;
+  }
+
+  /** Settles it as lost. */
+  lose(): void {}
+
+  /** The session is being cancelled: stops what runs for it and rejects it. */
+  cancel(error: CancelledError): void {
+    this.isCancelled = true;
+    this.abort(error);
+    this.reject(error);
+  }
 
   /** Settles it with a recorded outcome; returns the texts the event's documents hold after the conversation delta. */
   abstract deliverEvent(event: Event): readonly (string | undefined)[];

@@ -69,6 +69,10 @@ export interface AckLine {
 export type RunEnd =
   | { kind: "completed"; output: unknown }
   | { kind: "failed"; failure: StepError }
+  /** Asked for by somebody; its cleanup has run. */
+  | { kind: "cancelled" }
+  /** Another session continues it. */
+  | { kind: "continued"; successorId: string }
   /** The lease was given back; the session goes on elsewhere or later. */
   | { kind: "suspended"; why: "paused" | "shutdown" | "unable" | "waiting"; error?: CellaflowError }
   /** Another worker holds the lease, or the session ended otherwise. */

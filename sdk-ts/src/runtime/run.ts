@@ -14,12 +14,15 @@
 import { create } from "@bufbuild/protobuf";
 import { CellaflowError, NonDeterminismError } from "../errors.js";
 import { toFailure } from "../failure.js";
+import { ConversationDeltaSchema, StateDeltaSchema } from "../gen/cellaflow/content/v1/content_pb.js";
 import { PauseReason, type Refusal } from "../gen/cellaflow/v1/common_pb.js";
 import { type Event, SessionPausedSchema } from "../gen/cellaflow/v1/event_pb.js";
 import { reached } from "../internal/crash-point.js";
 import { fromUsage } from "../llm/index.js";
 import { misuse } from "../misuse.js";
 import { Activity } from "./activity.js";
+import { CANCELLATION_KEY, Cancellation, type CancellingRun } from "./cancel.js";
+import { Children } from "./children.js";
 import { Conversation } from "./conversation.js";
 import { NO_DELTAS, noteDeltas, takeDeltas, textsOfDelta } from "./deltas.js";
 import { InputDigest } from "./digest.js";
@@ -31,7 +34,7 @@ import type { AfterMark, Appended, AppendOp, ReleaseWhy } from "./journal.js";
 import { DROPPED_MAX, mismatchOf, type Repair } from "./mismatch.js";
 import { type Delivery, Order, type OrderTarget } from "./order.js";
 import { Parking, type ParkingRun } from "./parking.js";
-import { failurePayload } from "./payloads.js";
+import { failurePayload, payloadDocument } from "./payloads.js";
 import type { Request } from "./request.js";
 import { Resources } from "./resources.js";
 import type { AppendAsk, RunEnd, RunSettings } from "./run-types.js";
@@ -45,7 +48,7 @@ const PAUSE_GRACE_MS = 30_000;
 
 type Phase = "running" | "ending" | "suspending" | "over";
 
-export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
+export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, CancellingRun {
   readonly history = new History();
   readonly texts = new TextRegistry();
   readonly conversation = new Conversation(this.texts);
@@ -55,6 +58,9 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
   readonly inputDigest: InputDigest;
   readonly parking: Parking;
   readonly unobserved: Unobserved = new Map();
+  readonly children = new Children(this);
+  readonly cancellation = new Cancellation(this);
+  readonly ending = new Ending(this);
   /** Settles when the run is over for this process. */
   readonly ended: Promise<RunEnd>;
   /** Ledger time of the last outcome delivered, in ms since the Unix epoch. */
@@ -64,6 +70,8 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
 
   private readonly order = new Order<Event>(this);
   private readonly requests = new Map<string, Request>();
+  /** Keys of requests that were dropped: their outcomes are passed over. */
+  private readonly dropped = new Set<string>();
   private phase: Phase = "running";
   private mark: AfterMark = { seq: 0, requests: 0 };
   private requestCount = 0;
@@ -72,7 +80,6 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
   private lastRecordedOutcome = 0;
   private replayedOutcomes = 0;
   private readonly stall: Stall<Delivery<Event>>;
-  private readonly ending = new Ending(this);
   private settleEnd!: (end: RunEnd) => void;
 
   constructor(readonly settings: RunSettings) {
@@ -113,8 +120,8 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
     if (this.lastRecordedOutcome === 0) this.noteReplayFinished();
     this.order.poke();
     this.settings.body.run(this, this.input).then(
-      (output) => this.ending.returned(output),
-      (thrown: unknown) => this.ending.threw(thrown),
+      (output) => (this.cancellation.isRequested ? this.cancellation.codeEnded() : this.ending.returned(output)),
+      (thrown: unknown) => (this.cancellation.isRequested ? this.cancellation.codeEnded() : this.ending.threw(thrown)),
     );
   }
 
@@ -146,8 +153,9 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
   // ---- a run that only waits ----
 
   get isParked(): boolean {
-    if (this.phase !== "running" || this.ending.hasBegun || !this.activity.isIdle || !this.order.isDrained)
-      return false;
+    const goesOn = this.phase === "running" && !this.ending.hasBegun;
+    const endsAfterChildren = this.phase === "ending" && this.children.holdEnd;
+    if (!(goesOn || endsAfterChildren) || !this.activity.isIdle || !this.order.isDrained) return false;
     for (const request of this.requests.values()) if (!request.parked) return false;
     return !this.isBusyOutside;
   }
@@ -158,7 +166,7 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
 
   async park(): Promise<boolean> {
     const given = await this.settings.journal.release("waiting", this.order.deliveredTo);
-    if (!given || this.phase !== "running") return false;
+    if (!given || this.isSuspended) return false;
     this.abortAll(new CellaflowError("suspended", "the session waits", "stop: it goes on from its events"));
     this.over({ kind: "suspended", why: "waiting" });
     return true;
@@ -194,6 +202,7 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
   /** Makes a request. */
   submit<T>(request: Request<T>): StepPromise<T> {
     const { spec } = request;
+    if (this.cancellation.rejects(request as Request)) return request.promise.watch(new Map(), spec.key);
     this.requestCount += 1;
     this.stall.progress();
     this.requests.set(spec.key, request as Request);
@@ -203,8 +212,8 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
       this.history.noteRequested(record);
       if (!this.matches(record, request as Request)) return promise;
     }
-    if (record?.outcome !== undefined) request.replay(record.outcome);
-    else request.begin(record);
+    if (record?.outcome === undefined) request.begin(record);
+    else if (!this.cancellation.passesOver(request as Request, record.outcome)) request.replay(record.outcome);
     this.parking.moved();
     this.order.poke();
     this.ending.offer();
@@ -212,10 +221,10 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
   }
 
   /** Lets a request start something: at once, when there is room again, or never if the run is suspended. */
-  whenStartable(start: () => void): void {
-    if (this.phase !== "running") return;
+  whenStartable(start: () => void, request: Request): void {
+    if (this.phase !== "running" || request.isCancelled || this.cancellation.holds(request)) return;
     const { journal } = this.settings;
-    if (journal.full) journal.whenRoom(() => this.whenStartable(start));
+    if (journal.full) journal.whenRoom(() => this.whenStartable(start, request));
     else start();
   }
 
@@ -276,7 +285,8 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
     const request = this.requests.get(delivery.key);
     const recorded = delivery.seq <= this.replayToSeq;
     const open = !recorded || this.history.mayDeliver(delivery.seq, this.requestCount);
-    if (request?.ready && open) return true;
+    const passes = delivery.key === CANCELLATION_KEY || this.dropped.has(delivery.key);
+    if ((passes || request?.ready) && open) return true;
     this.stall.watch();
     return false;
   }
@@ -284,13 +294,13 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
   deliver(delivery: Delivery<Event>): void {
     const { key, seq, timeMs, event } = delivery;
     const request = this.requests.get(key);
-    if (request === undefined) return;
     this.requests.delete(key);
     this.history.forgetOutcome(key);
     this.mark = { seq, requests: this.requestCount };
     this.nowMs = Math.max(this.nowMs, timeMs);
     this.stall.progress();
     this.parking.moved();
+    if (request === undefined) return this.deliverOther(key, seq);
     try {
       const texts = event === undefined ? request.deliverOwn(seq) : request.deliverEvent(event);
       const deltaTexts = event === undefined ? request.deltaTexts : textsOfDelta(event);
@@ -305,6 +315,19 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
   poke(): void {
     this.order.poke();
     this.ending.offer();
+    this.cancellation.poke();
+  }
+
+  pending(): Iterable<Request> {
+    return this.requests.values();
+  }
+
+  drop(request: Request): void {
+    const { key } = request.spec;
+    if (this.requests.get(key) === request) this.requests.delete(key);
+    this.history.forgetOutcome(key);
+    this.dropped.add(key);
+    this.order.poke();
   }
 
   // ---- inside ----
@@ -321,20 +344,39 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
       this.input = body.value.input;
       this.effects = effectsOf(body.value, this.settings.session.sessionId);
       this.nowMs = Number(event.timeMs);
+      this.inherit(event);
     }
+    this.children.note(event);
     if (body.case === "forkEdited" && body.value.stepKey === "") {
       this.input = body.value.edit.value;
       // What the inherited part of the conversation said may depend on the input: it is said again.
       this.conversation.restate();
     }
     const request = key === undefined ? undefined : this.requests.get(key);
-    if (outcome && key !== undefined) {
+    const cancelled = this.cancellation.note(event);
+    if (cancelled) this.ending.cancelRequested();
+    const delivered = cancelled ? CANCELLATION_KEY : outcome ? key : undefined;
+    if (delivered !== undefined) {
       if (this.replayToSeq === 0) this.lastRecordedOutcome = seq;
-      this.order.note(seq, { seq, timeMs: Number(event.timeMs), key, event });
-      this.ending.offer();
+      this.order.note(seq, { seq, timeMs: Number(event.timeMs), key: delivered, event });
     } else this.order.note(seq, undefined);
     request?.noted(event);
-    if (body.case === "sessionCompleted" || body.case === "sessionFailed") this.ending.reached();
+    if (ENDS.has(body.case)) this.ending.reached(event);
+    else if (outcome) this.poke();
+  }
+
+  /** What the session it continues left it. */
+  private inherit(event: Event): void {
+    if (event.stateDelta !== undefined) this.state.apply(payloadDocument(event.stateDelta, StateDeltaSchema));
+    if (event.conversationDelta === undefined) return;
+    this.conversation.seed(payloadDocument(event.conversationDelta, ConversationDeltaSchema));
+  }
+
+  /** A request to cancel, or the outcome of a request that was dropped. */
+  private deliverOther(key: string, seq: number): void {
+    if (key === CANCELLATION_KEY) this.cancellation.deliver();
+    else this.dropped.delete(key);
+    if (seq === this.lastRecordedOutcome) this.noteReplayFinished();
   }
 
   private matches(record: KeyRecord, request: Request): boolean {
@@ -442,13 +484,39 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
   // ---- the end ----
 
   get isHeld(): boolean {
+    if (this.children.holdEnd) return true;
     for (const request of this.requests.values()) if (request.holdsEnd) return true;
     return false;
   }
 
   close(reason: CellaflowError): void {
     this.phase = "ending";
-    for (const request of this.requests.values()) if (!request.holdsEnd) request.abort(reason);
+    for (const request of [...this.requests.values()]) {
+      if (request.holdsEnd) continue;
+      request.abort(reason);
+      this.drop(request);
+    }
+    this.children.endAll(reason.message);
+  }
+
+  pauseUnknown(stepKey: string): void {
+    const value = create(SessionPausedSchema, { reason: PauseReason.EFFECT_UNKNOWN, stepKey });
+    this.append(this.mark, { op: { case: "sessionPaused", value }, bytes: 0, deltas: false, refused: ignoreRefusal });
+    void this.suspend("paused", PAUSE_GRACE_MS);
+  }
+
+  endWithdrawn(): void {
+    if (this.phase === "ending") this.phase = "running";
+    this.cancellation.codeEnded();
+  }
+
+  endRefused(refusal: Refusal): void {
+    if (refusal.code === "session_paused") void this.suspend("paused", PAUSE_GRACE_MS);
+    else this.giveUp("the engine refused the end of this run", refusalError(refusal));
+  }
+
+  endCancelled(op: AppendAsk["op"]): void {
+    this.ending.cancelled(op);
   }
 
   appendEnd(ask: AppendAsk): void {
@@ -459,6 +527,7 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
     if (this.phase === "over") return;
     this.phase = "over";
     this.ending.stop();
+    this.cancellation.stop();
     this.stall.stop();
     this.parking.stop();
     this.order.stop();
@@ -477,6 +546,13 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun {
     return this.phase === "over";
   }
 }
+
+const ENDS: ReadonlySet<Event["body"]["case"]> = new Set([
+  "sessionCompleted",
+  "sessionFailed",
+  "sessionContinued",
+  "sessionCancelled",
+]);
 
 function refusalError({ code, message, retryable }: Refusal): CellaflowError {
   return new CellaflowError(code, message, "see the worker's log", { retryable });

@@ -93,6 +93,14 @@ export class StateStore implements State {
     return delta;
   }
 
+  /** Returns all values, as a delta to nothing. */
+  whole(): StateDelta {
+    const writes: StateWrite[] = [];
+    for (const [key, value] of this.values)
+      if (value !== DELETED) writes.push(create(StateWriteSchema, { key, value }));
+    return create(StateDeltaSchema, { writes });
+  }
+
   /** Applies what a zone committed: the ledger has it already. */
   apply(delta: StateDelta): void {
     this.noteRecorded(delta);

@@ -89,7 +89,7 @@ export abstract class JournaledStep<T, R> extends Request<T> {
     this.total.start(() => this.timeIsUp());
     const wait = (record?.retryAtMs ?? 0) - Date.now();
     if (wait > 0) this.later(wait, (record?.attempt ?? 0) + 1);
-    else this.run.whenStartable(() => this.try((record?.attempt ?? 0) + 1));
+    else this.run.whenStartable(() => this.try((record?.attempt ?? 0) + 1), this as Request);
   }
 
   override abort(reason: unknown): void {
@@ -119,7 +119,7 @@ export abstract class JournaledStep<T, R> extends Request<T> {
 
   private later(waitMs: number, attempt: number): void {
     this.next = attempt;
-    this.timer = setTimeout(() => this.run.whenStartable(() => this.try(attempt)), waitMs);
+    this.timer = setTimeout(() => this.run.whenStartable(() => this.try(attempt), this as Request), waitMs);
   }
   private next = 1;
 

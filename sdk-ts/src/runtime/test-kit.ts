@@ -4,8 +4,11 @@
  * Owns: just enough of the ledger's rules to replay, cut and resolve. Never: is part of the package's API.
  */
 import { create } from "@bufbuild/protobuf";
-import { RefusalSchema } from "../gen/cellaflow/v1/common_pb.js";
+import type { Failure } from "../failure.js";
+import { RefusalSchema, SessionStatus } from "../gen/cellaflow/v1/common_pb.js";
 import {
+  CancelRequestedSchema,
+  ChildEndedSchema,
   type Event,
   EventSchema,
   GuardResolvedSchema,
@@ -14,6 +17,7 @@ import {
   LeaseReleasedSchema,
   Resolution,
   RollbackReason,
+  type SessionContinued,
   SessionStartedSchema,
   UnknownReason,
   ZoneRolledBackSchema,
@@ -23,7 +27,7 @@ import { encodeValue } from "../values/codec.js";
 import { payloadCodec } from "../values/hooks.js";
 import { bodyOf } from "./body.js";
 import type { EngineLimits, Entry, Journal, ReleaseWhy } from "./journal.js";
-import { valuePayload } from "./payloads.js";
+import { failurePayload, valuePayload } from "./payloads.js";
 import { Run } from "./run.js";
 import type { AckLine, RunEnd } from "./run-types.js";
 import { MemoryWaits } from "./test-kit-waits.js";
@@ -41,6 +45,7 @@ export const TEST_LIMITS: EngineLimits = {
   retry: { attemptsMax: 3, backoffInitialMs: 200, backoffMaxMs: 30_000, onExhausted: "fail" },
 };
 
+const ENDS: readonly unknown[] = ["sessionCompleted", "sessionFailed", "sessionContinued", "sessionCancelled"];
 const SALT = new Uint8Array(32).fill(7);
 const ROOT = "0190a000-0000-7000-8000-000000000001";
 
@@ -111,6 +116,15 @@ export class MemorySession implements Journal {
   }
   private onDeath: () => void = () => {};
 
+  /** Begins as the successor of another session. */
+  startFrom(left: Pick<SessionContinued, "input" | "state" | "conversation">): void {
+    const value = create(SessionStartedSchema, { workflow: "test" });
+    if (left.input !== undefined) value.input = left.input;
+    const event = this.store({ case: "sessionStarted", value });
+    if (left.state !== undefined) event.stateDelta = left.state;
+    if (left.conversation !== undefined) event.conversationDelta = left.conversation;
+  }
+
   append(entry: Entry): void {
     setImmediate(() => this.take(entry));
   }
@@ -148,6 +162,32 @@ export class MemorySession implements Journal {
     this.push({ case: "guardResolved", value });
   }
 
+  /** Somebody asks to cancel the session. */
+  cancel(reason = ""): void {
+    this.push({ case: "cancelRequested", value: create(CancelRequestedSchema, { reason }) });
+  }
+
+  /** A child has ended. */
+  endChild(stepKey: string, end: { output: unknown } | { status: SessionStatus; failure?: Failure }): void {
+    const value = create(ChildEndedSchema, { stepKey, childId: `child of ${stepKey}` });
+    if ("output" in end) {
+      value.status = SessionStatus.COMPLETED;
+      value.output = valuePayload(encodeValue(end.output));
+    } else {
+      value.status = end.status;
+      if (end.failure !== undefined) value.failure = failurePayload(end.failure);
+    }
+    this.push({ case: "childEnded", value });
+  }
+
+  /** What happened, as step keys and event names, in order. */
+  get told(): string[] {
+    return this.events.map(({ body }) => {
+      const { stepKey = "", zoneKey = "" } = (body.value ?? {}) as { stepKey?: string; zoneKey?: string };
+      return `${body.case} ${stepKey}${zoneKey}`.trim();
+    });
+  }
+
   private push(body: Event["body"]): number {
     if (this.dead) return 0;
     const event = this.store(body);
@@ -163,8 +203,9 @@ export class MemorySession implements Journal {
       this.evidence.push(Buffer.from(op.value.data).toString());
       return entry.acked({ seq: 0, timeMs: 0, duplicate: false, before: [] });
     }
-    if (this.events.some((event) => event.body.case === "sessionCompleted" || event.body.case === "sessionFailed")) {
-      return entry.refused(create(RefusalSchema, { code: "session_ended", message: "session_ended: it has ended" }));
+    const refused = this.refusal(op.case);
+    if (refused !== undefined) {
+      return entry.refused(create(RefusalSchema, { code: refused, message: `${refused}: by the engine of tests` }));
     }
     const body = op.case === "guardReconciliation" ? resolved(op.value) : (op as Event["body"]);
     if (this.waits.refuses(body)) {
@@ -174,6 +215,10 @@ export class MemorySession implements Journal {
     setImmediate(() => {
       if (!this.dead) this.waits.noted(event);
     });
+    // Like the engine, which mints the id: the answer is another event than the one sent.
+    if (body.case === "childSpawned") body.value.childId = `child of ${body.value.stepKey}`;
+    const recorded = body.case === "childSpawned" ? event : undefined;
+    this.onStored(event);
     if (Number(event.seq) >= this.killAfterSeq) {
       this.dead = true;
       this.waits.stop();
@@ -182,9 +227,17 @@ export class MemorySession implements Journal {
     // Like the wire: what is acknowledged arrives in a later macrotask.
     setImmediate(() => {
       if (!this.dead) {
-        entry.acked({ seq: Number(event.seq), timeMs: Number(event.timeMs), duplicate: false, before: [] });
+        entry.acked({ seq: Number(event.seq), timeMs: Number(event.timeMs), duplicate: false, recorded, before: [] });
       }
     });
+  }
+  /** Called with every event that the run appended. */
+  onStored: (event: Event) => void = () => {};
+
+  private refusal(op: Entry["op"]["case"]): string | undefined {
+    if (this.events.some(({ body }) => ENDS.includes(body.case))) return "session_ended";
+    const cancelled = this.events.some(({ body }) => body.case === "cancelRequested");
+    return cancelled && op !== "sessionCancelled" && ENDS.includes(op) ? "cancel_requested" : undefined;
   }
 
   private store(body: Event["body"], entry?: Entry): Event {

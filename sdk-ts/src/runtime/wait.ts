@@ -10,6 +10,7 @@
  * - W3 a wait that its AbortSignal drops rejects when the drop is in the ledger. An outcome that came before wins.
  */
 import { create } from "@bufbuild/protobuf";
+import type { CancelledError } from "../errors.js";
 import { StepError } from "../failure.js";
 import { type Event, WaitDroppedSchema } from "../gen/cellaflow/v1/event_pb.js";
 import type { KeyRecord } from "./history.js";
@@ -63,7 +64,7 @@ export abstract class WaitRequest<T> extends Request<T> {
     this.run.activity.whenSlot(() => {
       if (this.state === "over") return this.run.activity.freeSlot();
       this.hasSlot = true;
-      if (record === undefined) this.run.whenStartable(() => this.open());
+      if (record === undefined) this.run.whenStartable(() => this.open(), this as Request);
     });
     if (this.signal?.aborted) this.drop();
   }
@@ -77,6 +78,15 @@ export abstract class WaitRequest<T> extends Request<T> {
 
   override abort(): void {
     this.close();
+  }
+
+  /** The session goes on with its cleanup: nobody waits for this any more, there neither. */
+  override cancel(error: CancelledError): void {
+    if (this.state === "opening" || this.state === "open") {
+      const op = { case: "waitDropped", value: create(WaitDroppedSchema, { stepKey: this.spec.key }) } as const;
+      this.run.append(this.run.after, { op, bytes: 0, refused: () => {} });
+    }
+    super.cancel(error);
   }
 
   override deliverEvent(event: Event): readonly (string | undefined)[] {

@@ -9,6 +9,7 @@
  * - Z3 an inner request that the recorded attempt did not finish stays unsettled on replay, and nothing runs for it.
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import type { CancelledError } from "../errors.js";
 import { StepError, toFailure } from "../failure.js";
 import {
   type LlmRequest,
@@ -77,6 +78,7 @@ export class ZoneInner {
   private next = 0;
   private scheduled = false;
   private over = false;
+  private cancelled: CancelledError | undefined;
 
   constructor(
     private readonly run: Run,
@@ -142,6 +144,13 @@ export class ZoneInner {
     this.running.clear();
   }
 
+  /** The session is being cancelled: what is asked, and whatever will be, rejects. */
+  cancel(error: CancelledError): void {
+    this.cancelled = error;
+    this.stop(error);
+    for (const inner of this.asked.values()) inner.deferred.reject(error);
+  }
+
   // ---- requests ----
 
   private ask(name: string, key: string | undefined, digest: Uint8Array, read: Inner["read"]): Inner {
@@ -150,6 +159,7 @@ export class ZoneInner {
     inner.deferred.promise.watch(this.unobserved, stepKey);
     this.requests += 1;
     this.asked.set(stepKey, inner);
+    if (this.cancelled !== undefined) inner.deferred.reject(this.cancelled);
     this.run.noteProgress();
     const recorded = this.recordedByKey.get(stepKey);
     if (recorded !== undefined && Buffer.compare(recorded.inputDigest, digest) !== 0) {

@@ -11,7 +11,7 @@
  */
 import { hash } from "node:crypto";
 import { create, fromBinary } from "@bufbuild/protobuf";
-import { CellaflowError } from "../errors.js";
+import { type CancelledError, CellaflowError } from "../errors.js";
 import { toFailure } from "../failure.js";
 import {
   LlmRequestSchema,
@@ -23,9 +23,11 @@ import { type Payload, PayloadFormat, type Refusal, type Usage } from "../gen/ce
 import {
   type Event,
   type LlmCall,
+  RollbackReason,
   ZoneCommittedSchema,
   ZoneEnteredSchema,
   ZoneFailedSchema,
+  ZoneRolledBackSchema,
 } from "../gen/cellaflow/v1/event_pb.js";
 import { ZoneEvidenceSchema } from "../gen/cellaflow/v1/worker_pb.js";
 import { misuse } from "../misuse.js";
@@ -128,6 +130,8 @@ export class ZoneRequest<T> extends Request<T> {
   private own: Own | undefined;
   private failures = 0;
   private hasSlot = false;
+  /** The entry was sent and is not acknowledged. */
+  private isEntering = false;
   private logged = false;
   private isReady = true;
   /** What the replayed body returned, encoded. */
@@ -156,6 +160,7 @@ export class ZoneRequest<T> extends Request<T> {
     const number = (record?.attempt ?? 0) + 1;
     const wait = (record?.retryAtMs ?? 0) - Date.now();
     this.run.activity.whenSlot(() => {
+      if (this.isCancelled) return this.run.activity.freeSlot();
       this.hasSlot = true;
       if (wait > 0) this.timer = setTimeout(() => this.enter(number), wait);
       else this.enter(number);
@@ -190,6 +195,14 @@ export class ZoneRequest<T> extends Request<T> {
     this.attempt = undefined;
     attempt.stop(reason);
     this.run.activity.finished(attempt);
+  }
+
+  override cancel(error: CancelledError): void {
+    const { attempt } = this;
+    attempt?.inner.cancel(error);
+    super.cancel(error);
+    if (attempt !== undefined) this.rollBack(attempt.number);
+    else if (!this.isEntering) this.freeSlot();
   }
 
   override deliverEvent(event: Event): readonly (string | undefined)[] {
@@ -229,6 +242,7 @@ export class ZoneRequest<T> extends Request<T> {
   private enter(number: number): void {
     this.run.whenStartable(() => {
       const { key: zoneKey, name, digest: inputDigest } = this.spec;
+      this.isEntering = true;
       const value = create(ZoneEnteredSchema, { zoneKey, name, attempt: number, inputDigest });
       this.run.append(this.spec.after, {
         op: { case: "zoneEntered", value },
@@ -236,10 +250,20 @@ export class ZoneRequest<T> extends Request<T> {
         acked: () => this.entered(number),
         refused: (refusal) => this.entryRefused(number, refusal),
       });
-    });
+    }, this as Request);
+  }
+
+  /** The session goes on with its cleanup: the engine need not hold the zone's place until it ends. */
+  private rollBack(attempt: number): void {
+    if (this.own !== undefined) return;
+    const value = create(ZoneRolledBackSchema, { zoneKey: this.spec.key, attempt, reason: RollbackReason.ABORT });
+    const over = (): void => this.freeSlot();
+    this.run.append(this.run.after, { op: { case: "zoneRolledBack", value }, bytes: 0, acked: over, refused: over });
   }
 
   private entered(number: number): void {
+    this.isEntering = false;
+    if (this.isCancelled) return this.rollBack(number);
     if (!this.run.isRunning) return;
     const attempt = new ZoneAttempt(this.run, this.base, number, undefined, undefined);
     this.attempt = attempt;
@@ -252,6 +276,8 @@ export class ZoneRequest<T> extends Request<T> {
   }
 
   private entryRefused(number: number, refusal: Refusal): void {
+    this.isEntering = false;
+    if (this.isCancelled) return this.freeSlot();
     if (refusal.code === "session_paused") return;
     if (refusal.code === "too_many_open") {
       this.timer = setTimeout(() => this.enter(number), Math.max(50, Number(refusal.retryAfterMs)));

@@ -51,12 +51,16 @@ struct Asked {
     request_id: u64,
     session: Option<SessionId>,
     cost: u64,
+    /// The answer is the event: it names a child whose id was minted here.
+    names_child: bool,
 }
 
 impl Connection {
     /// Appends to a session.
     pub fn append(&mut self, append: v1::Append, cost: u64) {
-        let asked = Asked { request_id: append.request_id, session: append.session_id.parse().ok(), cost };
+        let session = append.session_id.parse().ok();
+        let names_child = matches!(append.op, Some(v1::append::Op::ChildSpawned(_)));
+        let asked = Asked { request_id: append.request_id, session, cost, names_child };
         let heavy = cost + self.transfers.bytes() as u64 > HEAVY_BYTES;
         let submission =
             if heavy { off_the_network(|| self.appending(append)) } else { self.appending(append) };
@@ -101,7 +105,12 @@ impl Connection {
 
     /// Gives a lease back.
     pub fn release(&mut self, release: v1::Release, cost: u64) {
-        let asked = Asked { request_id: release.request_id, session: release.session_id.parse().ok(), cost };
+        let asked = Asked {
+            request_id: release.request_id,
+            session: release.session_id.parse().ok(),
+            cost,
+            names_child: false,
+        };
         match self.releasing(release) {
             Ok(submission) => self.submit(submission, asked),
             Err(stop) => self.refuse(asked, stop),
@@ -115,7 +124,12 @@ impl Connection {
 
     /// Binds to a session.
     pub fn attach(&mut self, attach: v1::Attach, cost: u64) {
-        let asked = Asked { request_id: attach.request_id, session: attach.session_id.parse().ok(), cost };
+        let asked = Asked {
+            request_id: attach.request_id,
+            session: attach.session_id.parse().ok(),
+            cost,
+            names_child: false,
+        };
         match self.attaching(attach) {
             Ok((submission, from)) => self.submit_binding(submission, asked, from),
             Err(stop) => self.refuse(asked, stop),
@@ -141,7 +155,7 @@ impl Connection {
 
     /// Starts a session and takes its lease.
     pub async fn start(&mut self, start: v1::Start, cost: u64) {
-        let asked = Asked { request_id: start.request_id, session: None, cost };
+        let asked = Asked { request_id: start.request_id, session: None, cost, names_child: false };
         match self.starting(start).await {
             Ok(submission) => self.submit_binding(submission, asked, Seq(1)),
             Err(refused) => answer_refused(&self.outbox, asked, refused),
@@ -227,13 +241,16 @@ struct Binding {
 }
 
 fn answer(outbox: &Outbox, asked: Asked, result: Result<Committed, Refused>) {
-    let Asked { request_id, session, cost } = asked;
+    let Asked { request_id, session, cost, names_child } = asked;
     let ack = |seq, time, duplicate| Out::Ack { request_id, seq, time, duplicate };
     let committed = match result {
         Ok(committed) => committed,
         Err(refused) => return answer_refused(outbox, asked, refused),
     };
     match (committed.reply, session) {
+        (Reply::Appended { seq, .. }, Some(session)) if names_child => {
+            outbox.answer_recorded(session, request_id, seq, cost);
+        }
         (Reply::Appended { seq, time, duplicate }, _) => {
             outbox.answer(session, ack(seq, time, duplicate), cost);
             deliver_after(outbox, session, seq, &committed);
@@ -279,7 +296,7 @@ fn answer_bound(outbox: &Outbox, dispatch: &Dispatch, binding: Binding, result: 
 }
 
 fn answer_refused(outbox: &Outbox, asked: Asked, refused: Refused) {
-    let Asked { request_id, session, cost } = asked;
+    let Asked { request_id, session, cost, names_child: _ } = asked;
     let out = match refused {
         Refused::Rejected(rejection) => refuse::nack(request_id, session, &rejection),
         Refused::Overloaded { retry_after_ms } => {

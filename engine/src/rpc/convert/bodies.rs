@@ -224,10 +224,13 @@ pub(super) fn zone_rolled_back(zone: v1::ZoneRolledBack) -> Result<Op, Rejection
 pub(super) fn session_paused(pause: v1::SessionPaused, intake: &mut Intake<'_>) -> Result<Op, Rejection> {
     const AT: &str = "session_paused";
     let reason = match enums::pause_reason_from_wire(pause.reason) {
+        // An effect of a cancelled session's cleanup: the engine pauses it for none after the request to cancel.
+        Some(reason @ PauseReason::EffectUnknown) if !pause.step_key.is_empty() => reason,
         Some(reason @ (PauseReason::Nondeterminism | PauseReason::RetriesExhausted)) => reason,
         Some(PauseReason::Requested | PauseReason::EffectUnknown | PauseReason::Budget) | None => {
-            return Err(Field(AT, "reason")
-                .must("be nondeterminism or retries exhausted: a run pauses for nothing else"));
+            return Err(Field(AT, "reason").must(
+                "be nondeterminism, retries exhausted or effect unknown (with its step): a run pauses for nothing else",
+            ));
         }
     };
     Ok(Op::Pause {
