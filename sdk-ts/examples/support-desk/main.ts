@@ -39,7 +39,7 @@ async function show(): Promise<void> {
   for (const { role, parts } of messages) {
     console.log(`${role}: ${parts.map((part) => (part.type === "text" ? part.text : `(${part.type})`)).join("")}`);
   }
-  console.log({ status, ...state });
+  console.log({ session: status, ...state });
 }
 
 if (command === "serve") {

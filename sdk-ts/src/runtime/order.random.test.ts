@@ -1,5 +1,6 @@
 /**
- * Order (design 5.3) on random workflows: parallel and racing branches, failures, zones, waits of the workflow's own.
+ * Order (design 5.3) on random workflows: parallel and racing branches, failures, zones, timers, signals that come or do
+ * not, waits of the workflow's own.
  *
  * A run is cut at a random boundary and goes on in a second run, that one in a third. Whatever a run delivered from the
  * ledger it must deliver in the ledger's order, and a replay of the whole ledger gives the same trace and result.
@@ -29,11 +30,17 @@ function numbers(seed: number): () => number {
 type Node =
   | { kind: "step"; name: string; fails: boolean; zone: boolean }
   | { kind: "wait" }
+  /** A timer, or a signal with a time limit. */
+  | { kind: "timer"; name: string }
+  | { kind: "signal"; name: string }
   | { kind: "all" | "race" | "any" | "sequence"; parts: Node[] };
 
 function plan(random: () => number, depth: number): Node {
   const pick = random();
   if (depth === 0 || pick < 0.35) {
+    const name = `w${Math.floor(random() * 3)}`;
+    const wait = random();
+    if (wait < 0.25) return { kind: wait < 0.15 ? "timer" : "signal", name };
     return { kind: "step", name: `s${Math.floor(random() * 4)}`, fails: random() < 0.2, zone: random() < 0.2 };
   }
   if (pick < 0.45) return { kind: "wait" };
@@ -51,6 +58,7 @@ async function walk(ctx: Context, node: Node, trace: string[], path: string): Pr
     return "waited";
   }
   if (node.kind === "step") return one(ctx, node, trace, path);
+  if (node.kind === "timer" || node.kind === "signal") return awaited(ctx, node.kind, node.name, { trace, path });
   const parts = node.parts.map((part, index) => (inner: Context) => walk(inner, part, trace, `${path}.${index}`));
   if (node.kind === "sequence") {
     const results: string[] = [];
@@ -80,20 +88,48 @@ function one(ctx: Context, node: Node & { kind: "step" }, trace: string[], path:
   return made.then(seen, () => seen("failed"));
 }
 
+function awaited(
+  ctx: Context,
+  kind: "timer" | "signal",
+  name: string,
+  { trace, path }: { trace: string[]; path: string },
+): Promise<string> {
+  const ms = Math.random() * 5;
+  const made: Promise<unknown> =
+    kind === "timer" ? ctx.sleep(name, ms) : ctx.signal(name, z.string(), { timeoutMs: ms });
+  return made.then((value) => {
+    const word = String(value);
+    trace.push(`${word} ${path}`);
+    return word;
+  });
+}
+
 function define(node: Node, trace: string[]) {
   return workflow({ name: "test", version: "1", input: z.unknown() }, async (ctx) => {
     return walk(ctx, node, trace, "r");
   });
 }
 
-const OUTCOMES = new Set(["stepCompleted", "stepFailed", "zoneCommitted", "zoneFailed"]);
+const OUTCOMES = new Set([
+  "stepCompleted",
+  "stepFailed",
+  "zoneCommitted",
+  "zoneFailed",
+  "timerFired",
+  "signalDelivered",
+]);
 const outcomesIn = (events: readonly Event[]): number =>
   events.filter(({ body }) => OUTCOMES.has(body.case ?? "")).length;
 
 async function run(node: Node, from: readonly Event[], killAfter?: number) {
   const trace: string[] = [];
   const session = new MemorySession([...from], killAfter, { replayStallMsMax: 2_000 });
-  const end = await session.execute(define(node, trace));
+  const running = session.execute(define(node, trace));
+  // Some come before anybody asks, some after, some to nobody.
+  for (const name of ["w0", "w1", "w0"]) {
+    if (Math.random() < 0.3) setTimeout(() => session.waits.signal(name, `said ${name}`), Math.random() * 8);
+  }
+  const end = await running;
   return { trace, end, events: session.events, recorded: outcomesIn(from) };
 }
 

@@ -188,8 +188,12 @@ export class MemorySession implements Journal {
     });
   }
 
+  private get hasEnded(): boolean {
+    return this.events.some(({ body }) => ENDS.includes(body.case));
+  }
+
   private push(body: Event["body"]): number {
-    if (this.dead) return 0;
+    if (this.dead || this.hasEnded) return 0;
     const event = this.store(body);
     this.run?.noteEvents([event]);
     this.waits.noted(event);
@@ -222,6 +226,7 @@ export class MemorySession implements Journal {
     if (Number(event.seq) >= this.killAfterSeq) {
       this.dead = true;
       this.waits.stop();
+      this.run?.parking.stop();
       return this.onDeath();
     }
     // Like the wire: what is acknowledged arrives in a later macrotask.
@@ -235,7 +240,7 @@ export class MemorySession implements Journal {
   onStored: (event: Event) => void = () => {};
 
   private refusal(op: Entry["op"]["case"]): string | undefined {
-    if (this.events.some(({ body }) => ENDS.includes(body.case))) return "session_ended";
+    if (this.hasEnded) return "session_ended";
     const cancelled = this.events.some(({ body }) => body.case === "cancelRequested");
     return cancelled && op !== "sessionCancelled" && ENDS.includes(op) ? "cancel_requested" : undefined;
   }
