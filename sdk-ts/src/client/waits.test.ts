@@ -11,7 +11,14 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { create } from "@bufbuild/protobuf";
 import * as z from "zod";
+import {
+  OperatorService,
+  PauseSessionRequestSchema,
+  ResumeSessionRequestSchema,
+} from "../gen/cellaflow/v1/operator_pb.js";
+import { connectionOf } from "../internal/connection.js";
 import { workflow } from "../runtime/workflow.js";
 import { createWorker } from "../worker/worker.js";
 import { type Client, createClient, type SessionResult } from "./client.js";
@@ -230,6 +237,39 @@ function suite(): void {
     const result = await running;
     assert.ok(result.status === "completed" && result.output.decision === "expired", JSON.stringify(result));
     await assert.rejects(client.approve(asked), { code: /approval_expired|approval_decided|session_ended/ });
+  });
+
+  it("100 timers at once: 64 are open at a time, all fire, and the session is held by nobody in between", async () => {
+    const many = workflow({ name: "many", version: "1", input: z.number() }, async (ctx, count) => {
+      const items = Array.from({ length: count }, (_, index) => index);
+      const woken = await ctx.map(items, (item, inner) => inner.sleep(20 + (item % 7) * 5).then(() => item));
+      await ctx.signal("end", z.string());
+      return woken.length;
+    });
+    const { sessionId, status } = await client.run(many, 100, { key: "many" });
+    assert.equal(status, "waiting");
+    await client.signal(sessionId, "end", "now");
+    const result = await client.run(many, 100, { key: "many" });
+    assert.ok(result.status === "completed" && result.output === 100, JSON.stringify(result));
+  });
+
+  it("W4 what comes while a session is paused is recorded, and seen after it was resumed", async () => {
+    const key = "paused";
+    const { sessionId } = await client.run(echo, 1, { key });
+    const { client: wire } = connectionOf(engine.connection);
+    const timeoutMs = 5_000;
+    await wire.unary(OperatorService.method.pauseSession, create(PauseSessionRequestSchema, { sessionId }), {
+      timeoutMs,
+    });
+    const running = await client.run(echo, 1, { key, whileWaiting: "follow" });
+    assert.equal(running.status, "paused");
+    await client.signal(sessionId, "say", "meanwhile");
+    assert.equal((await client.get(sessionId)).status, "paused");
+    await wire.unary(OperatorService.method.resumeSession, create(ResumeSessionRequestSchema, { sessionId }), {
+      timeoutMs,
+    });
+    const result = await client.run(echo, 1, { key, whileWaiting: "follow" });
+    assert.deepEqual(result, { status: "completed", sessionId, output: ["meanwhile"] });
   });
 
   it("Q1 a query shows state and conversation of a waiting session, texts that are references included", async () => {
