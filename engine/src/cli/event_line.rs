@@ -85,6 +85,14 @@ fn describe(event: &Event) -> (&'static str, String) {
             let retry = if e.retry { ", failed steps are attempted anew" } else { "" };
             ("session_resumed", format!("by {}{retry}", e.by))
         }
+        Body::LabelsSet(e) => {
+            let mut changes: Vec<String> =
+                e.set.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            changes.sort();
+            changes.extend(e.removed.iter().map(|key| format!("-{key}")));
+            ("labels_set", format!("{} by {}", changes.join(", "), e.by))
+        }
+        Body::SessionReleased(e) => ("session_released", format!("by {} under {}", e.by, e.incarnation)),
         Body::SessionCompleted(e) => ("session_completed", shown(e.output.as_ref())),
         Body::SessionFailed(e) => ("session_failed", shown(e.failure.as_ref())),
         Body::SessionCancelled(e) => ("session_cancelled", cancelled(e)),

@@ -211,6 +211,8 @@ fn payloads(event: &mut Event) -> Vec<&mut Payload> {
             Body::LeaseGranted(_)
             | Body::DivergenceAccepted(_)
             | Body::LeaseReleased(_)
+            | Body::LabelsSet(_)
+            | Body::SessionReleased(_)
             | Body::SessionResumed(_)
             | Body::SessionCancelled(_)
             | Body::CancelRequested(_)

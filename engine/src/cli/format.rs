@@ -159,6 +159,16 @@ pub(super) fn dollars(nanos: i64) -> String {
     format!("{sign}${}.{:0width$}", shown / scale, shown % scale, width = digits as usize)
 }
 
+/// Reads dollars as whole nano-dollars, for filters.
+pub(super) fn nanos(usd: f64) -> i64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "saturates, and a filter beyond it selects nothing anyway"
+    )]
+    let nanos = (usd * 1e9).round() as i64;
+    nanos
+}
+
 /// Puts a text on one line of at most `width` columns, its end cut off with `…`.
 ///
 /// Widths are counted in characters: what reaches here are keys, names and JSON, and a line that is a little too long

@@ -62,7 +62,7 @@ impl Dispatch {
     fn acquire(&self, session: SessionId, instance: InstanceId) -> Result<Option<Acquire>, ReadError> {
         let Some(head) = self.handle.reader().head(session)? else { return Ok(None) };
         let held = head.holder.is_some_and(|holder| self.holds(session, holder));
-        if held || !head.status.is_runnable() {
+        if held || !head.status.is_runnable() || head.is_held(self.handle.identity().incarnation) {
             return Ok(None);
         }
         let lease = self.lease_request(instance, Some(&head))?;

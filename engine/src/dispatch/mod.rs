@@ -124,11 +124,12 @@ impl Dispatch {
     /// # Errors
     /// As every read.
     pub fn start(handle: Handle, clock: Arc<dyn Clock>, lease_ttl_ms: u64) -> Result<Arc<Self>, ReadError> {
+        let sessions = Sessions::under(handle.identity().incarnation);
         let dispatch = Arc::new(Self {
             handle,
             clock,
             leases: Leases::new(lease_ttl_ms),
-            state: Mutex::default(),
+            state: Mutex::new(State { sessions, peers: HashMap::new() }),
             wake: Notify::new(),
             stopping: AtomicBool::new(false),
             next_conn: AtomicU64::new(1),

@@ -56,6 +56,7 @@ fn moves(body: &Body) -> bool {
         | Body::LeaseReleased { .. }
         | Body::SessionPaused { .. }
         | Body::SessionResumed { .. }
+        | Body::SessionReleased { .. }
         | Body::SessionCompleted { .. }
         | Body::SessionFailed { .. }
         | Body::SessionCancelled(_)
@@ -87,6 +88,7 @@ fn moves(body: &Body) -> bool {
         | Body::BudgetReserved { .. }
         | Body::BudgetRaised { .. }
         | Body::BudgetReleased { .. }
+        | Body::LabelsSet(_)
         | Body::TokenCreated(_)
         | Body::TokenRevoked { .. } => false,
     }

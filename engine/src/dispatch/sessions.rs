@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 use super::leases::{ConnId, Sweep};
 use super::queue::{Kind, Queue, Waiting};
 use crate::graph::event::{Body, ReleaseReason};
-use crate::graph::ids::{Epoch, InstanceId, SessionId};
+use crate::graph::ids::{Epoch, Incarnation, InstanceId, SessionId};
 use crate::graph::session::Head;
 
 /// Milliseconds before a session that a worker could not take, or that the ledger had no room for, is offered again.
@@ -74,25 +74,37 @@ pub struct Sessions {
     entries: HashMap<SessionId, Entry>,
     held: HashMap<InstanceId, HashSet<SessionId>>,
     delayed: Vec<(u64, SessionId)>,
+    /// The ledger's present one; sessions of another one are held (`graph::hold`).
+    incarnation: Incarnation,
 }
 
 impl Sessions {
+    /// Knows no session yet.
+    pub fn under(incarnation: Incarnation) -> Self {
+        Self { incarnation, ..Self::default() }
+    }
+
+    fn may_run(&self, head: &Head) -> bool {
+        head.status.is_runnable() && !head.is_held(self.incarnation)
+    }
+
     /// Takes in a durable change and says what the bound connection must be told.
     pub fn changed(&mut self, change: &Change<'_>, alive: impl Fn(InstanceId) -> bool) -> Vec<Notice> {
         let head = change.head;
         let notices = self.notices(change);
-        if is_forgotten(head) {
+        let may_run = self.may_run(head);
+        if is_forgotten(head, may_run) {
             self.forget(head.session); // S5
             return notices;
         }
-        let entry = self.entries.entry(head.session).or_insert_with(|| Entry::new(head));
+        let entry = self.entries.entry(head.session).or_insert_with(|| Entry::new(head, may_run));
         let before = std::mem::replace(&mut entry.holder, head.holder);
         if before != head.holder || entry.epoch != head.epoch {
             entry.conn = None; // S2
             entry.abandoned = false;
         }
         entry.epoch = head.epoch;
-        entry.may_run = head.status.is_runnable();
+        entry.may_run = may_run;
         self.rehold(head.session, before, head.holder);
         let delay = change
             .bodies
@@ -108,10 +120,11 @@ impl Sessions {
 
     /// Takes in a session found at start.
     pub fn recovered(&mut self, head: &Head, alive: impl Fn(InstanceId) -> bool) {
-        if is_forgotten(head) {
+        let may_run = self.may_run(head);
+        if is_forgotten(head, may_run) {
             return;
         }
-        self.entries.insert(head.session, Entry::new(head));
+        self.entries.insert(head.session, Entry::new(head, may_run));
         self.rehold(head.session, None, head.holder);
         self.requeue(head.session, &alive);
     }
@@ -287,12 +300,12 @@ impl Sessions {
 }
 
 /// True for sessions that nobody runs and nobody can: the event that changes this brings the head along.
-fn is_forgotten(head: &Head) -> bool {
-    head.status.is_terminal() || (head.holder.is_none() && !head.status.is_runnable())
+fn is_forgotten(head: &Head, may_run: bool) -> bool {
+    head.status.is_terminal() || (head.holder.is_none() && !may_run)
 }
 
 impl Entry {
-    fn new(head: &Head) -> Self {
+    fn new(head: &Head, may_run: bool) -> Self {
         Self {
             kind: Kind {
                 namespace: head.namespace.clone(),
@@ -302,7 +315,7 @@ impl Entry {
             holder: head.holder,
             epoch: head.epoch,
             conn: None,
-            may_run: head.status.is_runnable(),
+            may_run,
             offered: false,
             abandoned: false,
         }

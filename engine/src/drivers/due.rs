@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::graph::command::Command;
+use crate::graph::command::{Cancel, Command};
+use crate::graph::event::Author;
 use crate::graph::ids::{Seq, SessionId, TimeMs};
 use crate::graph::index::{DueKind, next_due};
 use crate::ledger::{CommittedEvents, DueRow, Handle, Observer, Origin, ReadError, Refused, Submission};
@@ -133,6 +134,13 @@ impl Due {
         let DueRow { session, seq, .. } = *row;
         match row.kind {
             DueKind::Budget => Ok(Some(Command::BudgetDue { session })),
+            // Its cleanup runs like anybody else's.
+            DueKind::Deadline => Ok(Some(Command::Cancel(Cancel {
+                session,
+                reason: TIMED_OUT.into(),
+                by: "engine".into(),
+                author: Author::Driver,
+            }))),
             DueKind::Timer | DueKind::Wait => Ok(Some(Command::WaitDue { session, seq })),
             DueKind::Intent => {
                 let head = self.handle.reader().head(session)?;
@@ -156,6 +164,9 @@ impl Observer for Due {
         }
     }
 }
+
+/// Why a session is cancelled whose time is over.
+const TIMED_OUT: &str = "timed out";
 
 /// When something may be due next and the earliest due time that may have a row, in wall milliseconds. Lock-free,
 /// because the committer notes what is opened. What is noted is durable, so that a look that begins after it sees it.

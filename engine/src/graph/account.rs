@@ -67,6 +67,8 @@ impl Counters {
             | Body::BudgetReserved { .. }
             | Body::BudgetRaised { .. }
             | Body::BudgetReleased { .. }
+            | Body::LabelsSet(_)
+            | Body::SessionReleased { .. }
             | Body::TokenCreated(_)
             | Body::TokenRevoked { .. } => {}
         }

@@ -24,8 +24,8 @@ use super::draft::{Draft, ledger_time};
 use super::end;
 use super::event::{Author, Body, Event, LlmCall, PauseReason, Usage};
 use super::guard;
-use super::room;
 use super::ids::{DedupeId, Epoch, NanoDollars, SessionId, StepKey, TimeMs};
+use super::room;
 use super::session::{Head, Status};
 
 /// Most budgets above one another.
@@ -254,7 +254,8 @@ pub(super) fn due(head: &Head, now: TimeMs) -> Decision {
 /// B6.
 pub(super) fn check_start(start: &BudgetStart) -> Result<(), Rejection> {
     if start.inherited.len() >= OWNERS_MAX && start.limits != Limits::default() {
-        let message = format!("{OWNERS_MAX} budgets are above one another already; start it without limits of its own");
+        let message =
+            format!("{OWNERS_MAX} budgets are above one another already; start it without limits of its own");
         return Err(invalid(message));
     }
     Ok(())
@@ -366,16 +367,21 @@ impl BudgetRow {
             Err(Rejection::new(Code::BudgetExhausted, message))
         };
         let nanos = |cost: NanoDollars| u128::try_from(cost.0).unwrap_or(0);
-        let cost = self.limits.cost.map(|limit| ("nano-dollars", nanos(limit), nanos(used.cost), nanos(asked.cost)));
-        let tokens = self.limits.tokens.map(|limit| ("tokens", limit.into(), used.tokens.into(), asked.tokens.into()));
-        let steps = self.limits.steps.map(|limit| ("steps", limit.into(), used.steps.into(), asked.steps.into()));
+        let cost =
+            self.limits.cost.map(|limit| ("nano-dollars", nanos(limit), nanos(used.cost), nanos(asked.cost)));
+        let tokens =
+            self.limits.tokens.map(|limit| ("tokens", limit.into(), used.tokens.into(), asked.tokens.into()));
+        let steps =
+            self.limits.steps.map(|limit| ("steps", limit.into(), used.steps.into(), asked.steps.into()));
         for (kind, limit, used, asked) in [cost, tokens, steps].into_iter().flatten() {
             if asked > 0 && used.saturating_add(asked) > limit {
                 return short(kind, limit, used, asked);
             }
         }
         match self.deadline {
-            Some(deadline) if deadline <= time => short("milliseconds", u128::from(self.limits.wall_ms.unwrap_or(0)), u128::MAX, 1),
+            Some(deadline) if deadline <= time => {
+                short("milliseconds", u128::from(self.limits.wall_ms.unwrap_or(0)), u128::MAX, 1)
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -521,7 +527,8 @@ impl Used {
     }
 
     fn call(self, usage: &Usage) -> Self {
-        let tokens = [usage.input_tokens, usage.cached_read_tokens, usage.cache_write_tokens, usage.output_tokens];
+        let tokens =
+            [usage.input_tokens, usage.cached_read_tokens, usage.cache_write_tokens, usage.output_tokens];
         let used = Amounts {
             cost: usage.cost.unwrap_or_default(),
             tokens: tokens.into_iter().fold(0, u64::saturating_add),

@@ -199,6 +199,8 @@ impl Command {
             Self::Acquire(acquire) => of(acquire.session),
             Self::Evidence(evidence) => of(evidence.session),
             Self::Resolve(resolve) => of(resolve.session),
+            Self::SetLabels(set) => of(set.session),
+            Self::ReleaseHold(release) => of(release.session),
             Self::Signal(signal) => Lookups { signal: signal.id.as_deref(), ..of(signal.session) },
             Self::DecideApproval(decided) => Lookups { step: Some(&decided.step_key), ..of(decided.session) },
             Self::Resume(resume) => of(resume.session),

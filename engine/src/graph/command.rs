@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::budget::{Ask, BudgetStart, Raise};
 use super::event::{
-    After, ApprovalDecision, Author, ChildEnded, ChildSpawned, ForkEdited, GuardIntent, GuardPolicy,
-    LeaseGranted, Parent, PauseReason, PayloadRef, ReleaseReason, Resolution, SessionContinued,
+    After, ApprovalDecision, Author, ChildEnded, ChildSpawned, ForkEdited, GuardIntent, GuardPolicy, Labels,
+    LabelsSet, LeaseGranted, Parent, PauseReason, PayloadRef, ReleaseReason, Resolution, SessionContinued,
     StepCompleted, StepFailed, TokenCreated, UnknownReason, ZoneCommitted, ZoneFailed,
 };
 use super::ids::{
@@ -72,6 +72,9 @@ pub enum Command {
     BudgetDue {
         session: SessionId,
     },
+    SetLabels(SetLabels),
+    /// Lets a session go on after a restore.
+    ReleaseHold(ReleaseHold),
     CreateToken {
         session: SessionId,
         token: TokenCreated,
@@ -102,6 +105,29 @@ pub struct Start {
     pub descent: Option<Descent>,
     /// Its own limits and the budgets of its parent.
     pub budget: BudgetStart,
+    pub labels: Labels,
+    /// The ledger's present one.
+    pub incarnation: Incarnation,
+    /// Time the session has; `None`: as long as it takes.
+    pub timeout_ms: Option<u64>,
+}
+
+/// Changes a session's labels.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SetLabels {
+    pub session: SessionId,
+    pub labels: LabelsSet,
+    pub dedupe: Option<DedupeId>,
+}
+
+/// Lets a session go on after a restore.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReleaseHold {
+    pub session: SessionId,
+    /// The ledger's present one.
+    pub incarnation: Incarnation,
+    pub by: Arc<str>,
+    pub dedupe: Option<DedupeId>,
 }
 
 /// Where a session comes from that no client starts.
@@ -138,6 +164,8 @@ pub struct Fork {
     pub inherited: Arc<[(StepKey, StepRow)]>,
     pub key: Option<StartKey>,
     pub dedupe: Option<DedupeId>,
+    /// The ledger's present one.
+    pub incarnation: Incarnation,
 }
 
 /// Accepts what a run asked for in place of what was recorded.

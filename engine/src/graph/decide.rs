@@ -18,8 +18,8 @@ use super::session::{
     GuardRow, Head, KeyRow, NAME_BYTES_MAX, STEP_KEY_BYTES_MAX, SignalRow, Status, StepRow, StepState,
 };
 use super::{
-    approval, budget, cancel, child, draft::Draft, end, fork, guard, lease, signal, start, step, succession, timer,
-    token, wait, zone,
+    approval, budget, cancel, child, draft::Draft, end, fork, guard, hold, label, lease, signal, start, step,
+    succession, timer, token, wait, zone,
 };
 
 /// The point look-ups a decision may make, all answered before it starts.
@@ -98,6 +98,8 @@ pub fn decide(view: &impl View, command: &Command, now: TimeMs) -> Result<Decisi
         Command::ChildEnded { session, ended } => Ok(child::ended(&*found(view, *session)?, ended, now)),
         Command::RaiseBudget(raise) => budget::raise(&*found(view, raise.session)?, raise, now),
         Command::BudgetDue { session } => Ok(budget::due(&*found(view, *session)?, now)),
+        Command::SetLabels(set) => label::set(&*found(view, set.session)?, set, now),
+        Command::ReleaseHold(release) => hold::release(&*found(view, release.session)?, release, now),
         Command::CreateToken { session, token } => token::create(&*found(view, *session)?, token, now),
         Command::RevokeToken { session, token } => token::revoke(&*found(view, *session)?, *token, now),
     }

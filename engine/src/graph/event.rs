@@ -176,9 +176,26 @@ pub enum Body {
         step_key: StepKey,
         reason: Arc<str>,
     },
-    BudgetReserved { step_key: StepKey, attempt: u32, call: u32, amounts: Amounts },
-    BudgetRaised { limits: Limits, by: Arc<str> },
-    BudgetReleased { step_key: StepKey, attempt: u32 },
+    BudgetReserved {
+        step_key: StepKey,
+        attempt: u32,
+        call: u32,
+        amounts: Amounts,
+    },
+    BudgetRaised {
+        limits: Limits,
+        by: Arc<str>,
+    },
+    BudgetReleased {
+        step_key: StepKey,
+        attempt: u32,
+    },
+    LabelsSet(LabelsSet),
+    /// Nothing goes on by itself after a restore; now this session may.
+    SessionReleased {
+        incarnation: Incarnation,
+        by: Arc<str>,
+    },
     TokenCreated(TokenCreated),
     TokenRevoked {
         token: TokenId,
@@ -211,6 +228,24 @@ pub struct SessionStarted {
     pub depth: u32,
     /// The session that this one continues.
     pub continued_from: Option<SessionId>,
+    pub labels: Labels,
+    /// Incarnation of the ledger it began under; `None`: from before they were kept.
+    pub incarnation: Option<Incarnation>,
+    /// When it is cancelled if it has not ended.
+    pub deadline: Option<TimeMs>,
+}
+
+/// Labels by key, sorted, each key once.
+pub type Labels = Vec<(Arc<str>, Arc<str>)>;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LabelsSet {
+    /// Set or changed.
+    pub set: Labels,
+    /// Keys removed.
+    pub removed: Vec<Arc<str>>,
+    /// A token's name.
+    pub by: Arc<str>,
 }
 
 /// The spawn that a session is the child of.
@@ -644,6 +679,8 @@ impl Body {
             | Self::BudgetReserved { .. }
             | Self::BudgetRaised { .. }
             | Self::BudgetReleased { .. }
+            | Self::LabelsSet(_)
+            | Self::SessionReleased { .. }
             | Self::TokenCreated(_)
             | Self::TokenRevoked { .. }
             | Self::DivergenceAccepted(_) => {}

@@ -16,7 +16,7 @@ use super::event::{
 use super::fork;
 use super::ids::{Epoch, Hash, Seq, SessionId, StepKey};
 use super::session::{Counters, DEDUPE_IDS_MAX, Head, IntentState, OpenIntent, OpenZone, Status};
-use super::{child, wait};
+use super::{child, label, wait};
 
 /// The ledger contradicts itself: never the caller's fault.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -90,6 +90,9 @@ fn start(started: &SessionStarted, event: &Event) -> Result<Head, String> {
         continued_from: started.continued_from,
         continued_to: None,
         forked: None,
+        labels: started.labels.clone(),
+        incarnation: started.incarnation,
+        deadline: started.deadline,
     };
     remember(&mut head, event)?;
     Ok(head)
@@ -181,6 +184,14 @@ fn apply(head: &mut Head, event: &Event) -> Result<(), String> {
         Body::DivergenceAccepted(accepted) => fork::accepted(head, accepted),
         // `SessionBudget::follow` takes them in.
         Body::BudgetReserved { .. } | Body::BudgetRaised { .. } | Body::BudgetReleased { .. } => Ok(()),
+        Body::LabelsSet(change) => {
+            head.labels = label::applied(&head.labels, change);
+            Ok(())
+        }
+        Body::SessionReleased { incarnation, by: _ } => {
+            head.incarnation = Some(*incarnation);
+            Ok(())
+        }
         Body::TokenCreated(_) | Body::TokenRevoked { token: _ } => ensure(head.system, || {
             "a token is journaled in a session that is not a system session".to_owned()
         }),
@@ -194,6 +205,7 @@ fn granted(head: &mut Head, grant: &LeaseGranted) -> Result<(), String> {
     ensure(grant.takeover == head.holder.is_some(), || "takeover and holder disagree".to_owned())?;
     ensure(head.status.is_runnable(), || "a lease is granted on a session that cannot run".to_owned())?;
     head.epoch = grant.epoch;
+    head.incarnation = Some(grant.incarnation);
     head.holder = Some(grant.instance);
     head.status = Status::Running;
     Ok(())

@@ -115,6 +115,9 @@ fn create(fork: &Fork, now: TimeMs) -> Decision {
         depth: 0,
         continued_from: None,
         budget: BudgetStart { limits: Limits::default(), inherited: base.budget.owners.clone() },
+        labels: base.labels.clone(),
+        incarnation: Some(fork.incarnation),
+        deadline: None,
     };
     draft.push(Author::Client(fork.dedupe), Body::SessionStarted(started));
     for edited in &fork.edits {
@@ -314,6 +317,9 @@ pub(super) fn begin(base: &Head, started: &SessionStarted, event: &Event) -> Res
         continued_from: None,
         continued_to: None,
         budget: SessionBudget::started(started.session, &started.budget),
+        labels: started.labels.clone(),
+        incarnation: started.incarnation,
+        deadline: started.deadline,
         forked: Some(Forked { from, inherited: base.counters.clone() }),
     };
     remember(&mut head, event)?;

@@ -26,9 +26,7 @@ use super::event::{
 };
 use super::ids::{StepKey, TimeMs};
 use super::room;
-use super::session::{
-    GuardRow, Head, IntentState, OpenIntent, Status, StepState,
-};
+use super::session::{GuardRow, Head, IntentState, OpenIntent, Status, StepState};
 
 /// Longest attempt time, and longest grace, of a guarded step in milliseconds: a day.
 pub const ATTEMPT_MS_MAX: u64 = 24 * 60 * 60 * 1000;

@@ -56,6 +56,10 @@ pub enum IndexChange {
     StartPut { session: SessionId },
     /// It was; `by` is the session whose event named it.
     StartDelete { by: SessionId, session: SessionId },
+    /// The session is found by this label.
+    LabelPut { key: Arc<str>, value: Arc<str> },
+    /// It is not any more.
+    LabelDelete { key: Arc<str>, value: Arc<str> },
     /// A token came to be.
     TokenPut { secret_hash: Digest, row: TokenRow },
     /// A token was revoked; its row gets this time.
@@ -82,6 +86,8 @@ pub enum DueKind {
     Wait,
     /// A session's wall-time budget.
     Budget,
+    /// The session's own time.
+    Deadline,
 }
 
 impl Digests {
@@ -124,6 +130,8 @@ impl Digests {
                 inherited: fork.inherited.clone(),
             },
             Command::Accept(_)
+            | Command::SetLabels(_)
+            | Command::ReleaseHold(_)
             | Command::Acquire(_)
             | Command::Release { .. }
             | Command::Evidence(_)
@@ -161,6 +169,7 @@ pub fn changes(before: Option<&Head>, event: &Event, after: &Head, digests: &Dig
         (true, false) => changes.push(IndexChange::LiveDelete),
         (true, true) | (false, false) => {}
     }
+    label_changes(before, after, &mut changes);
     due_changes(before, after, &mut changes);
     budget_changes(before, event, after, &mut changes);
     changes
@@ -319,6 +328,8 @@ fn body_changes(
         Body::GuardUnknown { .. }
         | Body::DivergenceAccepted(_)
         | Body::StepHeartbeat { .. }
+        | Body::LabelsSet(_)
+        | Body::SessionReleased { .. }
         | Body::LeaseGranted(_)
         | Body::LeaseReleased { .. }
         | Body::SessionPaused { .. }
@@ -363,6 +374,18 @@ fn token(created: &TokenCreated, at: TimeMs) -> IndexChange {
     }
 }
 
+/// Compares labels before and after.
+fn label_changes(before: Option<&Head>, after: &Head, changes: &mut Vec<IndexChange>) {
+    let old = before.map(|head| head.labels.as_slice()).unwrap_or_default();
+    if old == after.labels {
+        return;
+    }
+    let gone = old.iter().filter(|label| !after.labels.contains(label)).cloned();
+    changes.extend(gone.map(|(key, value)| IndexChange::LabelDelete { key, value }));
+    let new = after.labels.iter().filter(|label| !old.contains(label)).cloned();
+    changes.extend(new.map(|(key, value)| IndexChange::LabelPut { key, value }));
+}
+
 /// Compares what waits for its due time before and after (I3).
 fn due_changes(before: Option<&Head>, after: &Head, changes: &mut Vec<IndexChange>) {
     let old: Vec<DueEntry> = before.map(dues).into_iter().flatten().collect();
@@ -392,7 +415,10 @@ fn dues(head: &Head) -> impl Iterator<Item = DueEntry> {
     });
     // A session has at most one deadline at a time.
     let budget = head.budget_due().map(|due| DueEntry { due, kind: DueKind::Budget, seq: Seq(1) });
-    intents.chain(waits).chain(budget)
+    // Whoever asked first to cancel it, its cleanup has the time that it needs.
+    let deadline = head.deadline.filter(|_| head.cancel_requested.is_none() && !head.status.is_terminal());
+    let deadline = deadline.map(|due| DueEntry { due, kind: DueKind::Deadline, seq: Seq(1) });
+    intents.chain(waits).chain(budget).chain(deadline)
 }
 
 /// Rows of the owners above the session, and when its own wall time is over.

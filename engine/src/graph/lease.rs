@@ -14,6 +14,7 @@ use super::command::{Acquire, Code, LeaseRequest, Rejection, Reply};
 use super::decide::{Decision, View, found, invalid, nothing};
 use super::draft::Draft;
 use super::event::{Author, Body, LeaseGranted, ReleaseReason, RollbackReason};
+use super::hold;
 use super::ids::{Epoch, InstanceId, TimeMs};
 use super::session::Head;
 use super::zone;
@@ -45,6 +46,7 @@ pub(super) fn bind(head: &Head, ask: &Bind<'_>, now: TimeMs) -> Result<Decision,
     if ask.held.is_some_and(|held| held != head.epoch) {
         return Err(fenced(head));
     }
+    hold::unless_held(head, ask.lease.incarnation)?; // H1
     let instance = ask.lease.instance;
     if ask.held.is_some() && head.holder == Some(instance) {
         check_version(head, ask.version)?;

@@ -2,19 +2,18 @@
 //!
 //! `decide` judges a command against what the ledger says and answers with events; `evolve` folds an event into the
 //! head; `index` says which rows an event changes. Time, ids and digests come in as arguments. Each promise has one
-//! file that states and numbers its invariants: lease (L), guard (G), zone (Z), step (P), start (K), end (E), token (T),
-//! wait (W), timer (M), signal (S), approval (A), stream (S), fork (F).
-
 //! file that states and numbers its invariants: lease (L), guard (G), zone (Z), step (P), start (K), end (E), cancel (C),
 //! child (H),
 //! succession (N), token (T), wait (W), timer (M), signal (S), approval (A), stream (S).
+//! succession (N), token (T), wait (W), timer (M), signal (S), approval (A), stream (S), fork (F), hold (H), label (B).
 
-pub mod child;
 pub mod budget;
+pub mod child;
 pub mod command;
 pub mod decide;
 pub mod event;
 pub mod evolve;
+pub mod hold;
 pub mod ids;
 pub mod index;
 pub mod session;
@@ -30,6 +29,7 @@ mod draft;
 mod end;
 pub mod fork;
 mod guard;
+mod label;
 mod lease;
 mod reject;
 mod room;

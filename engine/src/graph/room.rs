@@ -21,7 +21,8 @@ const RESERVATION_BYTES: usize = 68;
 /// Refuses a further key if there is no room for it (R1). What the key has open already makes room for itself.
 pub(super) fn check_room(head: &Head, key: &str, name_bytes: usize) -> Result<(), Rejection> {
     let reserving = if head.budget.owners.is_empty() { 0 } else { RESERVATION_BYTES }; // R2
-    let intents = head.intents.iter().map(|open| (&*open.step_key, open.step_key.len() + INTENT_BYTES + reserving));
+    let intents =
+        head.intents.iter().map(|open| (&*open.step_key, open.step_key.len() + INTENT_BYTES + reserving));
     let zones = head.zones.iter().map(|open| (&*open.zone_key, open.zone_key.len() + ZONE_BYTES + reserving));
     let waits =
         head.waits.iter().map(|wait| (&*wait.step_key, wait.step_key.len() + wait.name.len() + WAIT_BYTES));

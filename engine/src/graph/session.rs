@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use super::budget::SessionBudget;
-use super::event::{ForkedFrom, GuardPolicy, Parent, PauseReason, Role};
+use super::event::{ForkedFrom, GuardPolicy, Labels, Parent, PauseReason, Role};
 use super::ids::{
-    DedupeId, Digest, Epoch, Hash, InstanceId, LineageId, Namespace, NanoDollars, Seq, SessionId, StepKey,
-    TimeMs, TokenId,
+    DedupeId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, Namespace, NanoDollars, Seq,
+    SessionId, StepKey, TimeMs, TokenId,
 };
 
 /// Largest encoded head in bytes.
@@ -28,6 +28,14 @@ pub const SIGNAL_NAME_BYTES_MAX: usize = 2 * 1024;
 pub const TREE_DEPTH_MAX: u32 = 16;
 /// Longest reason that a person gives for cancelling, in bytes.
 pub const REASON_BYTES_MAX: usize = 1024;
+/// Most labels of a session.
+pub const LABELS_MAX: usize = 16;
+/// Longest key of a label in bytes.
+pub const LABEL_KEY_BYTES_MAX: usize = 64;
+/// Longest value of a label in bytes.
+pub const LABEL_VALUE_BYTES_MAX: usize = 256;
+/// Most bytes the keys and values of a session's labels may have together.
+pub const LABEL_BYTES_MAX: usize = 1024;
 /// Longest step key in bytes.
 pub const STEP_KEY_BYTES_MAX: usize = 1024;
 /// Longest name of a namespace, workflow, version, step or zone in bytes.
@@ -77,6 +85,11 @@ pub struct Head {
     pub cancel_requested: Option<Seq>,
     /// The session that it continues.
     pub continued_from: Option<SessionId>,
+    pub labels: Labels,
+    /// Incarnation of the ledger that it may run under; `None`: any (it began before they were kept).
+    pub incarnation: Option<Incarnation>,
+    /// When it is cancelled if it has not ended.
+    pub deadline: Option<TimeMs>,
     /// The session that continues it; it has ended then, and its status is `Completed`.
     pub continued_to: Option<SessionId>,
     /// Where it was cut, if it is a fork.

@@ -13,6 +13,7 @@ use super::decide::{Decision, View, check_length, invalid, nothing};
 use super::draft::Draft;
 use super::event::{Author, Body, LeaseGranted, SessionStarted};
 use super::ids::{Epoch, TimeMs};
+use super::label;
 use super::lease::{self, Bind};
 use super::session::{Head, KeyRow, NAME_BYTES_MAX};
 use super::succession;
@@ -23,6 +24,7 @@ pub(super) fn start(view: &impl View, start: &Start, now: TimeMs) -> Result<Deci
     check_length("workflow name", &start.workflow, NAME_BYTES_MAX)?;
     check_length("workflow version", &start.version, NAME_BYTES_MAX)?;
     budget::check_start(&start.budget)?;
+    label::check(&start.labels)?;
     if start.system && start.lease.is_some() {
         return Err(invalid("a system session is run by nobody; start it without a lease"));
     }
@@ -100,6 +102,9 @@ fn create(start: &Start, key: Option<&StartKey>, generation: u32, now: TimeMs) -
         top: descent.map_or(start.session, |descent| descent.top),
         depth: descent.map_or(0, |descent| descent.depth),
         continued_from: descent.and_then(|descent| descent.continues),
+        labels: start.labels.clone(),
+        incarnation: Some(start.incarnation),
+        deadline: start.timeout_ms.map(|timeout_ms| now.plus(timeout_ms)),
     };
     match descent {
         None => draft.push(Author::Client(start.dedupe), Body::SessionStarted(started)),

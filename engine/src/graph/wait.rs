@@ -253,6 +253,8 @@ fn wakes(body: &Body) -> bool {
         | Body::CancelRequested { .. }
         | Body::ChildSpawned(_)
         | Body::ChildCancelRequested { .. }
+        | Body::LabelsSet(_)
+        | Body::SessionReleased { .. }
         | Body::StepCompleted(_)
         | Body::StepFailed(_)
         | Body::StepHeartbeat { .. }

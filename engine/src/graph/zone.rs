@@ -14,8 +14,8 @@ use super::command::{Code, Evidence, EvidenceTotal, Rejection, Reply};
 use super::decide::{Decision, EvidencePlace, Run, invalid, nothing};
 use super::draft::Draft;
 use super::event::{Author, Body, RollbackReason, ZoneCommitted, ZoneFailed, ZoneRolledBack};
-use super::room;
 use super::ids::{Digest, StepKey};
+use super::room;
 use super::session::{Head, OpenZone};
 
 /// A zone is entered.

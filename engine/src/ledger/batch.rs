@@ -164,13 +164,7 @@ impl Deciding {
     }
 
     fn view<'a>(&'a self, lookups: &'a super::lookups::Lookups) -> View<'a> {
-        View {
-            overlay: &self.overlay,
-            cache: &self.cache,
-            lookups,
-            reader: &self.reader,
-            error: None.into(),
-        }
+        View { overlay: &self.overlay, cache: &self.cache, lookups, reader: &self.reader, error: None.into() }
     }
 
     // Evidence is the one command that changes rows without an event.
@@ -192,11 +186,7 @@ impl Deciding {
         Committed { reply: decision.reply, head, events: Arc::new([]), frame: batch.number }
     }
 
-    fn draft(
-        &self,
-        drafting: Drafting,
-        lookups: &super::lookups::Lookups,
-    ) -> Result<Draft, ReadError> {
+    fn draft(&self, drafting: Drafting, lookups: &super::lookups::Lookups) -> Result<Draft, ReadError> {
         let Drafting { submission, decision, before, now } = drafting;
         let view = self.view(lookups);
         let base = match &submission.command {

@@ -193,6 +193,9 @@ impl Handle {
             dedupe: None,
             descent: None,
             budget: BudgetStart::default(),
+            labels: Vec::new(),
+            incarnation: self.shared.identity.incarnation,
+            timeout_ms: None,
         };
         self.submit(Submission {
             command: Command::Start(start),

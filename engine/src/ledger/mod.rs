@@ -45,8 +45,10 @@ pub use evidence::EVIDENCE_ROW_BYTES_MAX;
 pub use handle::Handle;
 pub use payload::{Blobs, PayloadIn};
 pub use place::{NamespaceInfo, NewLineage, Place};
-pub use reader::{CHAIN_START, RawEvent};
-pub use reader::{Changes, DuePage, DueRow, ListCursor, ListPage, Page, ReadError, Reader, Streamed};
+pub use reader::{
+    Among, CHAIN_START, Changes, DuePage, DueRow, ListCursor, ListPage, Page, RawEvent, ReadError, Reader,
+    Streamed,
+};
 pub use start::{Parts, Threads, start};
 pub use watermark::Watermark;
 

@@ -36,7 +36,7 @@ const SETTLE_PAUSE: std::time::Duration = std::time::Duration::from_micros(50);
 /// Rows read in one go by the small scans.
 const SCAN_ROWS: usize = 1_024;
 
-pub use indexes::{DuePage, DueRow, ListCursor, ListPage};
+pub use indexes::{Among, DuePage, DueRow, ListCursor, ListPage};
 pub use journal::{CHAIN_START, Page, RawEvent, Streamed};
 
 /// Why a read gave nothing.
@@ -338,10 +338,7 @@ pub(super) fn read_head(
     row.map(|row| rows::stored_head(&row)).transpose()
 }
 
-pub(super) fn read_budget(
-    snapshot: &dyn Snapshot,
-    owner: SessionId,
-) -> Result<Option<BudgetRow>, ReadError> {
+pub(super) fn read_budget(snapshot: &dyn Snapshot, owner: SessionId) -> Result<Option<BudgetRow>, ReadError> {
     let row = read_row(snapshot, Table::Rows, &RowKey::Budget(owner).bytes())?;
     Ok(row.map(|row| BudgetRow::from_bytes(&row)).transpose()?)
 }

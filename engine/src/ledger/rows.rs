@@ -108,6 +108,15 @@ impl Changes {
             IndexChange::EvidenceDelete { entry, attempt } => {
                 self.delete_evidence(after, entry, attempt, context.evidence);
             }
+            IndexChange::LabelPut { key, value } => {
+                let (system, label) = (context.system_of(after)?, digest::label(&key, &value));
+                self.mark(RowKey::Label { system, label, session }.bytes());
+            }
+            IndexChange::LabelDelete { key, value } => {
+                let (system, label) = (context.system_of(after)?, digest::label(&key, &value));
+                let key = RowKey::Label { system, label, session };
+                self.ops.push(Op::delete(Table::Rows, key.bytes()));
+            }
             IndexChange::TokenPut { secret_hash, row } => {
                 self.row(Table::Rows, RowKey::Token(secret_hash).bytes(), &row);
             }
@@ -188,6 +197,7 @@ fn due_key(session: SessionId, entry: &DueEntry) -> Bytes {
         DueKind::Timer => Due::Timer,
         DueKind::Wait => Due::Wait,
         DueKind::Budget => Due::Budget,
+        DueKind::Deadline => Due::Deadline,
     };
     RowKey::Due { at: entry.due, session, what, seq: entry.seq }.bytes()
 }
@@ -240,6 +250,14 @@ pub(super) fn listed(key: &[u8]) -> Result<SessionId, ReadError> {
     }
 }
 
+/// The session that a label key names.
+pub(super) fn labelled(key: &[u8]) -> Result<SessionId, ReadError> {
+    match parse(key)? {
+        RowKey::Label { session, .. } => Ok(session),
+        other => Err(misplaced(&other)),
+    }
+}
+
 /// The session that a live key names.
 pub(super) fn live(key: &[u8]) -> Result<SessionId, ReadError> {
     match parse(key)? {
@@ -266,6 +284,7 @@ pub(super) fn due(key: &[u8]) -> Result<DueRow, ReadError> {
         Due::Timer => DueKind::Timer,
         Due::Wait => DueKind::Wait,
         Due::Budget => DueKind::Budget,
+        Due::Deadline => DueKind::Deadline,
         Due::Retry | Due::Retention | Due::Archive => {
             return Err(ReadError::Corrupt(format!("{what:?} is due, which this version never writes")));
         }

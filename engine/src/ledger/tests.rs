@@ -65,6 +65,9 @@ impl World {
             dedupe: None,
             descent: None,
             budget: crate::graph::budget::BudgetStart::default(),
+            labels: Vec::new(),
+            incarnation: Incarnation::default(),
+            timeout_ms: None,
         };
         let submission = Submission {
             command: Command::Start(start),
@@ -161,7 +164,11 @@ async fn a_session_starts_steps_and_reads_back_byte_equal() {
     let head = world.ledger.reader().head(session).unwrap().unwrap();
     assert_eq!((head.seq, head.hash, &head.status), (Seq(4), events[3].hash, &Status::Running));
     assert_eq!(world.ledger.reader().live().unwrap(), [session]);
-    assert_eq!(world.ledger.reader().list("default", None, 10).unwrap().heads[0].session, session);
+    assert_eq!(
+        world.ledger.reader().list(&Among { namespace: "default", label: None }, None, 10).unwrap().heads[0]
+            .session,
+        session
+    );
 }
 
 #[tokio::test]

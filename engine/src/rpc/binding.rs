@@ -74,6 +74,9 @@ pub async fn start(
         dedupe: start.dedupe,
         descent: None,
         budget: BudgetStart { limits: start.limits, inherited: Vec::new() },
+        labels: start.labels,
+        incarnation: context.ledger.identity().incarnation,
+        timeout_ms: start.timeout_ms,
     });
     Ok(Submission { command, blobs, evidence: None, new_lineage: Some(lineage), origin })
 }

@@ -136,6 +136,11 @@ impl Context {
 
     /// A session, without its result.
     pub(super) fn session(&self, head: &Head) -> Result<v1::Session, ReadError> {
+        if head.is_held(self.ledger.identity().incarnation) {
+            let hint = "somebody to let it go on after the restore: `cellaflow sessions release`";
+            let session = convert::session(head, &self.key(head)?, Some(hint));
+            return Ok(v1::Session { held: true, waiting_for: hint.to_owned(), ..session });
+        }
         let hint = self.fleet.waiting_for(head);
         Ok(convert::session(head, &self.key(head)?, Some(&hint)))
     }

@@ -17,9 +17,9 @@ use super::context::{Context, not_found};
 use super::convert;
 use super::journal::{self, Ended, Outlet};
 use super::status;
-use crate::graph::command::{Cancel, Code, Command, Pause, Rejection, Resume};
+use crate::graph::command::{Cancel, Code, Command, Pause, Rejection, ReleaseHold, Resume};
 use crate::graph::event::{Author, Format};
-use crate::graph::ids::{DedupeId, Namespace, SessionId};
+use crate::graph::ids::{DedupeId, Incarnation, Namespace, SessionId};
 use crate::graph::session::{Head, Status};
 use crate::ledger::{Origin, PayloadIn, ReadError, Refused, Submission};
 
@@ -36,6 +36,8 @@ pub enum Action {
     Retry,
     Cancel,
     Terminate,
+    /// After a restore.
+    Release,
 }
 
 /// An action on one session.
@@ -111,6 +113,12 @@ fn submission(
         Action::Retry => Command::Resume(resume(true)),
         Action::Cancel => Command::Cancel(cancel()),
         Action::Terminate => Command::Terminate(cancel()),
+        Action::Release => Command::ReleaseHold(ReleaseHold {
+            session,
+            incarnation: context.ledger.identity().incarnation,
+            by: Arc::clone(&by),
+            dedupe,
+        }),
     };
     Ok(Submission { command, blobs, evidence: None, new_lineage: None, origin: Origin::default() })
 }
@@ -140,7 +148,8 @@ pub fn batch(caller: &Principal, request: v1::BatchSessionsRequest) -> Result<Ba
     let namespace = caller.namespace_for(&filter.namespace).map_err(|refusal| status::denied(&refusal))?;
     let unfiltered =
         v1::SessionFilter { namespace: filter.namespace.clone(), ..v1::SessionFilter::default() };
-    if filter == unfiltered {
+    // Releasing all that is held is what one means after a restore.
+    if filter == unfiltered && request.action != i32::from(v1::SessionAction::Release) {
         return Err(invalid("filter must restrict something: name a workflow, a status, a time or a label"));
     }
     let action = match v1::SessionAction::try_from(request.action) {
@@ -149,6 +158,7 @@ pub fn batch(caller: &Principal, request: v1::BatchSessionsRequest) -> Result<Ba
         Ok(v1::SessionAction::Retry) => Action::Retry,
         Ok(v1::SessionAction::Cancel) => Action::Cancel,
         Ok(v1::SessionAction::Terminate) => Action::Terminate,
+        Ok(v1::SessionAction::Release) => Action::Release,
         Ok(v1::SessionAction::Unspecified) | Err(_) => {
             return Err(invalid("action must be one of SessionAction"));
         }
@@ -203,18 +213,23 @@ impl Batch {
         sessions: Vec<SessionId>,
     ) -> Result<Vec<Arc<Head>>, ReadError> {
         let (reader, batch) = (context.ledger.reader().clone(), self.clone());
+        let incarnation = context.ledger.identity().incarnation;
         journal::blocking(move || {
             let mut heads = Vec::new();
             for session in sessions {
-                heads.extend(reader.head(session)?.filter(|head| batch.selects(head)));
+                heads.extend(reader.head(session)?.filter(|head| batch.selects(head, incarnation)));
             }
             Ok(heads)
         })
         .await
     }
 
-    fn selects(&self, head: &Head) -> bool {
-        head.is_live() && head.namespace == self.namespace && convert::filter_fits(&self.filter, head)
+    fn selects(&self, head: &Head, incarnation: Incarnation) -> bool {
+        let held = self.filter.held || self.action == Action::Release;
+        head.is_live()
+            && head.namespace == self.namespace
+            && (!held || head.is_held(incarnation))
+            && convert::filter_fits(&self.filter, head)
     }
 
     async fn one(
@@ -270,7 +285,12 @@ fn would_refuse(action: Action, head: &Head) -> Option<Rejection> {
             let message = "the session is not paused; there is nothing to resume";
             Some(Rejection::new(Code::SessionNotPaused, message))
         }
-        Action::Pause | Action::Resume | Action::Retry | Action::Cancel | Action::Terminate => None,
+        Action::Pause
+        | Action::Resume
+        | Action::Retry
+        | Action::Cancel
+        | Action::Terminate
+        | Action::Release => None,
     }
 }
 

@@ -16,6 +16,7 @@ use super::convert::{self, Detail, Intake};
 use super::journal::{self, Content, Ended, Journal, Outlet};
 use super::status;
 use crate::graph::command::Reply;
+use crate::graph::hold;
 use crate::graph::ids::{Epoch, InstanceId, Seq};
 use crate::graph::session::Head;
 use crate::ledger::{Committed, Origin, ReadError, Refused, Submission};
@@ -87,6 +88,9 @@ impl Service {
         let context = &self.0;
         let session = convert::session_id(&request.session_id).map_err(Refused::Rejected)?;
         let head = context.visible(caller, session)?;
+        if head.is_held(context.ledger.identity().incarnation) {
+            return Err(Refused::Rejected(hold::held(&head)));
+        }
         if let Some(holder) = head.holder.filter(|_| head.epoch == Epoch(request.epoch)) {
             context.fleet.called(holder, &head.namespace).map_err(Refused::Rejected)?; // 1
         }

@@ -119,6 +119,7 @@ impl Planning<'_> {
             inherited,
             key,
             dedupe: asked.dedupe,
+            incarnation: self.context.ledger.identity().incarnation,
             base: Arc::new(prefix.head),
         }));
         Ok(Ok(Submission { command, blobs, evidence: None, new_lineage: None, origin: Origin::default() }))

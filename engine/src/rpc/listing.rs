@@ -4,7 +4,10 @@
 //! 2. One call looks at no more than `ROWS_LOOKED_AT_MAX` rows: a filter that nothing fits gives an empty page with a
 //!    token, not a slow answer.
 
+use std::collections::BTreeMap;
+
 use cellaflow_proto::v1;
+use prost::Message as _;
 
 use super::auth::Principal;
 use super::context::Context;
@@ -13,7 +16,7 @@ use super::status;
 use crate::graph::command::{Code, Rejection};
 use crate::graph::ids::{Namespace, SessionId};
 use crate::graph::session::Head;
-use crate::ledger::ReadError;
+use crate::ledger::{Among, ReadError};
 
 /// Rows of one page when the caller does not say.
 const PAGE_DEFAULT: usize = 100;
@@ -21,6 +24,8 @@ const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1_000;
 /// Rows looked at in one call, whether they fit or not.
 const ROWS_LOOKED_AT_MAX: usize = 10_000;
+/// Longest time between the minting of a session's id and its start in ms, a full queue included.
+const MINTED_BEFORE_MS_MAX: u64 = 60_000;
 /// First byte of a page token; another one is a token of another version.
 const TOKEN_VERSION: u8 = 1;
 
@@ -30,6 +35,7 @@ pub struct Query {
     namespace: Namespace,
     statuses: Vec<i32>,
     workflow: String,
+    filter: v1::SessionFilter,
     rows_max: usize,
     before: Option<SessionId>,
 }
@@ -54,11 +60,19 @@ pub fn query(caller: &Principal, request: v1::ListSessionsRequest) -> Result<Que
     {
         return Err(invalid("statuses must name states of a session".to_owned()));
     }
-    let mut query =
-        Query { namespace, statuses: request.statuses, workflow: request.workflow, rows_max, before: None };
-    if !request.page_token.is_empty() {
-        query.before = Some(query.read_token(&request.page_token)?);
-    }
+    let filter = v1::SessionFilter { namespace: String::new(), ..request.filter.unwrap_or_default() };
+    let mut query = Query {
+        namespace,
+        statuses: request.statuses,
+        workflow: request.workflow,
+        filter,
+        rows_max,
+        before: None,
+    };
+    query.before = match request.page_token.as_str() {
+        "" => query.newest(),
+        token => Some(query.read_token(token)?),
+    };
     Ok(query)
 }
 
@@ -73,12 +87,14 @@ pub fn page(context: &Context, query: &Query) -> Result<v1::ListSessionsResponse
     let mut looked_at = 0;
     loop {
         let wanted = query.rows_max - sessions.len();
-        let page = reader.list(&query.namespace, before, wanted)?;
+        let page = reader.list(&query.among(), before, wanted)?;
         looked_at += wanted;
-        for head in page.heads.iter().filter(|head| query.fits(head)) {
+        for head in page.heads.iter().filter(|head| query.fits(head, context)) {
             sessions.push(context.session(head)?);
         }
-        before = page.next;
+        // Newest first: what follows is older still.
+        let over = page.heads.last().is_some_and(|last| query.is_before_all(last));
+        before = page.next.filter(|_| !over);
         let Some(last) = before else {
             return Ok(v1::ListSessionsResponse { sessions, next_page_token: String::new() });
         };
@@ -89,10 +105,33 @@ pub fn page(context: &Context, query: &Query) -> Result<v1::ListSessionsResponse
 }
 
 impl Query {
-    fn fits(&self, head: &Head) -> bool {
+    fn fits(&self, head: &Head, context: &Context) -> bool {
         let status: i32 = convert::status_to_wire(&head.status).into();
         (self.statuses.is_empty() || self.statuses.contains(&status))
             && (self.workflow.is_empty() || *self.workflow == *head.workflow)
+            && (!self.filter.held || head.is_held(context.ledger.identity().incarnation))
+            && convert::filter_fits(&self.filter, head)
+    }
+
+    /// What an index tells: of several labels the first is looked up, the others are compared.
+    fn among(&self) -> Among<'_> {
+        let label = self.filter.labels.iter().min().map(|(key, value)| (key.as_str(), value.as_str()));
+        Among { namespace: &self.namespace, label }
+    }
+
+    /// Where to begin so that nothing newer than the filter allows is looked at: ids sort by time.
+    fn newest(&self) -> Option<SessionId> {
+        let before_ms = self.filter.started_before_ms;
+        let [_, _, time @ ..] = before_ms.to_be_bytes();
+        let mut id = [0; 16];
+        id.iter_mut().zip(time).for_each(|(to, byte)| *to = byte);
+        (before_ms > 0).then_some(SessionId(id))
+    }
+
+    /// True if a session began so long before the filter's time that no older one can fit. Ids are minted before sessions
+    /// start, so their times may differ a little.
+    fn is_before_all(&self, head: &Head) -> bool {
+        head.started.0.saturating_add(MINTED_BEFORE_MS_MAX) < self.filter.started_after_ms
     }
 
     fn token(&self, last: SessionId) -> String {
@@ -119,8 +158,12 @@ impl Query {
     // 1
     fn checksum(&self, last: SessionId) -> u32 {
         let statuses: Vec<u8> = self.statuses.iter().flat_map(|status| status.to_be_bytes()).collect();
-        let parts: [&[u8]; 5] =
-            [&last.0, self.namespace.as_bytes(), &[0], self.workflow.as_bytes(), &statuses];
+        // A map's order in a message is no order: labels are written sorted.
+        let mut filter = self.filter.clone();
+        let labels: BTreeMap<String, String> = filter.labels.drain().collect();
+        let filter = [filter.encode_to_vec(), format!("{labels:?}").into_bytes()].concat();
+        let parts: [&[u8]; 6] =
+            [&last.0, self.namespace.as_bytes(), &[0], self.workflow.as_bytes(), &statuses, &filter];
         parts.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part))
     }
 }

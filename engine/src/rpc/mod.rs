@@ -11,6 +11,7 @@ pub mod engine_service;
 pub mod fleet;
 pub mod fork;
 mod journal;
+mod labels;
 pub mod listen;
 mod listing;
 pub mod operator_service;

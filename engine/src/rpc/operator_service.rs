@@ -117,6 +117,17 @@ impl v1::operator_service_server::OperatorService for Service {
         Ok(Response::new(v1::TerminateSessionResponse { session }))
     }
 
+    async fn release_session(
+        &self,
+        request: Request<v1::ReleaseSessionRequest>,
+    ) -> Result<Response<v1::ReleaseSessionResponse>, Status> {
+        let caller = caller(&request)?;
+        let sent = request.into_inner();
+        let asked = Asked::parse(Action::Release, &sent.session_id, String::new(), &sent.dedupe_id);
+        let session = Some(self.act(&caller, asked).await?);
+        Ok(Response::new(v1::ReleaseSessionResponse { session }))
+    }
+
     type BatchSessionsStream = ReceiverStream<Result<v1::BatchSessionsResponse, Status>>;
 
     async fn batch_sessions(
@@ -217,8 +228,7 @@ impl Service {
         caller: &Principal,
         request: &v1::RaiseBudgetRequest,
     ) -> Result<v1::RaiseBudgetResponse, Refused> {
-        let command =
-            convert::raise_budget(request, Arc::clone(&caller.name)).map_err(Refused::Rejected)?;
+        let command = convert::raise_budget(request, Arc::clone(&caller.name)).map_err(Refused::Rejected)?;
         let session = convert::session_id(&request.session_id).map_err(Refused::Rejected)?;
         self.0.visible(caller, session)?;
         let (blobs, _) = self.intake(session).await?;

@@ -16,10 +16,10 @@ use super::context::{Context, Shown, caller};
 use super::convert::{self, Detail};
 use super::fork;
 use super::journal::{self, Journal};
-use super::listing;
 use super::status;
 use super::subscription::{Subscribers, Subscription};
 use super::waits;
+use super::{labels, listing};
 use crate::graph::command::Rejection;
 use crate::graph::ids::Seq;
 use crate::graph::session::{Head, Status as SessionStatus};
@@ -80,6 +80,16 @@ impl v1::session_service_server::SessionService for Service {
         let context = self.context.clone();
         let page = journal::blocking(move || listing::page(&context, &query)).await;
         page.map(Response::new).map_err(|error| status::unreadable(&error))
+    }
+
+    async fn set_labels(
+        &self,
+        request: Request<v1::SetLabelsRequest>,
+    ) -> Result<Response<v1::SetLabelsResponse>, Status> {
+        let caller = caller(&request)?;
+        let session = labels::set(&self.context, &caller, request.into_inner()).await;
+        let session = Some(session.map_err(status::refused)?);
+        Ok(Response::new(v1::SetLabelsResponse { session }))
     }
 
     async fn signal_session(

@@ -114,11 +114,9 @@ const fn grpc_code(code: Code) -> Grpc {
         | Code::GuardKeyInUse
         | Code::GuardInputConflict
         | Code::SignalConflict => Grpc::AlreadyExists,
-        Code::TooManyOpen
-        | Code::SignalsFull
-        | Code::TreeTooDeep
-        | Code::DiskLow
-        | Code::BudgetExhausted => Grpc::ResourceExhausted,
+        Code::TooManyOpen | Code::SignalsFull | Code::TreeTooDeep | Code::DiskLow | Code::BudgetExhausted => {
+            Grpc::ResourceExhausted
+        }
         Code::InvalidArgument => Grpc::InvalidArgument,
         Code::Unavailable => Grpc::Unavailable,
         Code::PermissionDenied | Code::NamespaceMismatch => Grpc::PermissionDenied,

@@ -15,7 +15,7 @@ use crate::graph::evolve::evolve;
 use crate::graph::ids::{Hash, Seq, SessionId};
 use crate::graph::session::Head;
 use crate::ledger::digest::{self, Salt};
-use crate::ledger::{NamespaceInfo, RawEvent, ReadError, Reader};
+use crate::ledger::{Among, NamespaceInfo, RawEvent, ReadError, Reader};
 
 /// Bytes of events read in one go.
 const PAGE_BYTES: usize = 256 * 1024;
@@ -99,7 +99,8 @@ impl Walk<'_> {
             self.session(info.system)?;
             let mut before = None;
             loop {
-                let page = self.reader.list(&info.name, before, LIST_ROWS)?;
+                let page =
+                    self.reader.list(&Among { namespace: &info.name, label: None }, before, LIST_ROWS)?;
                 for head in &page.heads {
                     self.session(head.session)?;
                     if !self.heard {
@@ -122,7 +123,7 @@ impl Walk<'_> {
     ) -> Result<(), ReadError> {
         let mut before = None;
         loop {
-            let page = self.reader.list(&info.name, before, LIST_ROWS)?;
+            let page = self.reader.list(&Among { namespace: &info.name, label: None }, before, LIST_ROWS)?;
             before = page.next;
             if !visit(&page.heads)? || before.is_none() {
                 return Ok(());

@@ -123,7 +123,8 @@ pub(super) fn reservations_to(head: &Head) -> Vec<disk::BudgetReservation> {
 
 pub(super) fn budget_from(head: &mut disk::Head) -> Result<SessionBudget, Malformed> {
     let reservations = std::mem::take(&mut head.budget_reservations);
-    let reservations = reservations.into_iter().map(|open| reservation_from(head, open)).collect::<Result<_, _>>()?;
+    let reservations =
+        reservations.into_iter().map(|open| reservation_from(head, open)).collect::<Result<_, _>>()?;
     Ok(SessionBudget {
         owners: owners_from(std::mem::take(&mut head.budget_owners))?,
         limits: limits_from(head.budget_limits.as_ref()),

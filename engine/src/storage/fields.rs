@@ -1,12 +1,14 @@
 //! Fields of stored messages, read strictly. Owns the error that names a field; never guesses a value.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use cellaflow_proto::disk;
 use prost::Message;
 
 use crate::graph::event::{
-    ApprovalDecision, Format, GuardPolicy, Parent, PauseReason, PayloadRef, ReleaseReason, ResourceMode,
-    Role, RollbackReason, UnknownReason,
+    ApprovalDecision, Format, GuardPolicy, Labels, Parent, PauseReason, PayloadRef, ReleaseReason,
+    ResourceMode, Role, RollbackReason, UnknownReason,
 };
 use crate::graph::ids::{Digest, Epoch, Seq, SessionId};
 use crate::graph::session::{IntentState, StepState};
@@ -223,4 +225,16 @@ pub(super) fn release_reason_from(value: i32) -> Result<ReleaseReason, Malformed
         Ok(disk::ReleaseReason::Waiting) => Ok(ReleaseReason::Waiting),
         Err(_) => Err(malformed("release reason", format!("has the unknown value {value}"))),
     }
+}
+
+/// Labels in their stored form.
+pub(super) fn labels_to(labels: &Labels) -> Vec<disk::Label> {
+    let label =
+        |(key, value): &(Arc<str>, Arc<str>)| disk::Label { key: key.to_string(), value: value.to_string() };
+    labels.iter().map(label).collect()
+}
+
+/// Reads labels back.
+pub(super) fn labels_from(labels: Vec<disk::Label>) -> Labels {
+    labels.into_iter().map(|label| (label.key.into(), label.value.into())).collect()
 }

@@ -12,13 +12,13 @@ use bytes::Bytes;
 use cellaflow_proto::disk;
 use prost::Message;
 
+use super::budgets;
 use super::fields::{
     Malformed, bytes_of, bytes_or_empty, digest_or_none, exact, exact_or_none, guard_policy_from,
-    guard_policy_to, intent_state_from, intent_state_to, malformed, parent, parent_step_key,
-    pause_reason_from, pause_reason_to, present, role_from, role_to, step_state_from, step_state_to,
-    text_or_none, top, top_to, whole,
+    guard_policy_to, intent_state_from, intent_state_to, labels_from, labels_to, malformed, parent,
+    parent_step_key, pause_reason_from, pause_reason_to, present, role_from, role_to, step_state_from,
+    step_state_to, text_or_none, top, top_to, whole,
 };
-use super::budgets;
 use super::keys::Segment;
 use crate::graph::budget::BudgetRow;
 use crate::graph::ids::{
@@ -142,6 +142,9 @@ fn head_to(stored: &StoredHead) -> disk::Head {
         budget_spent: budgets::amounts_or_none(head.budget.spent),
         budget_reservations: budgets::reservations_to(head),
         budget_overdue: head.budget.overdue,
+        incarnation: bytes_or_empty(head.incarnation.map(|incarnation| incarnation.0)),
+        labels: labels_to(&head.labels),
+        deadline_ms: head.deadline.map(|deadline| deadline.0),
     }
 }
 
@@ -170,6 +173,9 @@ fn head_from(mut stored: disk::Head) -> Result<StoredHead, Malformed> {
         parent: parent(&stored.spawned_by, &stored.spawned_by_step_key, stored.abandoned, "head.spawned_by")?,
         top: top(&stored.top_id, &stored.session_id, "head.top_id")?,
         depth: stored.depth,
+        incarnation: exact_or_none(&stored.incarnation, "head.incarnation")?.map(Incarnation),
+        labels: labels_from(stored.labels),
+        deadline: stored.deadline_ms.map(TimeMs),
         cancel_requested: (stored.cancel_requested != 0).then_some(Seq(stored.cancel_requested)),
         continued_from: exact_or_none(&stored.continued_from, "head.continued_from")?.map(SessionId),
         continued_to: exact_or_none(&stored.continued_to, "head.continued_to")?.map(SessionId),

@@ -20,10 +20,12 @@
 //!          30   system session 16, session 16             list of a namespace's sessions, by creation
 //!          31   session 16                                live: not ended
 //!          32   due ms 8, session 16, what 1, seq 8       due
+//!          33   system session 16, label 16, session 16   label (half of a hash of key and value), by creation
 //!          34   session 16, session 16                    to start: the second, child or successor of the first
 //!          35   session 16                                budget, by its owner
 //!          reserved: 14 stub of an archived lineage · 15 claim of a lineage for archiving · 33 labels
 //!                    40 price file
+//!          reserved: 14 stub of an archived lineage · 15 claim of a lineage for archiving · 40 price file
 //! ledger   segment 4, lineage 16, kind
 //!          01                                             lineage: salt, creation
 //!          02   session 16, seq 8                         event
@@ -72,8 +74,10 @@ mod row {
     pub(super) const TO_START: u8 = 0x34;
     pub(super) const BUDGET: u8 = 0x35;
 
-    /// Named now so that nothing else takes them: stub, claim, labels, price file.
-    pub(super) const RESERVED: [u8; 4] = [0x14, 0x15, 0x33, 0x40];
+    pub(super) const LABEL: u8 = 0x33;
+
+    /// Named now so that nothing else takes them: stub, claim, price file.
+    pub(super) const RESERVED: [u8; 3] = [0x14, 0x15, 0x40];
 }
 
 /// Kind bytes of `Table::Ledger` (K1).
@@ -126,11 +130,21 @@ pub enum Due {
     Archive = 6,
     /// A session's wall-time budget is used up.
     Budget = 7,
+    /// The time a session was given is over.
+    Deadline = 9,
 }
 
 impl Due {
-    const ALL: [Due; 7] =
-        [Due::Timer, Due::Intent, Due::Retry, Due::Wait, Due::Retention, Due::Archive, Due::Budget];
+    const ALL: [Due; 8] = [
+        Due::Timer,
+        Due::Intent,
+        Due::Retry,
+        Due::Wait,
+        Due::Retention,
+        Due::Archive,
+        Due::Budget,
+        Due::Deadline,
+    ];
 
     fn parse(byte: u8) -> Option<Due> {
         Due::ALL.into_iter().find(|due| *due as u8 == byte)
@@ -165,6 +179,15 @@ pub enum RowKey<'a> {
     },
     /// A session that has not ended; read at start to dispatch it again.
     Live(SessionId),
+    /// A session that has a label. UUIDv7 sorts by creation.
+    Label {
+        /// The namespace's system session.
+        system: SessionId,
+        /// Half of a hash of the label's key and value.
+        label: [u8; 16],
+        /// The session.
+        session: SessionId,
+    },
     /// A session that another one named and that has not begun: the outbox of the driver of the tree.
     ToStart {
         /// The session that spawned it or is continued by it.
@@ -189,6 +212,7 @@ pub enum RowKey<'a> {
 
 impl<'a> RowKey<'a> {
     const LIST_BYTES: usize = 1 + 2 * ID;
+    const LABEL_BYTES: usize = 1 + 3 * ID;
     const TO_START_BYTES: usize = 1 + 2 * ID;
     const DUE_BYTES: usize = 1 + U64 + ID + 1 + U64;
 
@@ -207,6 +231,9 @@ impl<'a> RowKey<'a> {
                 Writer::row(row::LIST, Self::LIST_BYTES).put(&system.0).put(&session.0)
             }
             RowKey::Live(session) => Writer::row(row::LIVE, 1 + ID).put(&session.0),
+            RowKey::Label { system, label, session } => {
+                Writer::row(row::LABEL, Self::LABEL_BYTES).put(&system.0).put(label).put(&session.0)
+            }
             RowKey::ToStart { by, session } => {
                 Writer::row(row::TO_START, Self::TO_START_BYTES).put(&by.0).put(&session.0)
             }
@@ -241,6 +268,9 @@ impl<'a> RowKey<'a> {
             row::TOKEN => RowKey::Token(reader.digest()?),
             row::LIST => RowKey::List { system: reader.session()?, session: reader.session()? },
             row::LIVE => RowKey::Live(reader.session()?),
+            row::LABEL => {
+                RowKey::Label { system: reader.session()?, label: reader.take()?, session: reader.session()? }
+            }
             row::TO_START => RowKey::ToStart { by: reader.session()?, session: reader.session()? },
             row::DUE => RowKey::Due {
                 at: TimeMs(reader.u64()?),

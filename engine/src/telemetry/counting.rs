@@ -84,6 +84,8 @@ impl Counting {
             | Body::BudgetReserved { .. }
             | Body::BudgetRaised { .. }
             | Body::BudgetReleased { .. }
+            | Body::LabelsSet(_)
+            | Body::SessionReleased { .. }
             | Body::TokenCreated(_)
             | Body::TokenRevoked { .. } => None,
         }

@@ -253,6 +253,9 @@ export class History {
         const record = this.records.get(body.value.stepKey);
         return record === undefined ? NOTHING : this.outcome(record, event);
       }
+      case "labelsSet":
+      case "sessionReleased":
+        return NOTHING;
       case "sessionStarted":
         // Of a fork: what came before is its parent's.
         if (body.value.forkedFromSession !== "") for (const record of this.records.values()) record.digest = undefined;

@@ -14,6 +14,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   cellaflow sessions list                             the newest 50
   cellaflow sessions list --status paused             those that wait for somebody
   cellaflow sessions list --workflow audit --limit 500
+  cellaflow sessions list --label customer=42 --within 7d --cost-min 0.50
   cellaflow sessions list --json | jq '.sessions[] | .session_id'
 
 With --json: {\"sessions\": [Session], \"next_page_token\"}, with the field names of
@@ -34,6 +35,24 @@ pub(in crate::cli) struct List {
     /// Only sessions of this workflow
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     workflow: String,
+    /// Only sessions of this version of their workflow
+    #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true)]
+    of_version: String,
+    /// Only sessions that have this label; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
+    /// Only sessions started within this time, for example 90m, 12h or 7d
+    #[arg(long, value_name = "TIME", value_parser = format::parse_duration_ms)]
+    within: Option<u64>,
+    /// Only sessions whose known cost is at least this
+    #[arg(long, value_name = "USD")]
+    cost_min: Option<f64>,
+    /// Only sessions whose known cost is at most this
+    #[arg(long, value_name = "USD")]
+    cost_max: Option<f64>,
+    /// Only sessions that wait for `sessions release` since the ledger was restored
+    #[arg(long)]
+    held: bool,
     /// Sessions listed at most
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
@@ -48,6 +67,13 @@ pub(in crate::cli) struct List {
     json: bool,
     #[command(flatten)]
     engine: lookup::Options,
+}
+
+/// Reads KEY=VALUE.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) =
+        text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("write it as KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// States by which a list can be narrowed.
@@ -93,6 +119,20 @@ impl List {
         Ok(rows(&sessions, clock::System.wall_ms(), table::columns()))
     }
 
+    fn filter(&self) -> v1::SessionFilter {
+        let now_ms = clock::System.wall_ms();
+        let nanos = |usd: f64| format::nanos(usd);
+        v1::SessionFilter {
+            version: self.of_version.clone(),
+            labels: self.label.iter().cloned().collect(),
+            started_after_ms: self.within.map_or(0, |within_ms| now_ms.saturating_sub(within_ms)),
+            cost_min_nanos: self.cost_min.map_or(0, nanos),
+            cost_max_nanos: self.cost_max.map_or(0, nanos),
+            held: self.held,
+            ..v1::SessionFilter::default()
+        }
+    }
+
     async fn fetch(&self) -> Result<(Vec<v1::Session>, String), Failure> {
         let engine = Engine::find(&self.engine).await?;
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
@@ -106,6 +146,7 @@ impl List {
                 workflow: self.workflow.clone(),
                 page_size: missing.min(PAGE_MAX),
                 page_token,
+                filter: Some(self.filter()),
             };
             let answer =
                 engine.sessions().list_sessions(request).await.map_err(|status| refusal::failure(&status))?;

@@ -41,6 +41,9 @@ fn head(status: Status, holder: Option<InstanceId>, epoch: u64) -> Head {
         cancel_requested: None,
         continued_from: None,
         continued_to: None,
+        labels: Vec::new(),
+        incarnation: None,
+        deadline: None,
         forked: None,
     }
 }
@@ -79,7 +82,7 @@ impl Rig {
     fn with_a_running() -> Self {
         let mut rig = Self { sessions: Sessions::default(), alive: vec![A, B], now_ms: 0 };
         for conn in [CONN_A, CONN_B] {
-            let kind = Entry::new(&head(Status::Running, None, 0)).kind;
+            let kind = Entry::new(&head(Status::Running, None, 0), true).kind;
             rig.sessions.queue.join(conn, vec![kind], 1);
         }
         rig.change(&head(Status::Running, Some(A), 1), &[granted(1, A)], Some(A));

@@ -49,7 +49,9 @@ fn b1_what_is_reserved_never_exceeds_a_limit_of_any_owner() {
     story.ok(append(other, 1, reserve("b", 1, 1, 4)));
     assert_eq!(story.run_refused(reserve("c", 1, 1, 1)), Code::BudgetExhausted);
     let refused = story.refused(story.append(1, reserve("c", 1, 1, 1)));
-    assert!(refused.message.contains("0 of 10 nano-dollars left") && refused.message.contains("budget raise"));
+    assert!(
+        refused.message.contains("0 of 10 nano-dollars left") && refused.message.contains("budget raise")
+    );
     story.run(reserve("free", 1, 1, 0)); // nothing of what is used up is asked for
     assert_eq!(sums(&story), (Amounts::default(), amounts(10, 30, 3)));
 }
@@ -99,7 +101,11 @@ fn b4_further_calls_of_a_zone_add_up_and_a_call_sent_again_adds_nothing() {
     assert_eq!(story.run_refused(reserve("z", 1, 3, 41)), Code::BudgetExhausted);
     let call = || LlmCall { request: None, response: None, usage: usage(0, Some(10)) };
     let Op::ZoneCommitted(zone) = committed("z", 1) else { panic!() };
-    story.run(Op::ZoneCommitted(ZoneCommitted { llm_calls: vec![call(), call()], cost: NanoDollars(1), ..zone }));
+    story.run(Op::ZoneCommitted(ZoneCommitted {
+        llm_calls: vec![call(), call()],
+        cost: NanoDollars(1),
+        ..zone
+    }));
     assert_eq!(sums(&story), (amounts(21, 200, 1), Amounts::default()));
     assert_eq!(story.run(reserve("z", 1, 1, 30)).events, [], "it has its outcome");
 }

@@ -76,15 +76,18 @@ enum Kind {
     Cancelled,
     Continue,
     StartNamed,
-    Spawn,
     CancelChild,
     ChildEnded,
+    Hold,
+    Label,
+    Spawn,
+    Unlabel,
 }
 
 fn act() -> impl Strategy<Value = Act> {
     use Kind::*;
     let kind = prop_oneof![
-        2 => select(vec![Start, StartKeyed]),
+        2 => select(vec![Start, StartKeyed, Label, Unlabel, Hold]),
         8 => select(vec![Acquire, Acquire, Reattach, Release]),
         48 => select(vec![Completed, Failed, Heartbeat, Intent, Guarded, Unknown, NotApplied, Entered, Committed]),
         48 => select(vec![Intent, Due, Due, Resolve, Reconciled, Reconciled, GuardedFailed, ZoneFailed, Aborted]),
@@ -94,6 +97,7 @@ fn act() -> impl Strategy<Value = Act> {
         8 => select(vec![ReleaseWaiting, Acquire, WaitDue]),
         8 => select(vec![Spawn, StartNamed, ChildEnded, CancelChild]),
         3 => select(vec![Complete, Fail, Cancel, Terminate, Cancelled, Cancelled, Continue, StartNamed]),
+        3 => select(vec![Complete, Fail, Fail, Cancel, Terminate, Cancelled, Cancelled, Continue, StartNamed]),
     ];
     let mostly_zero = |max: u64| prop_oneof![12 => Just(0), 1 => 1..=max];
     let policies = [GuardPolicy::Pause, GuardPolicy::Fail, GuardPolicy::Retry, GuardPolicy::Reconcile];
@@ -188,6 +192,11 @@ impl World {
             Kind::Release => return release(picked, self.epoch(act, picked)),
             Kind::Due => return due(picked, &act.key, self.last(act, picked)),
             Kind::Resolve => return self.resolve(act, picked).into(),
+            Kind::Label => {
+                return set_labels(picked, &[(&act.key, if act.value == 1 { "1" } else { "2" })], &[]);
+            }
+            Kind::Unlabel => return set_labels(picked, &[], &[&act.key]),
+            Kind::Hold => return release_hold(picked, 8 + act.value),
             Kind::Resume => return resume(picked, dedupe(act.value)),
             Kind::Signal => return self.signal(act, picked),
             Kind::Decide => return self.decide(act, picked),
@@ -483,6 +492,10 @@ fn check_all_resent(model: &mut Model, accepted: &[Command]) {
         {
             continue;
         }
+        // Without a dedupe id a change of labels is told from a new one only while nobody changed them since.
+        if matches!(command, Command::SetLabels(_)) {
+            continue;
+        }
         let later = TimeMs(u64::MAX / 2);
         if let Ok(decision) = crate::graph::decide::decide(model, command, later) {
             assert_eq!(decision.events, [], "{command:?}");
@@ -732,6 +745,7 @@ fn check_log(events: &[Event]) {
             | Body::BudgetReserved { .. }
             | Body::BudgetRaised { .. }
             | Body::BudgetReleased { .. } => None,
+            Body::LabelsSet(_) | Body::SessionReleased { .. } => None,
             Body::ForkEdited(_)
             | Body::DivergenceAccepted(_)
             | Body::TokenCreated(_)

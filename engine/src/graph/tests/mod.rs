@@ -4,12 +4,13 @@ mod model;
 mod story;
 
 mod account;
+mod budget;
 mod cancel;
 mod child;
-mod budget;
 mod end;
 mod evolve;
 mod guard;
+mod hold;
 mod index;
 mod laws;
 mod lease;

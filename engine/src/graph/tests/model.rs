@@ -20,6 +20,7 @@ pub struct Rows {
     pub keys: BTreeMap<Digest, KeyRow>,
     pub live: BTreeSet<SessionId>,
     pub listed: BTreeSet<SessionId>,
+    pub labels: BTreeSet<(String, String, SessionId)>,
     pub due: BTreeMap<(TimeMs, SessionId, Seq), DueEntry>,
     pub signals: BTreeMap<(SessionId, String), SignalRow>,
     pub evidence_deleted: BTreeSet<(SessionId, Seq, u32)>,
@@ -181,6 +182,12 @@ impl Rows {
             }
             IndexChange::EvidenceDelete { entry, attempt } => {
                 self.evidence_deleted.insert((session, entry, attempt));
+            }
+            IndexChange::LabelPut { key, value } => {
+                assert!(self.labels.insert((key.to_string(), value.to_string(), session)));
+            }
+            IndexChange::LabelDelete { key, value } => {
+                assert!(self.labels.remove(&(key.to_string(), value.to_string(), session)));
             }
             IndexChange::TokenPut { secret_hash, row } => {
                 self.tokens.insert(secret_hash, row);

@@ -6,12 +6,13 @@ use super::model::Model;
 use crate::graph::budget::{Ask, BudgetStart, Limits, Raise};
 use crate::graph::command::{
     Acquire, Append, ApprovalAsked, Cancel, Code, Command, DecideApproval, Descent, Finding, Fires, GuardKey,
-    LeaseRequest, Op, Pause, Rejection, Reply, Resolve, Resume, Signal, Start, StartKey,
+    LeaseRequest, Op, Pause, Rejection, ReleaseHold, Reply, Resolve, Resume, SetLabels, Signal, Start,
+    StartKey,
 };
 use crate::graph::decide::Decision;
 use crate::graph::event::{
     ApprovalDecision, Author, Body, ChildEnd, ChildEnded, ChildSpawned, Format, GuardIntent, GuardPolicy,
-    Parent, PayloadRef, ReleaseReason, Resolution, SessionContinued, StepCompleted, StepFailed,
+    LabelsSet, Parent, PayloadRef, ReleaseReason, Resolution, SessionContinued, StepCompleted, StepFailed,
     UnknownReason, Usage, ZoneCommitted, ZoneFailed,
 };
 use crate::graph::ids::{
@@ -173,6 +174,9 @@ pub fn start(n: u8, lease: Option<LeaseRequest>) -> Start {
         dedupe: None,
         descent: None,
         budget: BudgetStart::default(),
+        labels: Vec::new(),
+        incarnation: Incarnation([9; 16]),
+        timeout_ms: None,
     }
 }
 
@@ -402,6 +406,20 @@ pub fn intent_with(key: &str, attempt: u32, policy: GuardPolicy, guard: u8, inpu
 
 pub fn heartbeat(key: &str, attempt: u32) -> Op {
     Op::StepHeartbeat { step_key: key.into(), attempt, details: payload(23) }
+}
+
+pub fn set_labels(session: SessionId, set: &[(&str, &str)], removed: &[&str]) -> Command {
+    let labels = LabelsSet {
+        set: set.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+        removed: removed.iter().map(|key| (*key).into()).collect(),
+        by: "ada".into(),
+    };
+    Command::SetLabels(SetLabels { session, labels, dedupe: None })
+}
+
+pub fn release_hold(session: SessionId, incarnation: u8) -> Command {
+    let incarnation = Incarnation([incarnation; 16]);
+    Command::ReleaseHold(ReleaseHold { session, incarnation, by: "ada".into(), dedupe: None })
 }
 
 pub fn unknown(key: &str, attempt: u32) -> Op {

@@ -8,13 +8,22 @@ use crate::graph::ids::{Digest, Seq, SessionId, TimeMs};
 use crate::graph::index::DueKind;
 use crate::graph::session::{Head, TokenRow};
 use crate::ledger::place::NamespaceInfo;
-use crate::ledger::rows;
+use crate::ledger::{digest, rows};
 use crate::storage::heads::{NamespaceRow, Row as _};
 use crate::storage::keys::RowKey;
 use crate::storage::{KeyRange, Scan, Table, codec};
 
 /// Where a list goes on: the last session of the page before.
 pub type ListCursor = SessionId;
+
+/// Which sessions are listed, as far as an index tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Among<'a> {
+    /// Their namespace.
+    pub namespace: &'a str,
+    /// A label they have: key and value.
+    pub label: Option<(&'a str, &'a str)>,
+}
 
 /// Some sessions of a namespace, newest first.
 #[derive(Clone, Debug, Default)]
@@ -62,26 +71,31 @@ impl Reader {
         Ok(found)
     }
 
-    /// Sessions of a namespace, newest first, system session left out.
+    /// Sessions of a namespace, newest first, system session left out; with a label only those that have it.
     ///
     /// # Errors
     /// As every read.
     pub fn list(
         &self,
-        namespace: &str,
+        among: &Among<'_>,
         before: Option<ListCursor>,
         max: usize,
     ) -> Result<ListPage, ReadError> {
-        let Some(info) = self.namespace(namespace)? else { return Ok(ListPage::default()) };
+        let Some(info) = self.namespace(among.namespace)? else { return Ok(ListPage::default()) };
         let snapshot = self.snapshot()?;
-        let range = KeyRange::list(info.system);
-        let after = before.map(|session| RowKey::List { system: info.system, session }.bytes());
+        let label = among.label.map(|(key, value)| digest::label(key, value));
+        let range =
+            label.map_or_else(|| KeyRange::list(info.system), |label| KeyRange::label(info.system, label));
+        let after = before.map(|session| match label {
+            Some(label) => RowKey::Label { system: info.system, label, session }.bytes(),
+            None => RowKey::List { system: info.system, session }.bytes(),
+        });
         let scan = Scan { after: after.as_deref(), rows_max: max, ..Scan::backward(Table::Rows, &range) };
         let page = snapshot.scan(&scan)?;
         let mut heads = Vec::with_capacity(page.rows.len());
         let mut last = None;
         for row in &page.rows {
-            let session = rows::listed(&row.key)?;
+            let session = if label.is_some() { rows::labelled(&row.key) } else { rows::listed(&row.key) }?;
             last = Some(session);
             let stored = read_head(snapshot.as_ref(), session)?
                 .ok_or_else(|| ReadError::Corrupt(format!("listed session {session} has no head")))?;

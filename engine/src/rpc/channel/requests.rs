@@ -75,6 +75,9 @@ impl Connection {
             access::may_send(self.principal.role, access::APPEND, op_arm(op))
                 .map_err(|refusal| denied(refusal.to_string()))?;
         }
+        if self.other_incarnation {
+            return Err(refuse::other_incarnation().into());
+        }
         let session = convert::session_id(&append.session_id)?;
         let place = self.place(session)?;
         let mut blobs = self.shared.parts.context.ledger.blobs(&place.salt);

@@ -68,7 +68,12 @@ fn own(limits: &Limits) -> Option<v1::Budget> {
     (*limits != Limits::default()).then(|| limits_to_wire(limits))
 }
 
-pub(super) fn reserved_to_wire(step_key: &str, attempt: u32, call: u32, amounts: Amounts) -> v1::BudgetReserved {
+pub(super) fn reserved_to_wire(
+    step_key: &str,
+    attempt: u32,
+    call: u32,
+    amounts: Amounts,
+) -> v1::BudgetReserved {
     let NanoDollars(cost) = amounts.cost;
     v1::BudgetReserved {
         step_key: step_key.to_owned(),

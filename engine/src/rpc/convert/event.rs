@@ -13,7 +13,7 @@ use super::limits::{EVENT_DATA_BYTES_MAX, PIECE_BYTES_MAX};
 use super::tree;
 use super::waits;
 use crate::graph::event::{
-    Author, Body, Edit, ForkEdited, GuardIntent, GuardResolved, LeaseGranted, LlmCall, PayloadRef,
+    Author, Body, Edit, ForkEdited, GuardIntent, GuardResolved, Labels, LeaseGranted, LlmCall, PayloadRef,
     Resolution, Resource, SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, ZoneCommitted,
     ZoneFailed, ZoneRolledBack,
 };
@@ -311,19 +311,26 @@ fn body(body: &Body, out: &mut Outgoing<'_>) -> Result<v1::event::Body, ReadErro
             by: decided.by.to_string(),
             comment: out.optional(decided.comment.as_ref())?,
         }),
-        Body::BudgetReserved { step_key, attempt, call, amounts } => v1::event::Body::BudgetReserved(
-            budget::reserved_to_wire(step_key, *attempt, *call, *amounts),
-        ),
+        Body::BudgetReserved { step_key, attempt, call, amounts } => {
+            v1::event::Body::BudgetReserved(budget::reserved_to_wire(step_key, *attempt, *call, *amounts))
+        }
         Body::BudgetRaised { limits, by } => v1::event::Body::BudgetRaised(v1::BudgetRaised {
             limits: Some(budget::limits_to_wire(limits)),
             by: by.to_string(),
         }),
-        Body::BudgetReleased { step_key, attempt } => {
-            v1::event::Body::BudgetReleased(v1::BudgetReleased {
-                step_key: step_key.to_string(),
-                attempt: *attempt,
-            })
-        }
+        Body::BudgetReleased { step_key, attempt } => v1::event::Body::BudgetReleased(v1::BudgetReleased {
+            step_key: step_key.to_string(),
+            attempt: *attempt,
+        }),
+        Body::LabelsSet(change) => v1::event::Body::LabelsSet(v1::LabelsSet {
+            set: labels(&change.set),
+            removed: change.removed.iter().map(ToString::to_string).collect(),
+            by: change.by.to_string(),
+        }),
+        Body::SessionReleased { incarnation, by } => v1::event::Body::SessionReleased(v1::SessionReleased {
+            incarnation: incarnation.to_string(),
+            by: by.to_string(),
+        }),
         Body::TokenCreated(token) => v1::event::Body::TokenCreated(token_created(token)),
         Body::TokenRevoked { token } => {
             v1::event::Body::TokenRevoked(v1::TokenRevoked { token_id: token.to_string() })
@@ -355,6 +362,8 @@ fn session_started(
             .unwrap_or_default(),
         top_id: started.top.to_string(),
         continued_from: started.continued_from.map(|session| session.to_string()).unwrap_or_default(),
+        labels: labels(&started.labels),
+        deadline_ms: started.deadline.map_or(0, |deadline| deadline.0),
         depth: started.depth,
         abandoned: started.parent.as_ref().is_some_and(|parent| parent.abandoned),
         budget: budget::of_start(started.session, &started.budget),
@@ -515,4 +524,9 @@ fn resource(used: &Resource) -> v1::Resource {
 
 fn digest(digest: Option<&Digest>) -> Bytes {
     digest.map(|digest| Bytes::copy_from_slice(&digest.0)).unwrap_or_default()
+}
+
+/// Labels as the wire has them.
+pub(super) fn labels(labels: &Labels) -> std::collections::HashMap<String, String> {
+    labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::limits::{self, Length};
 use crate::graph::command::{Code, Rejection};
+use crate::graph::event::Labels;
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, InstanceId, NanoDollars, Seq, SessionId, StepKey, TimeMs, TokenId,
 };
@@ -214,4 +215,11 @@ pub fn reason(value: String) -> Result<Arc<str>, Rejection> {
 /// Reads the first seq wanted: 0 and 1 both mean the start.
 pub fn from_seq(value: u64) -> Seq {
     Seq(value.max(1))
+}
+
+/// Labels, sorted by key; their limits are the graph's.
+pub fn labels(labels: std::collections::HashMap<String, String>) -> Labels {
+    let mut sorted: Labels = labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+    sorted.sort();
+    sorted
 }

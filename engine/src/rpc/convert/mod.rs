@@ -28,6 +28,7 @@ pub use append::{Attach, Converted, attach, commit_step, raise_budget, release, 
 pub use budget::budget_state;
 pub use enums::{role_from_wire, role_to_wire, status_to_wire};
 pub use event::{Detail, PayloadSource, TransferIds, event_to_wire, payload_to_wire};
+pub use fields::labels;
 pub use fields::{
     dedupe_id, from_seq, instance, reason, session_id, session_key, token_id, token_name, version, workflow,
 };

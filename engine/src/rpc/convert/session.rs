@@ -68,6 +68,10 @@ pub fn session(head: &Head, key: &str, hint: Option<&str>) -> v1::Session {
         inherited_steps: head.forked.as_ref().map_or(0, |forked| forked.inherited.steps),
         effects_live: from.is_some_and(|from| from.live),
         budget: budget::of_session(&head.budget),
+        labels: super::event::labels(&head.labels),
+        // Only who knows the ledger's present incarnation can say it: see `Context::session`.
+        held: false,
+        deadline_ms: head.deadline.map_or(0, |deadline| deadline.0),
     }
 }
 

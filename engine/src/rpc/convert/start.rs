@@ -10,6 +10,7 @@ use super::fields::{self, Field};
 use super::payload::{self, Fits};
 use crate::graph::budget::Limits;
 use crate::graph::command::Rejection;
+use crate::graph::event::Labels;
 use crate::graph::ids::{DedupeId, Digest, InstanceId};
 use crate::ledger::PayloadIn;
 
@@ -36,6 +37,10 @@ pub struct Start {
     pub dedupe: Option<DedupeId>,
     /// What it may spend at most.
     pub limits: Limits,
+    /// Labels, sorted.
+    pub labels: Labels,
+    /// Time the session has in ms; `None`: as long as it takes.
+    pub timeout_ms: Option<u64>,
 }
 
 /// Reads a start. `transfers` gives the bytes that came before as pieces; unary calls have none.
@@ -59,6 +64,8 @@ pub fn start(
         instance,
         dedupe: fields::dedupe_id(&request.dedupe_id)?,
         limits: budget::limits(request.budget.as_ref())?,
+        labels: fields::labels(request.labels),
+        timeout_ms: (request.timeout_ms > 0).then_some(request.timeout_ms),
     })
 }
 

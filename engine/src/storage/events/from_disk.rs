@@ -6,7 +6,7 @@ use cellaflow_proto::disk::{self, event_header};
 use super::{tree, waits};
 use crate::graph::event::{
     After, Author, Body, DivergenceAccepted, Edit, Event, ForkEdited, ForkedFrom, GuardIntent, GuardResolved,
-    LeaseGranted, LlmCall, PayloadRef, Resolution, Resource, SessionCancelled, SessionContinued,
+    LabelsSet, LeaseGranted, LlmCall, PayloadRef, Resolution, Resource, SessionCancelled, SessionContinued,
     SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, ZoneCommitted, ZoneFailed,
     ZoneRolledBack,
 };
@@ -15,9 +15,10 @@ use crate::graph::ids::{
 };
 use crate::storage::budgets;
 use crate::storage::fields::{
-    Malformed, digest_or_none, epoch, exact, exact_or_none, guard_policy_from, malformed, parent,
-    pause_reason_from, payload_from, payload_optional, payload_required, present, release_reason_from,
-    resource_mode_from, role_from, rollback_reason_from, seq, text_or_none, top, unknown_reason_from,
+    Malformed, digest_or_none, epoch, exact, exact_or_none, guard_policy_from, labels_from, malformed,
+    parent, pause_reason_from, payload_from, payload_optional, payload_required, present,
+    release_reason_from, resource_mode_from, role_from, rollback_reason_from, seq, text_or_none, top,
+    unknown_reason_from,
 };
 
 pub(super) fn event(header: disk::EventHeader) -> Result<Event, Malformed> {
@@ -152,13 +153,21 @@ fn body(body: event_header::Body) -> Result<Body, Malformed> {
             call: reserved.call,
             step_key: reserved.step_key.into(),
         },
-        Stored::BudgetRaised(raised) => Body::BudgetRaised {
-            limits: budgets::limits_from(raised.limits.as_ref()),
-            by: raised.by.into(),
-        },
+        Stored::BudgetRaised(raised) => {
+            Body::BudgetRaised { limits: budgets::limits_from(raised.limits.as_ref()), by: raised.by.into() }
+        }
         Stored::BudgetReleased(released) => {
             Body::BudgetReleased { attempt: released.attempt, step_key: released.step_key.into() }
         }
+        Stored::LabelsSet(change) => Body::LabelsSet(LabelsSet {
+            set: labels_from(change.set),
+            removed: change.removed.into_iter().map(Into::into).collect(),
+            by: change.by.into(),
+        }),
+        Stored::SessionReleased(released) => Body::SessionReleased {
+            incarnation: Incarnation(exact(&released.incarnation, "session_released.incarnation")?),
+            by: released.by.into(),
+        },
         Stored::TokenCreated(token) => Body::TokenCreated(token_created(token)?),
         Stored::TokenRevoked(revoked) => {
             Body::TokenRevoked { token: TokenId(exact(&revoked.token_id, "token_revoked.token_id")?) }
@@ -190,6 +199,9 @@ fn session_started(started: &disk::SessionStarted) -> Result<SessionStarted, Mal
         budget: budgets::start_from(started.budget.as_ref())?,
         continued_from: exact_or_none(&started.continued_from, "session_started.continued_from")?
             .map(SessionId),
+        labels: labels_from(started.labels.clone()),
+        incarnation: exact_or_none(&started.incarnation, "session_started.incarnation")?.map(Incarnation),
+        deadline: started.deadline_ms.map(TimeMs),
     })
 }
 

@@ -12,7 +12,7 @@ use crate::graph::event::{
 use crate::graph::ids::{Digest, Epoch};
 use crate::storage::budgets;
 use crate::storage::fields::{
-    bytes_of, bytes_or_empty, guard_policy_to, parent_step_key, pause_reason_to, payload_to,
+    bytes_of, bytes_or_empty, guard_policy_to, labels_to, parent_step_key, pause_reason_to, payload_to,
     release_reason_to, resource_mode_to, role_to, rollback_reason_to, top_to, unknown_reason_to,
 };
 
@@ -147,9 +147,17 @@ fn body(body: &Body) -> event_header::Body {
             limits: budgets::limits_to(limits),
             by: by.to_string(),
         }),
-        Body::BudgetReleased { step_key, attempt } => Stored::BudgetReleased(disk::BudgetReleased {
-            step_key: step_key.to_string(),
-            attempt: *attempt,
+        Body::BudgetReleased { step_key, attempt } => {
+            Stored::BudgetReleased(disk::BudgetReleased { step_key: step_key.to_string(), attempt: *attempt })
+        }
+        Body::LabelsSet(change) => Stored::LabelsSet(disk::LabelsSet {
+            set: labels_to(&change.set),
+            removed: change.removed.iter().map(ToString::to_string).collect(),
+            by: change.by.to_string(),
+        }),
+        Body::SessionReleased { incarnation, by } => Stored::SessionReleased(disk::SessionReleased {
+            incarnation: bytes_of(&incarnation.0),
+            by: by.to_string(),
         }),
         Body::TokenCreated(token) => Stored::TokenCreated(token_created(token)),
         Body::TokenRevoked { token } => {
@@ -180,6 +188,9 @@ fn session_started(started: &SessionStarted) -> disk::SessionStarted {
         continued_from: bytes_or_empty(started.continued_from.map(|from| from.0)),
         depth: started.depth,
         budget: budgets::start_to(&started.budget),
+        labels: labels_to(&started.labels),
+        incarnation: bytes_or_empty(started.incarnation.map(|incarnation| incarnation.0)),
+        deadline_ms: started.deadline.map(|deadline| deadline.0),
     }
 }
 

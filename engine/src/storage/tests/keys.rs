@@ -37,6 +37,10 @@ fn row_keys_are_pinned() {
             RowKey::ToStart { by: SessionId([0x55; 16]), session: SESSION },
             format!("34{}{s}", "55".repeat(16)),
         ),
+        (
+            RowKey::Label { system: SessionId([0x55; 16]), label: [0x1b; 16], session: SESSION },
+            format!("33{}{}{s}", "55".repeat(16), "1b".repeat(16)),
+        ),
         (due, format!("320000000000000102{s}020000000000000009")),
     ];
     for (key, hex) in golden {
@@ -48,6 +52,17 @@ fn row_keys_are_pinned() {
     assert_eq!(RowKey::parse(&budget.bytes()).unwrap(), budget);
     let whats = [Due::Timer, Due::Intent, Due::Retry, Due::Wait, Due::Retention, Due::Archive, Due::Budget];
     assert_eq!(whats.map(|what| what as u8), [1, 2, 3, 4, 5, 6, 7]);
+    let whats = [
+        Due::Timer,
+        Due::Intent,
+        Due::Retry,
+        Due::Wait,
+        Due::Retention,
+        Due::Archive,
+        Due::Budget,
+        Due::Deadline,
+    ];
+    assert_eq!(whats.map(|what| what as u8), [1, 2, 3, 4, 5, 6, 7, 9]);
 }
 
 // K1, K3
@@ -81,7 +96,7 @@ fn what_is_no_key_is_refused() {
     for bytes in [&[][..], &head[..16], &long, &name, &[0x20], &[0x20, 0xff], &[0x99], &unknown_due] {
         assert!(!RowKey::parse(bytes).unwrap_err().reserved, "{}", hex::encode(bytes));
     }
-    for reserved in [0x14, 0x15, 0x33, 0x40] {
+    for reserved in [0x14, 0x15, 0x40] {
         assert!(RowKey::parse(&[reserved]).unwrap_err().to_string().contains("reserved"));
     }
     let event = item(Item::Event { session: SESSION, seq: Seq(1) }).bytes();

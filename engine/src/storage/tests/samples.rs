@@ -8,10 +8,10 @@ use crate::graph::budget::{
 use crate::graph::event::{
     After, ApprovalDecided, ApprovalDecision, ApprovalRequested, Author, Body, ChildEnd, ChildEnded,
     ChildSpawned, DivergenceAccepted, Edit, Event, ForkEdited, ForkedFrom, Format, GuardIntent, GuardPolicy,
-    GuardResolved, LeaseGranted, LlmCall, Parent, PauseReason, PayloadRef, ReleaseReason, Resolution,
-    Resource, ResourceMode, Role, RollbackReason, SessionCancelled, SessionContinued, SessionStarted,
-    SignalReceived, StepCompleted, StepFailed, TokenCreated, UnknownReason, Usage, ZoneCommitted, ZoneFailed,
-    ZoneRolledBack,
+    GuardResolved, LabelsSet, LeaseGranted, LlmCall, Parent, PauseReason, PayloadRef, ReleaseReason,
+    Resolution, Resource, ResourceMode, Role, RollbackReason, SessionCancelled, SessionContinued,
+    SessionStarted, SignalReceived, StepCompleted, StepFailed, TokenCreated, UnknownReason, Usage,
+    ZoneCommitted, ZoneFailed, ZoneRolledBack,
 };
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs,
@@ -24,7 +24,7 @@ use crate::graph::session::{
 };
 
 /// How many kinds of event there are.
-pub const KINDS: usize = 35;
+pub const KINDS: usize = 40;
 
 pub fn kind(body: &Body) -> &'static str {
     match body {
@@ -65,6 +65,8 @@ pub fn kind(body: &Body) -> &'static str {
         Body::BudgetRaised { .. } => "budget_raised",
         Body::BudgetReleased { .. } => "budget_released",
         Body::TokenCreated(_) => "token_created",
+        Body::LabelsSet(_) => "labels_set",
+        Body::SessionReleased { .. } => "session_released",
         Body::TokenRevoked { .. } => "token_revoked",
     }
 }
@@ -114,6 +116,8 @@ pub fn events() -> Vec<Event> {
         around(Author::Operator(None), Body::BudgetRaised { limits: limits(), by: "ada".into() }),
         around(worker, Body::BudgetReleased { step_key: "ask#1".into(), attempt: 2 }),
         around(Author::Operator(None), token_created()),
+        around(operator, labels_set()),
+        around(operator, Body::SessionReleased { incarnation: Incarnation([0x77; 16]), by: "ada".into() }),
         around(Author::Operator(None), Body::TokenRevoked { token: TokenId([0x55; 16]) }),
         around(worker, timer_started()),
         around(Author::Driver, Body::TimerFired { step_key: "nap".into() }),
@@ -168,6 +172,7 @@ pub fn sparse_events() -> Vec<Event> {
     {
         events.push(around(Author::Driver, Body::LeaseReleased { epoch: Epoch(1), reason }));
     }
+    events.push(around(Author::Client(None), with_terms()));
     events.push(around(Author::Client(None), signal_received(None)));
     events.push(around(Author::Driver, signal_awaited(None)));
     events.push(around(Author::Driver, Body::SignalDelivered { step_key: "answer".into(), signal: None }));
@@ -195,6 +200,28 @@ fn session_started() -> Body {
         top: SessionId([0x11; 16]),
         depth: 0,
         continued_from: None,
+        labels: Vec::new(),
+        incarnation: None,
+        deadline: None,
+    })
+}
+
+fn labels_set() -> Body {
+    Body::LabelsSet(LabelsSet {
+        set: vec![("customer".into(), "42".into())],
+        removed: vec!["draft".into()],
+        by: "ada".into(),
+    })
+}
+
+/// A start with labels and a time of its own.
+fn with_terms() -> Body {
+    let Body::SessionStarted(started) = session_started() else { unreachable!() };
+    Body::SessionStarted(SessionStarted {
+        labels: vec![("customer".into(), "42".into())],
+        incarnation: Some(Incarnation([0x77; 16])),
+        deadline: Some(TimeMs(1_750_000_900_000)),
+        ..started
     })
 }
 
@@ -560,6 +587,9 @@ pub fn head() -> Head {
         cancel_requested: None,
         continued_from: None,
         continued_to: None,
+        labels: Vec::new(),
+        incarnation: None,
+        deadline: None,
         forked: None,
     }
 }

@@ -200,7 +200,7 @@ fn v4_every_append_reads_back_as_it_was_sent() {
         );
         assert_eq!(as_op(event.body.unwrap()), op);
     }
-    assert_eq!(back, 20, "all but findings and evidence become an event of their own");
+    assert_eq!(back, 22, "all but findings and evidence become an event of their own");
 }
 
 fn op_of(sent: v1::append::Op) -> Op {
@@ -294,6 +294,8 @@ fn v4_a_start_keeps_every_field() {
         instance: SESSION.into(),
         dedupe_id: vec![6; 16].into(),
         budget: Some(v1::Budget { cost_nanos: 5, tokens: 0, steps: 6, wall_ms: 7 }),
+        labels: [("customer".to_owned(), "42".to_owned())].into(),
+        timeout_ms: 7,
     };
     let start = start(request, &mut |_| None).unwrap();
     assert_eq!((&*start.namespace, &*start.workflow, &*start.version), ("prod", "audit", "3"));
@@ -303,5 +305,8 @@ fn v4_a_start_keeps_every_field() {
     assert_eq!(start.instance.unwrap().to_string(), SESSION);
     assert_eq!(start.dedupe.unwrap().0, [6; 16]);
     let limits = start.limits;
-    assert_eq!((limits.cost.unwrap().0, limits.tokens, limits.steps, limits.wall_ms), (5, None, Some(6), Some(7)));
+    assert_eq!(
+        (limits.cost.unwrap().0, limits.tokens, limits.steps, limits.wall_ms),
+        (5, None, Some(6), Some(7))
+    );
 }

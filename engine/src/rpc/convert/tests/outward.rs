@@ -7,7 +7,7 @@ use crate::graph::budget::{Amounts, BudgetStart, Limits, SessionBudget};
 use crate::graph::command::{Code, Rejection};
 use crate::graph::event::{
     ApprovalDecided, ApprovalDecision, ApprovalRequested, Author, Body, ChildEnd, ChildEnded, ChildSpawned,
-    DivergenceAccepted, Edit, Event, ForkEdited, Format, GuardIntent, GuardPolicy, GuardResolved,
+    DivergenceAccepted, Edit, Event, ForkEdited, Format, GuardIntent, GuardPolicy, GuardResolved, LabelsSet,
     LeaseGranted, Parent, PauseReason, PayloadRef, ReleaseReason, Resolution, Role, RollbackReason,
     SessionCancelled, SessionContinued, SessionStarted, SignalReceived, StepCompleted, StepFailed,
     TokenCreated, UnknownReason, ZoneCommitted, ZoneFailed, ZoneRolledBack,
@@ -46,6 +46,9 @@ fn started() -> SessionStarted {
         depth: 1,
         continued_from: Some(ID),
         budget: BudgetStart::default(),
+        labels: vec![("customer".into(), "42".into())],
+        incarnation: Some(Incarnation([4; 16])),
+        deadline: Some(TimeMs(12)),
     }
 }
 
@@ -197,6 +200,12 @@ pub(super) fn bodies() -> Vec<Body> {
         Body::BudgetRaised { limits: Limits::default(), by: "ann".into() },
         Body::BudgetReleased { step_key: "s".into(), attempt: 1 },
         Body::TokenCreated(token()),
+        Body::LabelsSet(LabelsSet {
+            set: vec![("customer".into(), "43".into())],
+            removed: vec!["draft".into()],
+            by: "ada".into(),
+        }),
+        Body::SessionReleased { incarnation: Incarnation([4; 16]), by: "ada".into() },
         Body::TokenRevoked { token: TokenId([6; 16]) },
     ]
 }
@@ -291,6 +300,8 @@ pub(super) fn wire_name(body: Body) -> &'static str {
         Body::BudgetRaised(_) => "budget_raised",
         Body::BudgetReleased(_) => "budget_released",
         Body::TokenCreated(_) => "token_created",
+        Body::LabelsSet(_) => "labels_set",
+        Body::SessionReleased(_) => "session_released",
         Body::TokenRevoked(_) => "token_revoked",
         Body::ForkEdited(_) => "fork_edited",
         Body::DivergenceAccepted(_) => "divergence_accepted",
@@ -450,6 +461,9 @@ fn head(status: Status) -> Head {
         depth: 1,
         cancel_requested: Some(Seq(7)),
         continued_from: None,
+        labels: vec![("customer".into(), "42".into())],
+        incarnation: None,
+        deadline: Some(TimeMs(12)),
         continued_to: Some(ID),
         forked: None,
     }

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cellaflow/v1/event.proto.
  */
 export const file_cellaflow_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("ChhjZWxsYWZsb3cvdjEvZXZlbnQucHJvdG8SDGNlbGxhZmxvdy52MSKxEgoFRXZlbnQSCwoDc2VxGAEgASgEEg8KB3RpbWVfbXMYAiABKAQSJAoGYXV0aG9yGAMgASgOMhQuY2VsbGFmbG93LnYxLkF1dGhvchINCgVlcG9jaBgEIAEoBBIiCgVhZnRlchgFIAEoCzITLmNlbGxhZmxvdy52MS5BZnRlchIMCgRoYXNoGAYgASgMEioKC3N0YXRlX2RlbHRhGAcgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSMQoSY29udmVyc2F0aW9uX2RlbHRhGAggASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSNwoPc2Vzc2lvbl9zdGFydGVkGBQgASgLMhwuY2VsbGFmbG93LnYxLlNlc3Npb25TdGFydGVkSAASMwoNbGVhc2VfZ3JhbnRlZBgVIAEoCzIaLmNlbGxhZmxvdy52MS5MZWFzZUdyYW50ZWRIABI1Cg5sZWFzZV9yZWxlYXNlZBgWIAEoCzIbLmNlbGxhZmxvdy52MS5MZWFzZVJlbGVhc2VkSAASNQoOc2Vzc2lvbl9wYXVzZWQYFyABKAsyGy5jZWxsYWZsb3cudjEuU2Vzc2lvblBhdXNlZEgAEjcKD3Nlc3Npb25fcmVzdW1lZBgYIAEoCzIcLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVzdW1lZEgAEjsKEXNlc3Npb25fY29tcGxldGVkGBkgASgLMh4uY2VsbGFmbG93LnYxLlNlc3Npb25Db21wbGV0ZWRIABI1Cg5zZXNzaW9uX2ZhaWxlZBgaIAEoCzIbLmNlbGxhZmxvdy52MS5TZXNzaW9uRmFpbGVkSAASOwoRc2Vzc2lvbl9jYW5jZWxsZWQYGyABKAsyHi5jZWxsYWZsb3cudjEuU2Vzc2lvbkNhbmNlbGxlZEgAEjsKEXNlc3Npb25fY29udGludWVkGBwgASgLMh4uY2VsbGFmbG93LnYxLlNlc3Npb25Db250aW51ZWRIABI5ChBjYW5jZWxfcmVxdWVzdGVkGB0gASgLMh0uY2VsbGFmbG93LnYxLkNhbmNlbFJlcXVlc3RlZEgAEjUKDnN0ZXBfY29tcGxldGVkGB4gASgLMhsuY2VsbGFmbG93LnYxLlN0ZXBDb21wbGV0ZWRIABIvCgtzdGVwX2ZhaWxlZBgfIAEoCzIYLmNlbGxhZmxvdy52MS5TdGVwRmFpbGVkSAASMQoMZ3VhcmRfaW50ZW50GCMgASgLMhkuY2VsbGFmbG93LnYxLkd1YXJkSW50ZW50SAASMwoNZ3VhcmRfdW5rbm93bhgkIAEoCzIaLmNlbGxhZmxvdy52MS5HdWFyZFVua25vd25IABI1Cg5ndWFyZF9yZXNvbHZlZBglIAEoCzIbLmNlbGxhZmxvdy52MS5HdWFyZFJlc29sdmVkSAASNQoOc3RlcF9oZWFydGJlYXQYJiABKAsyGy5jZWxsYWZsb3cudjEuU3RlcEhlYXJ0YmVhdEgAEjEKDHpvbmVfZW50ZXJlZBgoIAEoCzIZLmNlbGxhZmxvdy52MS5ab25lRW50ZXJlZEgAEjUKDnpvbmVfY29tbWl0dGVkGCkgASgLMhsuY2VsbGFmbG93LnYxLlpvbmVDb21taXR0ZWRIABIvCgt6b25lX2ZhaWxlZBgqIAEoCzIYLmNlbGxhZmxvdy52MS5ab25lRmFpbGVkSAASOAoQem9uZV9yb2xsZWRfYmFjaxgrIAEoCzIcLmNlbGxhZmxvdy52MS5ab25lUm9sbGVkQmFja0gAEjMKDXRpbWVyX3N0YXJ0ZWQYLCABKAsyGi5jZWxsYWZsb3cudjEuVGltZXJTdGFydGVkSAASLwoLdGltZXJfZmlyZWQYLSABKAsyGC5jZWxsYWZsb3cudjEuVGltZXJGaXJlZEgAEjcKD3NpZ25hbF9yZWNlaXZlZBguIAEoCzIcLmNlbGxhZmxvdy52MS5TaWduYWxSZWNlaXZlZEgAEjUKDnNpZ25hbF9hd2FpdGVkGC8gASgLMhsuY2VsbGFmbG93LnYxLlNpZ25hbEF3YWl0ZWRIABI5ChBzaWduYWxfZGVsaXZlcmVkGDAgASgLMh0uY2VsbGFmbG93LnYxLlNpZ25hbERlbGl2ZXJlZEgAEjEKDHdhaXRfZHJvcHBlZBgxIAEoCzIZLmNlbGxhZmxvdy52MS5XYWl0RHJvcHBlZEgAEj0KEmFwcHJvdmFsX3JlcXVlc3RlZBgyIAEoCzIfLmNlbGxhZmxvdy52MS5BcHByb3ZhbFJlcXVlc3RlZEgAEjkKEGFwcHJvdmFsX2RlY2lkZWQYMyABKAsyHS5jZWxsYWZsb3cudjEuQXBwcm92YWxEZWNpZGVkSAASMwoNY2hpbGRfc3Bhd25lZBg0IAEoCzIaLmNlbGxhZmxvdy52MS5DaGlsZFNwYXduZWRIABIvCgtjaGlsZF9lbmRlZBg1IAEoCzIYLmNlbGxhZmxvdy52MS5DaGlsZEVuZGVkSAASRAoWY2hpbGRfY2FuY2VsX3JlcXVlc3RlZBg2IAEoCzIiLmNlbGxhZmxvdy52MS5DaGlsZENhbmNlbFJlcXVlc3RlZEgAEjcKD2J1ZGdldF9yZXNlcnZlZBg4IAEoCzIcLmNlbGxhZmxvdy52MS5CdWRnZXRSZXNlcnZlZEgAEjMKDWJ1ZGdldF9yYWlzZWQYOSABKAsyGi5jZWxsYWZsb3cudjEuQnVkZ2V0UmFpc2VkSAASNwoPYnVkZ2V0X3JlbGVhc2VkGDogASgLMhwuY2VsbGFmbG93LnYxLkJ1ZGdldFJlbGVhc2VkSAASMwoNdG9rZW5fY3JlYXRlZBg8IAEoCzIaLmNlbGxhZmxvdy52MS5Ub2tlbkNyZWF0ZWRIABIzCg10b2tlbl9yZXZva2VkGD0gASgLMhouY2VsbGFmbG93LnYxLlRva2VuUmV2b2tlZEgAEi8KC2ZvcmtfZWRpdGVkGD4gASgLMhguY2VsbGFmbG93LnYxLkZvcmtFZGl0ZWRIABI/ChNkaXZlcmdlbmNlX2FjY2VwdGVkGD8gASgLMiAuY2VsbGFmbG93LnYxLkRpdmVyZ2VuY2VBY2NlcHRlZEgAQgYKBGJvZHkiuAMKDlNlc3Npb25TdGFydGVkEhEKCW5hbWVzcGFjZRgBIAEoCRIQCgh3b3JrZmxvdxgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEhIKCmdlbmVyYXRpb24YBCABKA0SJAoFaW5wdXQYBSABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBISCgpsaW5lYWdlX2lkGAYgASgJEg8KB3Jvb3RfaWQYByABKAkSIgoDa2V5GAggASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEQoJcGFyZW50X2lkGA0gASgJEhcKD3BhcmVudF9zdGVwX2tleRgOIAEoCRIOCgZ0b3BfaWQYDyABKAkSFgoOY29udGludWVkX2Zyb20YECABKAkSDQoFZGVwdGgYFiABKA0SEQoJYWJhbmRvbmVkGBcgASgIEhsKE2ZvcmtlZF9mcm9tX3Nlc3Npb24YFCABKAkSFwoPZm9ya2VkX2Zyb21fc2VxGBUgASgEEhQKDGVmZmVjdHNfbGl2ZRgYIAEoCBIrCgZidWRnZXQYESABKAsyGy5jZWxsYWZsb3cudjEuU2Vzc2lvbkJ1ZGdldCKIAQoOQnVkZ2V0UmVzZXJ2ZWQSEAoIc3RlcF9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIMCgRjYWxsGAMgASgNEhcKCmNvc3RfbmFub3MYBCABKANIAIgBARIOCgZ0b2tlbnMYBSABKAQSDQoFc3RlcHMYBiABKARCDQoLX2Nvc3RfbmFub3MiQAoMQnVkZ2V0UmFpc2VkEiQKBmxpbWl0cxgBIAEoCzIULmNlbGxhZmxvdy52MS5CdWRnZXQSCgoCYnkYAiABKAkiMwoOQnVkZ2V0UmVsZWFzZWQSEAoIc3RlcF9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDSJWCgxMZWFzZUdyYW50ZWQSDQoFZXBvY2gYASABKAQSEAoIaW5zdGFuY2UYAiABKAkSEAoIdGFrZW92ZXIYAyABKAgSEwoLaW5jYXJuYXRpb24YBCABKAkiSwoNTGVhc2VSZWxlYXNlZBINCgVlcG9jaBgBIAEoBBIrCgZyZWFzb24YAiABKA4yGy5jZWxsYWZsb3cudjEuUmVsZWFzZVJlYXNvbiJ0Cg1TZXNzaW9uUGF1c2VkEikKBnJlYXNvbhgBIAEoDjIZLmNlbGxhZmxvdy52MS5QYXVzZVJlYXNvbhIQCghzdGVwX2tleRgCIAEoCRImCgdkZXRhaWxzGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQiKwoOU2Vzc2lvblJlc3VtZWQSCgoCYnkYASABKAkSDQoFcmV0cnkYAiABKAgiOQoQU2Vzc2lvbkNvbXBsZXRlZBIlCgZvdXRwdXQYASABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZCI3Cg1TZXNzaW9uRmFpbGVkEiYKB2ZhaWx1cmUYASABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZCJdChBTZXNzaW9uQ2FuY2VsbGVkEg4KBnJlYXNvbhgBIAEoCRIKCgJieRgCIAEoCRISCgp0ZXJtaW5hdGVkGAMgASgIEhkKEXVua25vd25fc3RlcF9rZXlzGAQgAygJIrIBChBTZXNzaW9uQ29udGludWVkEhQKDHN1Y2Nlc3Nvcl9pZBgBIAEoCRIkCgVpbnB1dBgCIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEg8KB3ZlcnNpb24YAyABKAkSJAoFc3RhdGUYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIrCgxjb252ZXJzYXRpb24YBSABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZCItCg9DYW5jZWxSZXF1ZXN0ZWQSDgoGcmVhc29uGAEgASgJEgoKAmJ5GAIgASgJIscCCg1TdGVwQ29tcGxldGVkEhAKCHN0ZXBfa2V5GAEgASgJEgwKBG5hbWUYAiABKAkSDwoHYXR0ZW1wdBgDIAEoDRIUCgxpbnB1dF9kaWdlc3QYBCABKAwSJAoFaW5wdXQYBSABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIlCgZvdXRwdXQYBiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIiCgNsbG0YByABKAsyFS5jZWxsYWZsb3cudjEuTGxtQ2FsbBIpCglyZXNvdXJjZXMYCCADKAsyFi5jZWxsYWZsb3cudjEuUmVzb3VyY2USEgoKY29zdF9uYW5vcxgJIAEoAxITCgtkdXJhdGlvbl91cxgKIAEoBBIZChFkZWR1cGxpY2F0ZWRfZnJvbRgLIAEoCRIPCgdndWFyZGVkGAwgASgIIn4KB0xsbUNhbGwSJgoHcmVxdWVzdBgBIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEicKCHJlc3BvbnNlGAIgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSIgoFdXNhZ2UYAyABKAsyEy5jZWxsYWZsb3cudjEuVXNhZ2Ui6QEKClN0ZXBGYWlsZWQSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdhdHRlbXB0GAMgASgNEhQKDGlucHV0X2RpZ2VzdBgEIAEoDBImCgdmYWlsdXJlGAUgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSDQoFZmluYWwYBiABKAgSEwoLcmV0cnlfYXRfbXMYByABKAQSIgoFdXNhZ2UYCCABKAsyEy5jZWxsYWZsb3cudjEuVXNhZ2USEwoLZHVyYXRpb25fdXMYCSABKAQSDwoHZ3VhcmRlZBgKIAEoCCJaCg1TdGVwSGVhcnRiZWF0EhAKCHN0ZXBfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SJgoHZGV0YWlscxgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIukBCgtHdWFyZEludGVudBIQCghzdGVwX2tleRgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2F0dGVtcHQYAyABKA0SFAoMaW5wdXRfZGlnZXN0GAQgASgMEhIKCmF0dGVtcHRfbXMYBSABKAQSEAoIZ3JhY2VfbXMYBiABKAQSKQoGcG9saWN5GAcgASgOMhkuY2VsbGFmbG93LnYxLkd1YXJkUG9saWN5Ei4KD2lkZW1wb3RlbmN5X2tleRgIIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEhIKCmlucHV0X2hhc2gYCSABKAwihgEKDEd1YXJkVW5rbm93bhIQCghzdGVwX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEisKBnJlYXNvbhgDIAEoDjIbLmNlbGxhZmxvdy52MS5Vbmtub3duUmVhc29uEiYKB2ZhaWx1cmUYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZCK7AQoNR3VhcmRSZXNvbHZlZBIQCghzdGVwX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEiwKCnJlc29sdXRpb24YAyABKA4yGC5jZWxsYWZsb3cudjEuUmVzb2x1dGlvbhIlCgZvdXRwdXQYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBImCgdmYWlsdXJlGAUgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSCgoCYnkYBiABKAkiVAoLWm9uZUVudGVyZWQSEAoIem9uZV9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdhdHRlbXB0GAMgASgNEhQKDGlucHV0X2RpZ2VzdBgEIAEoDCLTAQoNWm9uZUNvbW1pdHRlZBIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEiUKBm91dHB1dBgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiUKBnJlY29yZBgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEigKCWxsbV9jYWxscxgFIAMoCzIVLmNlbGxhZmxvdy52MS5MbG1DYWxsEhMKC2R1cmF0aW9uX3VzGAYgASgEEhIKCmNvc3RfbmFub3MYByABKAMinwEKClpvbmVGYWlsZWQSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRImCgdmYWlsdXJlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSDQoFZmluYWwYBCABKAgSIgoFdXNhZ2UYBSADKAsyEy5jZWxsYWZsb3cudjEuVXNhZ2USEwoLcmV0cnlfYXRfbXMYBiABKAQikAEKDlpvbmVSb2xsZWRCYWNrEhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SLAoGcmVhc29uGAMgASgOMhwuY2VsbGFmbG93LnYxLlJvbGxiYWNrUmVhc29uEhYKDmV2aWRlbmNlX2J5dGVzGAQgASgEEhUKDXdhc3RlZF90b2tlbnMYBSABKAQiUAoMVGltZXJTdGFydGVkEhAKCHN0ZXBfa2V5GAEgASgJEgwKBG5hbWUYAiABKAkSDgoGZHVlX21zGAMgASgEEhAKCGRlbGF5X21zGAQgASgEIh4KClRpbWVyRmlyZWQSEAoIc3RlcF9rZXkYASABKAkiYwoOU2lnbmFsUmVjZWl2ZWQSDAoEbmFtZRgBIAEoCRIRCglzaWduYWxfaWQYAiABKAkSJAoFdmFsdWUYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIKCgJieRgEIAEoCSJTCg1TaWduYWxBd2FpdGVkEhAKCHN0ZXBfa2V5GAEgASgJEgwKBG5hbWUYAiABKAkSDgoGZHVlX21zGAMgASgEEhIKCnRpbWVvdXRfbXMYBCABKAQiNwoPU2lnbmFsRGVsaXZlcmVkEhAKCHN0ZXBfa2V5GAEgASgJEhIKCnNpZ25hbF9zZXEYAiABKAQiHwoLV2FpdERyb3BwZWQSEAoIc3RlcF9rZXkYASABKAkilAEKEUFwcHJvdmFsUmVxdWVzdGVkEhAKCHN0ZXBfa2V5GAEgASgJEgwKBG5hbWUYAiABKAkSIwoEY2FsbBgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEhMKC2FyZ3NfZGlnZXN0GAQgASgMEg4KBmR1ZV9tcxgFIAEoBBIVCg1leHBpcmVzX2luX21zGAYgASgEIokBCg9BcHByb3ZhbERlY2lkZWQSEAoIc3RlcF9rZXkYASABKAkSMAoIZGVjaXNpb24YAiABKA4yHi5jZWxsYWZsb3cudjEuQXBwcm92YWxEZWNpc2lvbhIKCgJieRgDIAEoCRImCgdjb21tZW50GAQgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQisgEKDENoaWxkU3Bhd25lZBIQCghzdGVwX2tleRgBIAEoCRIMCgRuYW1lGAIgASgJEhAKCGNoaWxkX2lkGAMgASgJEhAKCHdvcmtmbG93GAQgASgJEg8KB3ZlcnNpb24YBSABKAkSJAoFaW5wdXQYBiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIRCglhYmFuZG9uZWQYByABKAgSFAoMaW5wdXRfZGlnZXN0GAogASgMIs4BCgpDaGlsZEVuZGVkEhAKCHN0ZXBfa2V5GAEgASgJEhAKCGNoaWxkX2lkGAIgASgJEisKBnN0YXR1cxgDIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzEiUKBm91dHB1dBgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiYKB2ZhaWx1cmUYBSABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIQCghlbmRlZF9pZBgGIAEoCRIOCgZyZWFzb24YByABKAkiOAoUQ2hpbGRDYW5jZWxSZXF1ZXN0ZWQSEAoIc3RlcF9rZXkYASABKAkSDgoGcmVhc29uGAIgASgJIncKDFRva2VuQ3JlYXRlZBIQCgh0b2tlbl9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEiAKBHJvbGUYAyABKA4yEi5jZWxsYWZsb3cudjEuUm9sZRIRCgluYW1lc3BhY2UYBCABKAkSEgoKZXhwaXJlc19tcxgFIAEoBCK3AQoKRm9ya0VkaXRlZBIQCghzdGVwX2tleRgBIAEoCRImCgVpbnB1dBgCIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkSAASJwoGb3V0cHV0GAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWRIABIoCgdmYWlsdXJlGAQgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWRIABIUCgxyZXBsYWNlc19zZXEYBSABKARCBgoEZWRpdCJWChJEaXZlcmdlbmNlQWNjZXB0ZWQSEAoIc3RlcF9rZXkYASABKAkSFAoMaW5wdXRfZGlnZXN0GAIgASgMEgwKBGRyb3AYAyABKAgSCgoCYnkYBCABKAkiIAoMVG9rZW5SZXZva2VkEhAKCHRva2VuX2lkGAEgASgJKm4KBkF1dGhvchIWChJBVVRIT1JfVU5TUEVDSUZJRUQQABIRCg1BVVRIT1JfV09SS0VSEAESEQoNQVVUSE9SX0NMSUVOVBACEhEKDUFVVEhPUl9EUklWRVIQAxITCg9BVVRIT1JfT1BFUkFUT1IQBCqhAQoNUmVsZWFzZVJlYXNvbhIeChpSRUxFQVNFX1JFQVNPTl9VTlNQRUNJRklFRBAAEhsKF1JFTEVBU0VfUkVBU09OX1NIVVRET1dOEAESHAoYUkVMRUFTRV9SRUFTT05fU1VTUEVOREVEEAISGQoVUkVMRUFTRV9SRUFTT05fVU5BQkxFEAMSGgoWUkVMRUFTRV9SRUFTT05fV0FJVElORxAEKsEBCg1Vbmtub3duUmVhc29uEh4KGlVOS05PV05fUkVBU09OX1VOU1BFQ0lGSUVEEAASGAoUVU5LTk9XTl9SRUFTT05fVEhSRVcQARIcChhVTktOT1dOX1JFQVNPTl9USU1FRF9PVVQQAhIaChZVTktOT1dOX1JFQVNPTl9BQk9SVEVEEAMSHQoZVU5LTk9XTl9SRUFTT05fTk9fT1VUQ09NRRAEEh0KGVVOS05PV05fUkVBU09OX0dSQUNFX09WRVIQBSqJAQoKUmVzb2x1dGlvbhIaChZSRVNPTFVUSU9OX1VOU1BFQ0lGSUVEEAASFQoRUkVTT0xVVElPTl9PVVRQVVQQARIWChJSRVNPTFVUSU9OX0ZBSUxVUkUQAhIaChZSRVNPTFVUSU9OX05PVF9BUFBMSUVEEAMSFAoQUkVTT0xVVElPTl9SRVRSWRAEKmoKDlJvbGxiYWNrUmVhc29uEh8KG1JPTExCQUNLX1JFQVNPTl9VTlNQRUNJRklFRBAAEhwKGFJPTExCQUNLX1JFQVNPTl9UQUtFT1ZFUhABEhkKFVJPTExCQUNLX1JFQVNPTl9BQk9SVBACKnMKBFJvbGUSFAoQUk9MRV9VTlNQRUNJRklFRBAAEg8KC1JPTEVfV09SS0VSEAESDwoLUk9MRV9DTElFTlQQAhISCg5ST0xFX0NPTVBBQ1RPUhADEg8KC1JPTEVfVklFV0VSEAQSDgoKUk9MRV9BRE1JThAFYgZwcm90bzM", [file_cellaflow_v1_common]);
+  fileDesc("ChhjZWxsYWZsb3cvdjEvZXZlbnQucHJvdG8SDGNlbGxhZmxvdy52MSKbEwoFRXZlbnQSCwoDc2VxGAEgASgEEg8KB3RpbWVfbXMYAiABKAQSJAoGYXV0aG9yGAMgASgOMhQuY2VsbGFmbG93LnYxLkF1dGhvchINCgVlcG9jaBgEIAEoBBIiCgVhZnRlchgFIAEoCzITLmNlbGxhZmxvdy52MS5BZnRlchIMCgRoYXNoGAYgASgMEioKC3N0YXRlX2RlbHRhGAcgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSMQoSY29udmVyc2F0aW9uX2RlbHRhGAggASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSNwoPc2Vzc2lvbl9zdGFydGVkGBQgASgLMhwuY2VsbGFmbG93LnYxLlNlc3Npb25TdGFydGVkSAASMwoNbGVhc2VfZ3JhbnRlZBgVIAEoCzIaLmNlbGxhZmxvdy52MS5MZWFzZUdyYW50ZWRIABI1Cg5sZWFzZV9yZWxlYXNlZBgWIAEoCzIbLmNlbGxhZmxvdy52MS5MZWFzZVJlbGVhc2VkSAASNQoOc2Vzc2lvbl9wYXVzZWQYFyABKAsyGy5jZWxsYWZsb3cudjEuU2Vzc2lvblBhdXNlZEgAEjcKD3Nlc3Npb25fcmVzdW1lZBgYIAEoCzIcLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVzdW1lZEgAEjsKEXNlc3Npb25fY29tcGxldGVkGBkgASgLMh4uY2VsbGFmbG93LnYxLlNlc3Npb25Db21wbGV0ZWRIABI1Cg5zZXNzaW9uX2ZhaWxlZBgaIAEoCzIbLmNlbGxhZmxvdy52MS5TZXNzaW9uRmFpbGVkSAASOwoRc2Vzc2lvbl9jYW5jZWxsZWQYGyABKAsyHi5jZWxsYWZsb3cudjEuU2Vzc2lvbkNhbmNlbGxlZEgAEjsKEXNlc3Npb25fY29udGludWVkGBwgASgLMh4uY2VsbGFmbG93LnYxLlNlc3Npb25Db250aW51ZWRIABI5ChBjYW5jZWxfcmVxdWVzdGVkGB0gASgLMh0uY2VsbGFmbG93LnYxLkNhbmNlbFJlcXVlc3RlZEgAEjUKDnN0ZXBfY29tcGxldGVkGB4gASgLMhsuY2VsbGFmbG93LnYxLlN0ZXBDb21wbGV0ZWRIABIvCgtzdGVwX2ZhaWxlZBgfIAEoCzIYLmNlbGxhZmxvdy52MS5TdGVwRmFpbGVkSAASMQoMZ3VhcmRfaW50ZW50GCMgASgLMhkuY2VsbGFmbG93LnYxLkd1YXJkSW50ZW50SAASMwoNZ3VhcmRfdW5rbm93bhgkIAEoCzIaLmNlbGxhZmxvdy52MS5HdWFyZFVua25vd25IABI1Cg5ndWFyZF9yZXNvbHZlZBglIAEoCzIbLmNlbGxhZmxvdy52MS5HdWFyZFJlc29sdmVkSAASNQoOc3RlcF9oZWFydGJlYXQYJiABKAsyGy5jZWxsYWZsb3cudjEuU3RlcEhlYXJ0YmVhdEgAEjEKDHpvbmVfZW50ZXJlZBgoIAEoCzIZLmNlbGxhZmxvdy52MS5ab25lRW50ZXJlZEgAEjUKDnpvbmVfY29tbWl0dGVkGCkgASgLMhsuY2VsbGFmbG93LnYxLlpvbmVDb21taXR0ZWRIABIvCgt6b25lX2ZhaWxlZBgqIAEoCzIYLmNlbGxhZmxvdy52MS5ab25lRmFpbGVkSAASOAoQem9uZV9yb2xsZWRfYmFjaxgrIAEoCzIcLmNlbGxhZmxvdy52MS5ab25lUm9sbGVkQmFja0gAEjMKDXRpbWVyX3N0YXJ0ZWQYLCABKAsyGi5jZWxsYWZsb3cudjEuVGltZXJTdGFydGVkSAASLwoLdGltZXJfZmlyZWQYLSABKAsyGC5jZWxsYWZsb3cudjEuVGltZXJGaXJlZEgAEjcKD3NpZ25hbF9yZWNlaXZlZBguIAEoCzIcLmNlbGxhZmxvdy52MS5TaWduYWxSZWNlaXZlZEgAEjUKDnNpZ25hbF9hd2FpdGVkGC8gASgLMhsuY2VsbGFmbG93LnYxLlNpZ25hbEF3YWl0ZWRIABI5ChBzaWduYWxfZGVsaXZlcmVkGDAgASgLMh0uY2VsbGFmbG93LnYxLlNpZ25hbERlbGl2ZXJlZEgAEjEKDHdhaXRfZHJvcHBlZBgxIAEoCzIZLmNlbGxhZmxvdy52MS5XYWl0RHJvcHBlZEgAEj0KEmFwcHJvdmFsX3JlcXVlc3RlZBgyIAEoCzIfLmNlbGxhZmxvdy52MS5BcHByb3ZhbFJlcXVlc3RlZEgAEjkKEGFwcHJvdmFsX2RlY2lkZWQYMyABKAsyHS5jZWxsYWZsb3cudjEuQXBwcm92YWxEZWNpZGVkSAASMwoNY2hpbGRfc3Bhd25lZBg0IAEoCzIaLmNlbGxhZmxvdy52MS5DaGlsZFNwYXduZWRIABIvCgtjaGlsZF9lbmRlZBg1IAEoCzIYLmNlbGxhZmxvdy52MS5DaGlsZEVuZGVkSAASRAoWY2hpbGRfY2FuY2VsX3JlcXVlc3RlZBg2IAEoCzIiLmNlbGxhZmxvdy52MS5DaGlsZENhbmNlbFJlcXVlc3RlZEgAEjcKD2J1ZGdldF9yZXNlcnZlZBg4IAEoCzIcLmNlbGxhZmxvdy52MS5CdWRnZXRSZXNlcnZlZEgAEjMKDWJ1ZGdldF9yYWlzZWQYOSABKAsyGi5jZWxsYWZsb3cudjEuQnVkZ2V0UmFpc2VkSAASNwoPYnVkZ2V0X3JlbGVhc2VkGDogASgLMhwuY2VsbGFmbG93LnYxLkJ1ZGdldFJlbGVhc2VkSAASLQoKbGFiZWxzX3NldBhGIAEoCzIXLmNlbGxhZmxvdy52MS5MYWJlbHNTZXRIABI5ChBzZXNzaW9uX3JlbGVhc2VkGEcgASgLMh0uY2VsbGFmbG93LnYxLlNlc3Npb25SZWxlYXNlZEgAEjMKDXRva2VuX2NyZWF0ZWQYPCABKAsyGi5jZWxsYWZsb3cudjEuVG9rZW5DcmVhdGVkSAASMwoNdG9rZW5fcmV2b2tlZBg9IAEoCzIaLmNlbGxhZmxvdy52MS5Ub2tlblJldm9rZWRIABIvCgtmb3JrX2VkaXRlZBg+IAEoCzIYLmNlbGxhZmxvdy52MS5Gb3JrRWRpdGVkSAASPwoTZGl2ZXJnZW5jZV9hY2NlcHRlZBg/IAEoCzIgLmNlbGxhZmxvdy52MS5EaXZlcmdlbmNlQWNjZXB0ZWRIAEIGCgRib2R5IrYECg5TZXNzaW9uU3RhcnRlZBIRCgluYW1lc3BhY2UYASABKAkSEAoId29ya2Zsb3cYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRISCgpnZW5lcmF0aW9uGAQgASgNEiQKBWlucHV0GAUgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEgoKbGluZWFnZV9pZBgGIAEoCRIPCgdyb290X2lkGAcgASgJEiIKA2tleRgIIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEhEKCXBhcmVudF9pZBgNIAEoCRIXCg9wYXJlbnRfc3RlcF9rZXkYDiABKAkSDgoGdG9wX2lkGA8gASgJEhYKDmNvbnRpbnVlZF9mcm9tGBAgASgJEg0KBWRlcHRoGBYgASgNEhEKCWFiYW5kb25lZBgXIAEoCBIbChNmb3JrZWRfZnJvbV9zZXNzaW9uGBQgASgJEhcKD2ZvcmtlZF9mcm9tX3NlcRgVIAEoBBIUCgxlZmZlY3RzX2xpdmUYGCABKAgSKwoGYnVkZ2V0GBEgASgLMhsuY2VsbGFmbG93LnYxLlNlc3Npb25CdWRnZXQSOAoGbGFiZWxzGBIgAygLMiguY2VsbGFmbG93LnYxLlNlc3Npb25TdGFydGVkLkxhYmVsc0VudHJ5EhMKC2RlYWRsaW5lX21zGBogASgEGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiiAEKDkJ1ZGdldFJlc2VydmVkEhAKCHN0ZXBfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDAoEY2FsbBgDIAEoDRIXCgpjb3N0X25hbm9zGAQgASgDSACIAQESDgoGdG9rZW5zGAUgASgEEg0KBXN0ZXBzGAYgASgEQg0KC19jb3N0X25hbm9zIkAKDEJ1ZGdldFJhaXNlZBIkCgZsaW1pdHMYASABKAsyFC5jZWxsYWZsb3cudjEuQnVkZ2V0EgoKAmJ5GAIgASgJIjMKDkJ1ZGdldFJlbGVhc2VkEhAKCHN0ZXBfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0igwEKCUxhYmVsc1NldBItCgNzZXQYASADKAsyIC5jZWxsYWZsb3cudjEuTGFiZWxzU2V0LlNldEVudHJ5Eg8KB3JlbW92ZWQYAiADKAkSCgoCYnkYAyABKAkaKgoIU2V0RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIyCg9TZXNzaW9uUmVsZWFzZWQSEwoLaW5jYXJuYXRpb24YASABKAkSCgoCYnkYAiABKAkiVgoMTGVhc2VHcmFudGVkEg0KBWVwb2NoGAEgASgEEhAKCGluc3RhbmNlGAIgASgJEhAKCHRha2VvdmVyGAMgASgIEhMKC2luY2FybmF0aW9uGAQgASgJIksKDUxlYXNlUmVsZWFzZWQSDQoFZXBvY2gYASABKAQSKwoGcmVhc29uGAIgASgOMhsuY2VsbGFmbG93LnYxLlJlbGVhc2VSZWFzb24idAoNU2Vzc2lvblBhdXNlZBIpCgZyZWFzb24YASABKA4yGS5jZWxsYWZsb3cudjEuUGF1c2VSZWFzb24SEAoIc3RlcF9rZXkYAiABKAkSJgoHZGV0YWlscxgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIisKDlNlc3Npb25SZXN1bWVkEgoKAmJ5GAEgASgJEg0KBXJldHJ5GAIgASgIIjkKEFNlc3Npb25Db21wbGV0ZWQSJQoGb3V0cHV0GAEgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQiNwoNU2Vzc2lvbkZhaWxlZBImCgdmYWlsdXJlGAEgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQiXQoQU2Vzc2lvbkNhbmNlbGxlZBIOCgZyZWFzb24YASABKAkSCgoCYnkYAiABKAkSEgoKdGVybWluYXRlZBgDIAEoCBIZChF1bmtub3duX3N0ZXBfa2V5cxgEIAMoCSKyAQoQU2Vzc2lvbkNvbnRpbnVlZBIUCgxzdWNjZXNzb3JfaWQYASABKAkSJAoFaW5wdXQYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIPCgd2ZXJzaW9uGAMgASgJEiQKBXN0YXRlGAQgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSKwoMY29udmVyc2F0aW9uGAUgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQiLQoPQ2FuY2VsUmVxdWVzdGVkEg4KBnJlYXNvbhgBIAEoCRIKCgJieRgCIAEoCSLHAgoNU3RlcENvbXBsZXRlZBIQCghzdGVwX2tleRgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2F0dGVtcHQYAyABKA0SFAoMaW5wdXRfZGlnZXN0GAQgASgMEiQKBWlucHV0GAUgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSJQoGb3V0cHV0GAYgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSIgoDbGxtGAcgASgLMhUuY2VsbGFmbG93LnYxLkxsbUNhbGwSKQoJcmVzb3VyY2VzGAggAygLMhYuY2VsbGFmbG93LnYxLlJlc291cmNlEhIKCmNvc3RfbmFub3MYCSABKAMSEwoLZHVyYXRpb25fdXMYCiABKAQSGQoRZGVkdXBsaWNhdGVkX2Zyb20YCyABKAkSDwoHZ3VhcmRlZBgMIAEoCCJ+CgdMbG1DYWxsEiYKB3JlcXVlc3QYASABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBInCghyZXNwb25zZRgCIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEiIKBXVzYWdlGAMgASgLMhMuY2VsbGFmbG93LnYxLlVzYWdlIukBCgpTdGVwRmFpbGVkEhAKCHN0ZXBfa2V5GAEgASgJEgwKBG5hbWUYAiABKAkSDwoHYXR0ZW1wdBgDIAEoDRIUCgxpbnB1dF9kaWdlc3QYBCABKAwSJgoHZmFpbHVyZRgFIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEg0KBWZpbmFsGAYgASgIEhMKC3JldHJ5X2F0X21zGAcgASgEEiIKBXVzYWdlGAggASgLMhMuY2VsbGFmbG93LnYxLlVzYWdlEhMKC2R1cmF0aW9uX3VzGAkgASgEEg8KB2d1YXJkZWQYCiABKAgiWgoNU3RlcEhlYXJ0YmVhdBIQCghzdGVwX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEiYKB2RldGFpbHMYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZCLpAQoLR3VhcmRJbnRlbnQSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdhdHRlbXB0GAMgASgNEhQKDGlucHV0X2RpZ2VzdBgEIAEoDBISCgphdHRlbXB0X21zGAUgASgEEhAKCGdyYWNlX21zGAYgASgEEikKBnBvbGljeRgHIAEoDjIZLmNlbGxhZmxvdy52MS5HdWFyZFBvbGljeRIuCg9pZGVtcG90ZW5jeV9rZXkYCCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBISCgppbnB1dF9oYXNoGAkgASgMIoYBCgxHdWFyZFVua25vd24SEAoIc3RlcF9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIrCgZyZWFzb24YAyABKA4yGy5jZWxsYWZsb3cudjEuVW5rbm93blJlYXNvbhImCgdmYWlsdXJlGAQgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQiuwEKDUd1YXJkUmVzb2x2ZWQSEAoIc3RlcF9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIsCgpyZXNvbHV0aW9uGAMgASgOMhguY2VsbGFmbG93LnYxLlJlc29sdXRpb24SJQoGb3V0cHV0GAQgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSJgoHZmFpbHVyZRgFIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEgoKAmJ5GAYgASgJIlQKC1pvbmVFbnRlcmVkEhAKCHpvbmVfa2V5GAEgASgJEgwKBG5hbWUYAiABKAkSDwoHYXR0ZW1wdBgDIAEoDRIUCgxpbnB1dF9kaWdlc3QYBCABKAwi0wEKDVpvbmVDb21taXR0ZWQSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIlCgZvdXRwdXQYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIlCgZyZWNvcmQYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIoCglsbG1fY2FsbHMYBSADKAsyFS5jZWxsYWZsb3cudjEuTGxtQ2FsbBITCgtkdXJhdGlvbl91cxgGIAEoBBISCgpjb3N0X25hbm9zGAcgASgDIp8BCgpab25lRmFpbGVkEhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SJgoHZmFpbHVyZRgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEg0KBWZpbmFsGAQgASgIEiIKBXVzYWdlGAUgAygLMhMuY2VsbGFmbG93LnYxLlVzYWdlEhMKC3JldHJ5X2F0X21zGAYgASgEIpABCg5ab25lUm9sbGVkQmFjaxIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNEiwKBnJlYXNvbhgDIAEoDjIcLmNlbGxhZmxvdy52MS5Sb2xsYmFja1JlYXNvbhIWCg5ldmlkZW5jZV9ieXRlcxgEIAEoBBIVCg13YXN0ZWRfdG9rZW5zGAUgASgEIlAKDFRpbWVyU3RhcnRlZBIQCghzdGVwX2tleRgBIAEoCRIMCgRuYW1lGAIgASgJEg4KBmR1ZV9tcxgDIAEoBBIQCghkZWxheV9tcxgEIAEoBCIeCgpUaW1lckZpcmVkEhAKCHN0ZXBfa2V5GAEgASgJImMKDlNpZ25hbFJlY2VpdmVkEgwKBG5hbWUYASABKAkSEQoJc2lnbmFsX2lkGAIgASgJEiQKBXZhbHVlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSCgoCYnkYBCABKAkiUwoNU2lnbmFsQXdhaXRlZBIQCghzdGVwX2tleRgBIAEoCRIMCgRuYW1lGAIgASgJEg4KBmR1ZV9tcxgDIAEoBBISCgp0aW1lb3V0X21zGAQgASgEIjcKD1NpZ25hbERlbGl2ZXJlZBIQCghzdGVwX2tleRgBIAEoCRISCgpzaWduYWxfc2VxGAIgASgEIh8KC1dhaXREcm9wcGVkEhAKCHN0ZXBfa2V5GAEgASgJIpQBChFBcHByb3ZhbFJlcXVlc3RlZBIQCghzdGVwX2tleRgBIAEoCRIMCgRuYW1lGAIgASgJEiMKBGNhbGwYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBITCgthcmdzX2RpZ2VzdBgEIAEoDBIOCgZkdWVfbXMYBSABKAQSFQoNZXhwaXJlc19pbl9tcxgGIAEoBCKJAQoPQXBwcm92YWxEZWNpZGVkEhAKCHN0ZXBfa2V5GAEgASgJEjAKCGRlY2lzaW9uGAIgASgOMh4uY2VsbGFmbG93LnYxLkFwcHJvdmFsRGVjaXNpb24SCgoCYnkYAyABKAkSJgoHY29tbWVudBgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIrIBCgxDaGlsZFNwYXduZWQSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIQCghjaGlsZF9pZBgDIAEoCRIQCgh3b3JrZmxvdxgEIAEoCRIPCgd2ZXJzaW9uGAUgASgJEiQKBWlucHV0GAYgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEQoJYWJhbmRvbmVkGAcgASgIEhQKDGlucHV0X2RpZ2VzdBgKIAEoDCLOAQoKQ2hpbGRFbmRlZBIQCghzdGVwX2tleRgBIAEoCRIQCghjaGlsZF9pZBgCIAEoCRIrCgZzdGF0dXMYAyABKA4yGy5jZWxsYWZsb3cudjEuU2Vzc2lvblN0YXR1cxIlCgZvdXRwdXQYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBImCgdmYWlsdXJlGAUgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEAoIZW5kZWRfaWQYBiABKAkSDgoGcmVhc29uGAcgASgJIjgKFENoaWxkQ2FuY2VsUmVxdWVzdGVkEhAKCHN0ZXBfa2V5GAEgASgJEg4KBnJlYXNvbhgCIAEoCSJ3CgxUb2tlbkNyZWF0ZWQSEAoIdG9rZW5faWQYASABKAkSDAoEbmFtZRgCIAEoCRIgCgRyb2xlGAMgASgOMhIuY2VsbGFmbG93LnYxLlJvbGUSEQoJbmFtZXNwYWNlGAQgASgJEhIKCmV4cGlyZXNfbXMYBSABKAQitwEKCkZvcmtFZGl0ZWQSEAoIc3RlcF9rZXkYASABKAkSJgoFaW5wdXQYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAEicKBm91dHB1dBgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkSAASKAoHZmFpbHVyZRgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkSAASFAoMcmVwbGFjZXNfc2VxGAUgASgEQgYKBGVkaXQiVgoSRGl2ZXJnZW5jZUFjY2VwdGVkEhAKCHN0ZXBfa2V5GAEgASgJEhQKDGlucHV0X2RpZ2VzdBgCIAEoDBIMCgRkcm9wGAMgASgIEgoKAmJ5GAQgASgJIiAKDFRva2VuUmV2b2tlZBIQCgh0b2tlbl9pZBgBIAEoCSpuCgZBdXRob3ISFgoSQVVUSE9SX1VOU1BFQ0lGSUVEEAASEQoNQVVUSE9SX1dPUktFUhABEhEKDUFVVEhPUl9DTElFTlQQAhIRCg1BVVRIT1JfRFJJVkVSEAMSEwoPQVVUSE9SX09QRVJBVE9SEAQqoQEKDVJlbGVhc2VSZWFzb24SHgoaUkVMRUFTRV9SRUFTT05fVU5TUEVDSUZJRUQQABIbChdSRUxFQVNFX1JFQVNPTl9TSFVURE9XThABEhwKGFJFTEVBU0VfUkVBU09OX1NVU1BFTkRFRBACEhkKFVJFTEVBU0VfUkVBU09OX1VOQUJMRRADEhoKFlJFTEVBU0VfUkVBU09OX1dBSVRJTkcQBCrBAQoNVW5rbm93blJlYXNvbhIeChpVTktOT1dOX1JFQVNPTl9VTlNQRUNJRklFRBAAEhgKFFVOS05PV05fUkVBU09OX1RIUkVXEAESHAoYVU5LTk9XTl9SRUFTT05fVElNRURfT1VUEAISGgoWVU5LTk9XTl9SRUFTT05fQUJPUlRFRBADEh0KGVVOS05PV05fUkVBU09OX05PX09VVENPTUUQBBIdChlVTktOT1dOX1JFQVNPTl9HUkFDRV9PVkVSEAUqiQEKClJlc29sdXRpb24SGgoWUkVTT0xVVElPTl9VTlNQRUNJRklFRBAAEhUKEVJFU09MVVRJT05fT1VUUFVUEAESFgoSUkVTT0xVVElPTl9GQUlMVVJFEAISGgoWUkVTT0xVVElPTl9OT1RfQVBQTElFRBADEhQKEFJFU09MVVRJT05fUkVUUlkQBCpqCg5Sb2xsYmFja1JlYXNvbhIfChtST0xMQkFDS19SRUFTT05fVU5TUEVDSUZJRUQQABIcChhST0xMQkFDS19SRUFTT05fVEFLRU9WRVIQARIZChVST0xMQkFDS19SRUFTT05fQUJPUlQQAipzCgRSb2xlEhQKEFJPTEVfVU5TUEVDSUZJRUQQABIPCgtST0xFX1dPUktFUhABEg8KC1JPTEVfQ0xJRU5UEAISEgoOUk9MRV9DT01QQUNUT1IQAxIPCgtST0xFX1ZJRVdFUhAEEg4KClJPTEVfQURNSU4QBWIGcHJvdG8z", [file_cellaflow_v1_common]);
 
 /**
  * One event of a session, as it is read.
@@ -355,6 +355,22 @@ export type Event = Message<"cellaflow.v1.Event"> & {
     case: "budgetReleased";
   } | {
     /**
+     * The session's labels were changed.
+     *
+     * @generated from field: cellaflow.v1.LabelsSet labels_set = 70;
+     */
+    value: LabelsSet;
+    case: "labelsSet";
+  } | {
+    /**
+     * The session may go on after a restore from a backup.
+     *
+     * @generated from field: cellaflow.v1.SessionReleased session_released = 71;
+     */
+    value: SessionReleased;
+    case: "sessionReleased";
+  } | {
+    /**
      * A token was created (system sessions).
      *
      * @generated from field: cellaflow.v1.TokenCreated token_created = 60;
@@ -526,6 +542,20 @@ export type SessionStarted = Message<"cellaflow.v1.SessionStarted"> & {
    * @generated from field: cellaflow.v1.SessionBudget budget = 17;
    */
   budget?: SessionBudget | undefined;
+
+  /**
+   * Labels.
+   *
+   * @generated from field: map<string, string> labels = 18;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * When it is cancelled if it has not ended, in ms since the Unix epoch; 0: never.
+   *
+   * @generated from field: uint64 deadline_ms = 26;
+   */
+  deadlineMs: bigint;
 };
 
 /**
@@ -648,6 +678,69 @@ export const BudgetReleasedSchema: GenMessage<BudgetReleased> = /*@__PURE__*/
   messageDesc(file_cellaflow_v1_event, 4);
 
 /**
+ * The session's labels were changed.
+ *
+ * @generated from message cellaflow.v1.LabelsSet
+ */
+export type LabelsSet = Message<"cellaflow.v1.LabelsSet"> & {
+  /**
+   * Set or changed.
+   *
+   * @generated from field: map<string, string> set = 1;
+   */
+  set: { [key: string]: string };
+
+  /**
+   * Keys that were removed.
+   *
+   * @generated from field: repeated string removed = 2;
+   */
+  removed: string[];
+
+  /**
+   * Name of the token that did it.
+   *
+   * @generated from field: string by = 3;
+   */
+  by: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.LabelsSet.
+ * Use `create(LabelsSetSchema)` to create a new message.
+ */
+export const LabelsSetSchema: GenMessage<LabelsSet> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_event, 5);
+
+/**
+ * The session may go on after a restore from a backup.
+ *
+ * @generated from message cellaflow.v1.SessionReleased
+ */
+export type SessionReleased = Message<"cellaflow.v1.SessionReleased"> & {
+  /**
+   * Incarnation of the ledger that it may go on under.
+   *
+   * @generated from field: string incarnation = 1;
+   */
+  incarnation: string;
+
+  /**
+   * Name of the token that did it.
+   *
+   * @generated from field: string by = 2;
+   */
+  by: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.SessionReleased.
+ * Use `create(SessionReleasedSchema)` to create a new message.
+ */
+export const SessionReleasedSchema: GenMessage<SessionReleased> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_event, 6);
+
+/**
  * A lease was granted.
  *
  * @generated from message cellaflow.v1.LeaseGranted
@@ -687,7 +780,7 @@ export type LeaseGranted = Message<"cellaflow.v1.LeaseGranted"> & {
  * Use `create(LeaseGrantedSchema)` to create a new message.
  */
 export const LeaseGrantedSchema: GenMessage<LeaseGranted> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 5);
+  messageDesc(file_cellaflow_v1_event, 7);
 
 /**
  * The holder gave its lease back.
@@ -715,7 +808,7 @@ export type LeaseReleased = Message<"cellaflow.v1.LeaseReleased"> & {
  * Use `create(LeaseReleasedSchema)` to create a new message.
  */
 export const LeaseReleasedSchema: GenMessage<LeaseReleased> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 6);
+  messageDesc(file_cellaflow_v1_event, 8);
 
 /**
  * The session was paused.
@@ -750,7 +843,7 @@ export type SessionPaused = Message<"cellaflow.v1.SessionPaused"> & {
  * Use `create(SessionPausedSchema)` to create a new message.
  */
 export const SessionPausedSchema: GenMessage<SessionPaused> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 7);
+  messageDesc(file_cellaflow_v1_event, 9);
 
 /**
  * The session was resumed.
@@ -778,7 +871,7 @@ export type SessionResumed = Message<"cellaflow.v1.SessionResumed"> & {
  * Use `create(SessionResumedSchema)` to create a new message.
  */
 export const SessionResumedSchema: GenMessage<SessionResumed> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 8);
+  messageDesc(file_cellaflow_v1_event, 10);
 
 /**
  * The session ended with a result.
@@ -799,7 +892,7 @@ export type SessionCompleted = Message<"cellaflow.v1.SessionCompleted"> & {
  * Use `create(SessionCompletedSchema)` to create a new message.
  */
 export const SessionCompletedSchema: GenMessage<SessionCompleted> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 9);
+  messageDesc(file_cellaflow_v1_event, 11);
 
 /**
  * The session ended with a failure.
@@ -820,7 +913,7 @@ export type SessionFailed = Message<"cellaflow.v1.SessionFailed"> & {
  * Use `create(SessionFailedSchema)` to create a new message.
  */
 export const SessionFailedSchema: GenMessage<SessionFailed> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 10);
+  messageDesc(file_cellaflow_v1_event, 12);
 
 /**
  * The session ended by cancellation.
@@ -862,7 +955,7 @@ export type SessionCancelled = Message<"cellaflow.v1.SessionCancelled"> & {
  * Use `create(SessionCancelledSchema)` to create a new message.
  */
 export const SessionCancelledSchema: GenMessage<SessionCancelled> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 11);
+  messageDesc(file_cellaflow_v1_event, 13);
 
 /**
  * The session ended and another one continues it, under the same key and in a lineage of its own.
@@ -911,7 +1004,7 @@ export type SessionContinued = Message<"cellaflow.v1.SessionContinued"> & {
  * Use `create(SessionContinuedSchema)` to create a new message.
  */
 export const SessionContinuedSchema: GenMessage<SessionContinued> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 12);
+  messageDesc(file_cellaflow_v1_event, 14);
 
 /**
  * Somebody asked to cancel the session. Its children end first, then its run cleans up.
@@ -939,7 +1032,7 @@ export type CancelRequested = Message<"cellaflow.v1.CancelRequested"> & {
  * Use `create(CancelRequestedSchema)` to create a new message.
  */
 export const CancelRequestedSchema: GenMessage<CancelRequested> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 13);
+  messageDesc(file_cellaflow_v1_event, 15);
 
 /**
  * A step completed: its output is final.
@@ -1037,7 +1130,7 @@ export type StepCompleted = Message<"cellaflow.v1.StepCompleted"> & {
  * Use `create(StepCompletedSchema)` to create a new message.
  */
 export const StepCompletedSchema: GenMessage<StepCompleted> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 14);
+  messageDesc(file_cellaflow_v1_event, 16);
 
 /**
  * A model call: request and accounting. The response is the step's or zone's output.
@@ -1072,7 +1165,7 @@ export type LlmCall = Message<"cellaflow.v1.LlmCall"> & {
  * Use `create(LlmCallSchema)` to create a new message.
  */
 export const LlmCallSchema: GenMessage<LlmCall> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 15);
+  messageDesc(file_cellaflow_v1_event, 17);
 
 /**
  * An attempt of a step failed.
@@ -1156,7 +1249,7 @@ export type StepFailed = Message<"cellaflow.v1.StepFailed"> & {
  * Use `create(StepFailedSchema)` to create a new message.
  */
 export const StepFailedSchema: GenMessage<StepFailed> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 16);
+  messageDesc(file_cellaflow_v1_event, 18);
 
 /**
  * An attempt of an unguarded step said how far it is: the attempt after a crash or a failure goes on from there. Sent at
@@ -1192,7 +1285,7 @@ export type StepHeartbeat = Message<"cellaflow.v1.StepHeartbeat"> & {
  * Use `create(StepHeartbeatSchema)` to create a new message.
  */
 export const StepHeartbeatSchema: GenMessage<StepHeartbeat> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 17);
+  messageDesc(file_cellaflow_v1_event, 19);
 
 /**
  * A guarded step is about to be called.
@@ -1270,7 +1363,7 @@ export type GuardIntent = Message<"cellaflow.v1.GuardIntent"> & {
  * Use `create(GuardIntentSchema)` to create a new message.
  */
 export const GuardIntentSchema: GenMessage<GuardIntent> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 18);
+  messageDesc(file_cellaflow_v1_event, 20);
 
 /**
  * The outcome of a guarded attempt is unknown.
@@ -1312,7 +1405,7 @@ export type GuardUnknown = Message<"cellaflow.v1.GuardUnknown"> & {
  * Use `create(GuardUnknownSchema)` to create a new message.
  */
 export const GuardUnknownSchema: GenMessage<GuardUnknown> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 19);
+  messageDesc(file_cellaflow_v1_event, 21);
 
 /**
  * An unknown or not applied attempt was resolved.
@@ -1368,7 +1461,7 @@ export type GuardResolved = Message<"cellaflow.v1.GuardResolved"> & {
  * Use `create(GuardResolvedSchema)` to create a new message.
  */
 export const GuardResolvedSchema: GenMessage<GuardResolved> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 20);
+  messageDesc(file_cellaflow_v1_event, 22);
 
 /**
  * A zone was entered.
@@ -1410,7 +1503,7 @@ export type ZoneEntered = Message<"cellaflow.v1.ZoneEntered"> & {
  * Use `create(ZoneEnteredSchema)` to create a new message.
  */
 export const ZoneEnteredSchema: GenMessage<ZoneEntered> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 21);
+  messageDesc(file_cellaflow_v1_event, 23);
 
 /**
  * A zone committed as a whole.
@@ -1473,7 +1566,7 @@ export type ZoneCommitted = Message<"cellaflow.v1.ZoneCommitted"> & {
  * Use `create(ZoneCommittedSchema)` to create a new message.
  */
 export const ZoneCommittedSchema: GenMessage<ZoneCommitted> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 22);
+  messageDesc(file_cellaflow_v1_event, 24);
 
 /**
  * A zone's callback failed.
@@ -1529,7 +1622,7 @@ export type ZoneFailed = Message<"cellaflow.v1.ZoneFailed"> & {
  * Use `create(ZoneFailedSchema)` to create a new message.
  */
 export const ZoneFailedSchema: GenMessage<ZoneFailed> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 23);
+  messageDesc(file_cellaflow_v1_event, 25);
 
 /**
  * A zone was rolled back to its entry. What it streamed stays as evidence.
@@ -1578,7 +1671,7 @@ export type ZoneRolledBack = Message<"cellaflow.v1.ZoneRolledBack"> & {
  * Use `create(ZoneRolledBackSchema)` to create a new message.
  */
 export const ZoneRolledBackSchema: GenMessage<ZoneRolledBack> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 24);
+  messageDesc(file_cellaflow_v1_event, 26);
 
 /**
  * A timer was started. Fires once, when ledger time has reached due_ms.
@@ -1620,7 +1713,7 @@ export type TimerStarted = Message<"cellaflow.v1.TimerStarted"> & {
  * Use `create(TimerStartedSchema)` to create a new message.
  */
 export const TimerStartedSchema: GenMessage<TimerStarted> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 25);
+  messageDesc(file_cellaflow_v1_event, 27);
 
 /**
  * A timer fired: the outcome of its step.
@@ -1641,7 +1734,7 @@ export type TimerFired = Message<"cellaflow.v1.TimerFired"> & {
  * Use `create(TimerFiredSchema)` to create a new message.
  */
 export const TimerFiredSchema: GenMessage<TimerFired> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 26);
+  messageDesc(file_cellaflow_v1_event, 28);
 
 /**
  * A signal was received. It stays buffered until the run awaits one of its name.
@@ -1683,7 +1776,7 @@ export type SignalReceived = Message<"cellaflow.v1.SignalReceived"> & {
  * Use `create(SignalReceivedSchema)` to create a new message.
  */
 export const SignalReceivedSchema: GenMessage<SignalReceived> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 27);
+  messageDesc(file_cellaflow_v1_event, 29);
 
 /**
  * The run awaits a signal.
@@ -1725,7 +1818,7 @@ export type SignalAwaited = Message<"cellaflow.v1.SignalAwaited"> & {
  * Use `create(SignalAwaitedSchema)` to create a new message.
  */
 export const SignalAwaitedSchema: GenMessage<SignalAwaited> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 28);
+  messageDesc(file_cellaflow_v1_event, 30);
 
 /**
  * An awaited signal was delivered, or its time ran out: the outcome of its step.
@@ -1753,7 +1846,7 @@ export type SignalDelivered = Message<"cellaflow.v1.SignalDelivered"> & {
  * Use `create(SignalDeliveredSchema)` to create a new message.
  */
 export const SignalDeliveredSchema: GenMessage<SignalDelivered> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 29);
+  messageDesc(file_cellaflow_v1_event, 31);
 
 /**
  * The run does not want a wait any more. The step has no outcome and gets none.
@@ -1774,7 +1867,7 @@ export type WaitDropped = Message<"cellaflow.v1.WaitDropped"> & {
  * Use `create(WaitDroppedSchema)` to create a new message.
  */
 export const WaitDroppedSchema: GenMessage<WaitDropped> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 30);
+  messageDesc(file_cellaflow_v1_event, 32);
 
 /**
  * The run asked for an approval of a call.
@@ -1830,7 +1923,7 @@ export type ApprovalRequested = Message<"cellaflow.v1.ApprovalRequested"> & {
  * Use `create(ApprovalRequestedSchema)` to create a new message.
  */
 export const ApprovalRequestedSchema: GenMessage<ApprovalRequested> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 31);
+  messageDesc(file_cellaflow_v1_event, 33);
 
 /**
  * An approval was decided or expired: the outcome of its step.
@@ -1872,7 +1965,7 @@ export type ApprovalDecided = Message<"cellaflow.v1.ApprovalDecided"> & {
  * Use `create(ApprovalDecidedSchema)` to create a new message.
  */
 export const ApprovalDecidedSchema: GenMessage<ApprovalDecided> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 32);
+  messageDesc(file_cellaflow_v1_event, 34);
 
 /**
  * The run spawned a child session. The engine starts it once.
@@ -1942,7 +2035,7 @@ export type ChildSpawned = Message<"cellaflow.v1.ChildSpawned"> & {
  * Use `create(ChildSpawnedSchema)` to create a new message.
  */
 export const ChildSpawnedSchema: GenMessage<ChildSpawned> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 33);
+  messageDesc(file_cellaflow_v1_event, 35);
 
 /**
  * A child session ended: the outcome of the step that spawned it.
@@ -2005,7 +2098,7 @@ export type ChildEnded = Message<"cellaflow.v1.ChildEnded"> & {
  * Use `create(ChildEndedSchema)` to create a new message.
  */
 export const ChildEndedSchema: GenMessage<ChildEnded> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 34);
+  messageDesc(file_cellaflow_v1_event, 36);
 
 /**
  * The run asked to cancel a child, which cleans up and ends.
@@ -2033,7 +2126,7 @@ export type ChildCancelRequested = Message<"cellaflow.v1.ChildCancelRequested"> 
  * Use `create(ChildCancelRequestedSchema)` to create a new message.
  */
 export const ChildCancelRequestedSchema: GenMessage<ChildCancelRequested> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 35);
+  messageDesc(file_cellaflow_v1_event, 37);
 
 /**
  * A token was created.
@@ -2082,7 +2175,7 @@ export type TokenCreated = Message<"cellaflow.v1.TokenCreated"> & {
  * Use `create(TokenCreatedSchema)` to create a new message.
  */
 export const TokenCreatedSchema: GenMessage<TokenCreated> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 36);
+  messageDesc(file_cellaflow_v1_event, 38);
 
 /**
  * A fork begins with another input, or another outcome of a step, than its parent had.
@@ -2141,7 +2234,7 @@ export type ForkEdited = Message<"cellaflow.v1.ForkEdited"> & {
  * Use `create(ForkEditedSchema)` to create a new message.
  */
 export const ForkEditedSchema: GenMessage<ForkEdited> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 37);
+  messageDesc(file_cellaflow_v1_event, 39);
 
 /**
  * An operator accepted what a run asked for in place of what was recorded.
@@ -2183,7 +2276,7 @@ export type DivergenceAccepted = Message<"cellaflow.v1.DivergenceAccepted"> & {
  * Use `create(DivergenceAcceptedSchema)` to create a new message.
  */
 export const DivergenceAcceptedSchema: GenMessage<DivergenceAccepted> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 38);
+  messageDesc(file_cellaflow_v1_event, 40);
 
 /**
  * A token was revoked.
@@ -2204,7 +2297,7 @@ export type TokenRevoked = Message<"cellaflow.v1.TokenRevoked"> & {
  * Use `create(TokenRevokedSchema)` to create a new message.
  */
 export const TokenRevokedSchema: GenMessage<TokenRevoked> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_event, 39);
+  messageDesc(file_cellaflow_v1_event, 41);
 
 /**
  * Who appended an event.

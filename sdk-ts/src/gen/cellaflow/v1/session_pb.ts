@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cellaflow/v1/session.proto.
  */
 export const file_cellaflow_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChpjZWxsYWZsb3cvdjEvc2Vzc2lvbi5wcm90bxIMY2VsbGFmbG93LnYxIj0KEEdldEJ1ZGdldFJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmImcKEUdldEJ1ZGdldFJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIqCgdidWRnZXRzGAIgAygLMhkuY2VsbGFmbG93LnYxLkJ1ZGdldFN0YXRlIr8BChJGb3JrU2Vzc2lvblJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEhAKCGZyb21fc2VxGAIgASgEEiUKBWVkaXRzGAMgAygLMhYuY2VsbGFmbG93LnYxLkZvcmtFZGl0EhQKDGVmZmVjdHNfbGl2ZRgEIAEoCBILCgNrZXkYBSABKAkSDwoHdmVyc2lvbhgGIAEoCRIRCglkZWR1cGVfaWQYByABKAwinwEKCEZvcmtFZGl0EhAKCHN0ZXBfa2V5GAEgASgJEiYKBWlucHV0GAIgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWRIABInCgZvdXRwdXQYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAEigKB2ZhaWx1cmUYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAQgYKBGVkaXQiTgoTRm9ya1Nlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SDwoHY3JlYXRlZBgCIAEoCCJRCgpTZXNzaW9uUmVmEhQKCnNlc3Npb25faWQYASABKAlIABInCgNrZXkYAiABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvbktleUgAQgQKAmJ5Ij4KClNlc3Npb25LZXkSEQoJbmFtZXNwYWNlGAEgASgJEhAKCHdvcmtmbG93GAIgASgJEgsKA2tleRgDIAEoCSI+ChFHZXRTZXNzaW9uUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYiiwEKEkdldFNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SJQoGb3V0cHV0GAIgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSJgoHZmFpbHVyZRgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIoABChNBd2FpdFNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZhIPCgd3YWl0X21zGAIgASgEEhYKDnVudGlsX3VubGVhc2VkGAMgASgIEhUKDXRocm91Z2hfd2FpdHMYBCABKAginQEKFEF3YWl0U2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIlCgZvdXRwdXQYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBImCgdmYWlsdXJlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSDgoGbGVhc2VkGAQgASgIIpABChNMaXN0U2Vzc2lvbnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRItCghzdGF0dXNlcxgCIAMoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzEhAKCHdvcmtmbG93GAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoDRISCgpwYWdlX3Rva2VuGAUgASgJIsICCg1TZXNzaW9uRmlsdGVyEi0KCHN0YXR1c2VzGAEgAygOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMSEAoId29ya2Zsb3cYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRI3CgZsYWJlbHMYBCADKAsyJy5jZWxsYWZsb3cudjEuU2Vzc2lvbkZpbHRlci5MYWJlbHNFbnRyeRIYChBzdGFydGVkX2FmdGVyX21zGAUgASgEEhkKEXN0YXJ0ZWRfYmVmb3JlX21zGAYgASgEEi8KDHBhdXNlX3JlYXNvbhgHIAEoDjIZLmNlbGxhZmxvdy52MS5QYXVzZVJlYXNvbhIRCgluYW1lc3BhY2UYCCABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJYChRMaXN0U2Vzc2lvbnNSZXNwb25zZRInCghzZXNzaW9ucxgBIAMoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLFAQoXU3Vic2NyaWJlU2Vzc2lvblJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEhAKCGZyb21fc2VxGAIgASgEEhcKD3VudGlsX2NhdWdodF91cBgDIAEoCBIUCgxoZWFkZXJzX29ubHkYBCABKAgSDgoGdG9rZW5zGAUgASgIEi4KC2Zyb21fdG9rZW5zGAYgAygLMhkuY2VsbGFmbG93LnYxLlRva2VuT2Zmc2V0Ij4KC1Rva2VuT2Zmc2V0EhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDAoEYnl0ZRgDIAEoBCKoAgoYU3Vic2NyaWJlU2Vzc2lvblJlc3BvbnNlEiQKBWV2ZW50GAEgASgLMhMuY2VsbGFmbG93LnYxLkV2ZW50SAASKwoFcGllY2UYAiABKAsyGi5jZWxsYWZsb3cudjEuUGF5bG9hZFBpZWNlSAASKwoJY2F1Z2h0X3VwGAMgASgLMhYuY2VsbGFmbG93LnYxLkNhdWdodFVwSAASIAoDZW5kGAQgASgLMhEuY2VsbGFmbG93LnYxLkVuZEgAEi8KC3Rva2VuX2NodW5rGAogASgLMhguY2VsbGFmbG93LnYxLlRva2VuQ2h1bmtIABIxCgxzdHJlYW1fcmVzZXQYCyABKAsyGS5jZWxsYWZsb3cudjEuU3RyZWFtUmVzZXRIAEIGCgRib2R5Ik0KClRva2VuQ2h1bmsSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIOCgZvZmZzZXQYAyABKAQSDAoEZGF0YRgEIAEoDCIwCgtTdHJlYW1SZXNldBIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNIhcKCENhdWdodFVwEgsKA3NlcRgBIAEoBCI/CgNFbmQSCwoDc2VxGAEgASgEEisKBnN0YXR1cxgCIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzIogBChRTaWduYWxTZXNzaW9uUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYSDAoEbmFtZRgCIAEoCRIkCgV2YWx1ZRgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEhEKCXNpZ25hbF9pZBgEIAEoCSJKChVTaWduYWxTZXNzaW9uUmVzcG9uc2USCwoDc2VxGAEgASgEEhEKCWR1cGxpY2F0ZRgCIAEoCBIRCglkZWxpdmVyZWQYAyABKAgi7AEKFURlY2lkZUFwcHJvdmFsUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYSEAoIc3RlcF9rZXkYAiABKAkSMAoIZGVjaXNpb24YAyABKA4yHi5jZWxsYWZsb3cudjEuQXBwcm92YWxEZWNpc2lvbhImCgdjb21tZW50GAQgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEwoLYXJnc19kaWdlc3QYBSABKAwSEQoJZGVkdXBlX2lkGAYgASgMEhQKDG9uX2JlaGFsZl9vZhgHIAEoCSJAChZEZWNpZGVBcHByb3ZhbFJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbjLNBQoOU2Vzc2lvblNlcnZpY2USTwoKR2V0U2Vzc2lvbhIfLmNlbGxhZmxvdy52MS5HZXRTZXNzaW9uUmVxdWVzdBogLmNlbGxhZmxvdy52MS5HZXRTZXNzaW9uUmVzcG9uc2USVQoMQXdhaXRTZXNzaW9uEiEuY2VsbGFmbG93LnYxLkF3YWl0U2Vzc2lvblJlcXVlc3QaIi5jZWxsYWZsb3cudjEuQXdhaXRTZXNzaW9uUmVzcG9uc2USVQoMTGlzdFNlc3Npb25zEiEuY2VsbGFmbG93LnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaIi5jZWxsYWZsb3cudjEuTGlzdFNlc3Npb25zUmVzcG9uc2USYwoQU3Vic2NyaWJlU2Vzc2lvbhIlLmNlbGxhZmxvdy52MS5TdWJzY3JpYmVTZXNzaW9uUmVxdWVzdBomLmNlbGxhZmxvdy52MS5TdWJzY3JpYmVTZXNzaW9uUmVzcG9uc2UwARJYCg1TaWduYWxTZXNzaW9uEiIuY2VsbGFmbG93LnYxLlNpZ25hbFNlc3Npb25SZXF1ZXN0GiMuY2VsbGFmbG93LnYxLlNpZ25hbFNlc3Npb25SZXNwb25zZRJbCg5EZWNpZGVBcHByb3ZhbBIjLmNlbGxhZmxvdy52MS5EZWNpZGVBcHByb3ZhbFJlcXVlc3QaJC5jZWxsYWZsb3cudjEuRGVjaWRlQXBwcm92YWxSZXNwb25zZRJSCgtGb3JrU2Vzc2lvbhIgLmNlbGxhZmxvdy52MS5Gb3JrU2Vzc2lvblJlcXVlc3QaIS5jZWxsYWZsb3cudjEuRm9ya1Nlc3Npb25SZXNwb25zZRJMCglHZXRCdWRnZXQSHi5jZWxsYWZsb3cudjEuR2V0QnVkZ2V0UmVxdWVzdBofLmNlbGxhZmxvdy52MS5HZXRCdWRnZXRSZXNwb25zZWIGcHJvdG8z", [file_cellaflow_v1_common, file_cellaflow_v1_event]);
+  fileDesc("ChpjZWxsYWZsb3cvdjEvc2Vzc2lvbi5wcm90bxIMY2VsbGFmbG93LnYxIj0KEEdldEJ1ZGdldFJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmImcKEUdldEJ1ZGdldFJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIqCgdidWRnZXRzGAIgAygLMhkuY2VsbGFmbG93LnYxLkJ1ZGdldFN0YXRlIr8BChJGb3JrU2Vzc2lvblJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEhAKCGZyb21fc2VxGAIgASgEEiUKBWVkaXRzGAMgAygLMhYuY2VsbGFmbG93LnYxLkZvcmtFZGl0EhQKDGVmZmVjdHNfbGl2ZRgEIAEoCBILCgNrZXkYBSABKAkSDwoHdmVyc2lvbhgGIAEoCRIRCglkZWR1cGVfaWQYByABKAwinwEKCEZvcmtFZGl0EhAKCHN0ZXBfa2V5GAEgASgJEiYKBWlucHV0GAIgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWRIABInCgZvdXRwdXQYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAEigKB2ZhaWx1cmUYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAQgYKBGVkaXQiTgoTRm9ya1Nlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SDwoHY3JlYXRlZBgCIAEoCCJRCgpTZXNzaW9uUmVmEhQKCnNlc3Npb25faWQYASABKAlIABInCgNrZXkYAiABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvbktleUgAQgQKAmJ5Ij4KClNlc3Npb25LZXkSEQoJbmFtZXNwYWNlGAEgASgJEhAKCHdvcmtmbG93GAIgASgJEgsKA2tleRgDIAEoCSI+ChFHZXRTZXNzaW9uUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYiiwEKEkdldFNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SJQoGb3V0cHV0GAIgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSJgoHZmFpbHVyZRgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIoABChNBd2FpdFNlc3Npb25SZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZhIPCgd3YWl0X21zGAIgASgEEhYKDnVudGlsX3VubGVhc2VkGAMgASgIEhUKDXRocm91Z2hfd2FpdHMYBCABKAginQEKFEF3YWl0U2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbhIlCgZvdXRwdXQYAiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBImCgdmYWlsdXJlGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSDgoGbGVhc2VkGAQgASgIIr0BChNMaXN0U2Vzc2lvbnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRItCghzdGF0dXNlcxgCIAMoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzEhAKCHdvcmtmbG93GAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoDRISCgpwYWdlX3Rva2VuGAUgASgJEisKBmZpbHRlchgGIAEoCzIbLmNlbGxhZmxvdy52MS5TZXNzaW9uRmlsdGVyIoADCg1TZXNzaW9uRmlsdGVyEi0KCHN0YXR1c2VzGAEgAygOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMSEAoId29ya2Zsb3cYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRI3CgZsYWJlbHMYBCADKAsyJy5jZWxsYWZsb3cudjEuU2Vzc2lvbkZpbHRlci5MYWJlbHNFbnRyeRIYChBzdGFydGVkX2FmdGVyX21zGAUgASgEEhkKEXN0YXJ0ZWRfYmVmb3JlX21zGAYgASgEEi8KDHBhdXNlX3JlYXNvbhgHIAEoDjIZLmNlbGxhZmxvdy52MS5QYXVzZVJlYXNvbhIRCgluYW1lc3BhY2UYCCABKAkSFgoOY29zdF9taW5fbmFub3MYCSABKAMSFgoOY29zdF9tYXhfbmFub3MYCiABKAMSDAoEaGVsZBgLIAEoCBotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIlgKFExpc3RTZXNzaW9uc1Jlc3BvbnNlEicKCHNlc3Npb25zGAEgAygLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIsMBChBTZXRMYWJlbHNSZXF1ZXN0EikKB3Nlc3Npb24YASABKAsyGC5jZWxsYWZsb3cudjEuU2Vzc2lvblJlZhI0CgNzZXQYAiADKAsyJy5jZWxsYWZsb3cudjEuU2V0TGFiZWxzUmVxdWVzdC5TZXRFbnRyeRIPCgdyZW1vdmVkGAMgAygJEhEKCWRlZHVwZV9pZBgEIAEoDBoqCghTZXRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjsKEVNldExhYmVsc1Jlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbiLFAQoXU3Vic2NyaWJlU2Vzc2lvblJlcXVlc3QSKQoHc2Vzc2lvbhgBIAEoCzIYLmNlbGxhZmxvdy52MS5TZXNzaW9uUmVmEhAKCGZyb21fc2VxGAIgASgEEhcKD3VudGlsX2NhdWdodF91cBgDIAEoCBIUCgxoZWFkZXJzX29ubHkYBCABKAgSDgoGdG9rZW5zGAUgASgIEi4KC2Zyb21fdG9rZW5zGAYgAygLMhkuY2VsbGFmbG93LnYxLlRva2VuT2Zmc2V0Ij4KC1Rva2VuT2Zmc2V0EhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDAoEYnl0ZRgDIAEoBCKoAgoYU3Vic2NyaWJlU2Vzc2lvblJlc3BvbnNlEiQKBWV2ZW50GAEgASgLMhMuY2VsbGFmbG93LnYxLkV2ZW50SAASKwoFcGllY2UYAiABKAsyGi5jZWxsYWZsb3cudjEuUGF5bG9hZFBpZWNlSAASKwoJY2F1Z2h0X3VwGAMgASgLMhYuY2VsbGFmbG93LnYxLkNhdWdodFVwSAASIAoDZW5kGAQgASgLMhEuY2VsbGFmbG93LnYxLkVuZEgAEi8KC3Rva2VuX2NodW5rGAogASgLMhguY2VsbGFmbG93LnYxLlRva2VuQ2h1bmtIABIxCgxzdHJlYW1fcmVzZXQYCyABKAsyGS5jZWxsYWZsb3cudjEuU3RyZWFtUmVzZXRIAEIGCgRib2R5Ik0KClRva2VuQ2h1bmsSEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIOCgZvZmZzZXQYAyABKAQSDAoEZGF0YRgEIAEoDCIwCgtTdHJlYW1SZXNldBIQCgh6b25lX2tleRgBIAEoCRIPCgdhdHRlbXB0GAIgASgNIhcKCENhdWdodFVwEgsKA3NlcRgBIAEoBCI/CgNFbmQSCwoDc2VxGAEgASgEEisKBnN0YXR1cxgCIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzIogBChRTaWduYWxTZXNzaW9uUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYSDAoEbmFtZRgCIAEoCRIkCgV2YWx1ZRgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEhEKCXNpZ25hbF9pZBgEIAEoCSJKChVTaWduYWxTZXNzaW9uUmVzcG9uc2USCwoDc2VxGAEgASgEEhEKCWR1cGxpY2F0ZRgCIAEoCBIRCglkZWxpdmVyZWQYAyABKAgi7AEKFURlY2lkZUFwcHJvdmFsUmVxdWVzdBIpCgdzZXNzaW9uGAEgASgLMhguY2VsbGFmbG93LnYxLlNlc3Npb25SZWYSEAoIc3RlcF9rZXkYAiABKAkSMAoIZGVjaXNpb24YAyABKA4yHi5jZWxsYWZsb3cudjEuQXBwcm92YWxEZWNpc2lvbhImCgdjb21tZW50GAQgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEwoLYXJnc19kaWdlc3QYBSABKAwSEQoJZGVkdXBlX2lkGAYgASgMEhQKDG9uX2JlaGFsZl9vZhgHIAEoCSJAChZEZWNpZGVBcHByb3ZhbFJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbjKbBgoOU2Vzc2lvblNlcnZpY2USTwoKR2V0U2Vzc2lvbhIfLmNlbGxhZmxvdy52MS5HZXRTZXNzaW9uUmVxdWVzdBogLmNlbGxhZmxvdy52MS5HZXRTZXNzaW9uUmVzcG9uc2USVQoMQXdhaXRTZXNzaW9uEiEuY2VsbGFmbG93LnYxLkF3YWl0U2Vzc2lvblJlcXVlc3QaIi5jZWxsYWZsb3cudjEuQXdhaXRTZXNzaW9uUmVzcG9uc2USVQoMTGlzdFNlc3Npb25zEiEuY2VsbGFmbG93LnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaIi5jZWxsYWZsb3cudjEuTGlzdFNlc3Npb25zUmVzcG9uc2USTAoJU2V0TGFiZWxzEh4uY2VsbGFmbG93LnYxLlNldExhYmVsc1JlcXVlc3QaHy5jZWxsYWZsb3cudjEuU2V0TGFiZWxzUmVzcG9uc2USYwoQU3Vic2NyaWJlU2Vzc2lvbhIlLmNlbGxhZmxvdy52MS5TdWJzY3JpYmVTZXNzaW9uUmVxdWVzdBomLmNlbGxhZmxvdy52MS5TdWJzY3JpYmVTZXNzaW9uUmVzcG9uc2UwARJYCg1TaWduYWxTZXNzaW9uEiIuY2VsbGFmbG93LnYxLlNpZ25hbFNlc3Npb25SZXF1ZXN0GiMuY2VsbGFmbG93LnYxLlNpZ25hbFNlc3Npb25SZXNwb25zZRJbCg5EZWNpZGVBcHByb3ZhbBIjLmNlbGxhZmxvdy52MS5EZWNpZGVBcHByb3ZhbFJlcXVlc3QaJC5jZWxsYWZsb3cudjEuRGVjaWRlQXBwcm92YWxSZXNwb25zZRJSCgtGb3JrU2Vzc2lvbhIgLmNlbGxhZmxvdy52MS5Gb3JrU2Vzc2lvblJlcXVlc3QaIS5jZWxsYWZsb3cudjEuRm9ya1Nlc3Npb25SZXNwb25zZRJMCglHZXRCdWRnZXQSHi5jZWxsYWZsb3cudjEuR2V0QnVkZ2V0UmVxdWVzdBofLmNlbGxhZmxvdy52MS5HZXRCdWRnZXRSZXNwb25zZWIGcHJvdG8z", [file_cellaflow_v1_common, file_cellaflow_v1_event]);
 
 /**
  * Asks for the budgets of a session.
@@ -462,6 +462,13 @@ export type ListSessionsRequest = Message<"cellaflow.v1.ListSessionsRequest"> & 
    * @generated from field: string page_token = 5;
    */
   pageToken: string;
+
+  /**
+   * Further conditions, all of which must hold; its namespace is not looked at.
+   *
+   * @generated from field: cellaflow.v1.SessionFilter filter = 6;
+   */
+  filter?: SessionFilter | undefined;
 };
 
 /**
@@ -532,6 +539,27 @@ export type SessionFilter = Message<"cellaflow.v1.SessionFilter"> & {
    * @generated from field: string namespace = 8;
    */
   namespace: string;
+
+  /**
+   * Only sessions whose known cost in nano-dollars is at least this; 0: all.
+   *
+   * @generated from field: int64 cost_min_nanos = 9;
+   */
+  costMinNanos: bigint;
+
+  /**
+   * Only sessions whose known cost in nano-dollars is at most this; 0: all.
+   *
+   * @generated from field: int64 cost_max_nanos = 10;
+   */
+  costMaxNanos: bigint;
+
+  /**
+   * Only sessions that wait for release after a restore.
+   *
+   * @generated from field: bool held = 11;
+   */
+  held: boolean;
 };
 
 /**
@@ -568,6 +596,69 @@ export type ListSessionsResponse = Message<"cellaflow.v1.ListSessionsResponse"> 
  */
 export const ListSessionsResponseSchema: GenMessage<ListSessionsResponse> = /*@__PURE__*/
   messageDesc(file_cellaflow_v1_session, 13);
+
+/**
+ * Changes a session's labels.
+ *
+ * @generated from message cellaflow.v1.SetLabelsRequest
+ */
+export type SetLabelsRequest = Message<"cellaflow.v1.SetLabelsRequest"> & {
+  /**
+   * Which.
+   *
+   * @generated from field: cellaflow.v1.SessionRef session = 1;
+   */
+  session?: SessionRef | undefined;
+
+  /**
+   * To set or change.
+   *
+   * @generated from field: map<string, string> set = 2;
+   */
+  set: { [key: string]: string };
+
+  /**
+   * Keys to remove.
+   *
+   * @generated from field: repeated string removed = 3;
+   */
+  removed: string[];
+
+  /**
+   * Makes a retry of this call safe: 16 random bytes; empty: not retried.
+   *
+   * @generated from field: bytes dedupe_id = 4;
+   */
+  dedupeId: Uint8Array;
+};
+
+/**
+ * Describes the message cellaflow.v1.SetLabelsRequest.
+ * Use `create(SetLabelsRequestSchema)` to create a new message.
+ */
+export const SetLabelsRequestSchema: GenMessage<SetLabelsRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_session, 14);
+
+/**
+ * The labels were changed.
+ *
+ * @generated from message cellaflow.v1.SetLabelsResponse
+ */
+export type SetLabelsResponse = Message<"cellaflow.v1.SetLabelsResponse"> & {
+  /**
+   * The session as it is now.
+   *
+   * @generated from field: cellaflow.v1.Session session = 1;
+   */
+  session?: Session | undefined;
+};
+
+/**
+ * Describes the message cellaflow.v1.SetLabelsResponse.
+ * Use `create(SetLabelsResponseSchema)` to create a new message.
+ */
+export const SetLabelsResponseSchema: GenMessage<SetLabelsResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_session, 15);
 
 /**
  * Subscribes to a session.
@@ -624,7 +715,7 @@ export type SubscribeSessionRequest = Message<"cellaflow.v1.SubscribeSessionRequ
  * Use `create(SubscribeSessionRequestSchema)` to create a new message.
  */
 export const SubscribeSessionRequestSchema: GenMessage<SubscribeSessionRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 14);
+  messageDesc(file_cellaflow_v1_session, 16);
 
 /**
  * How far a subscriber has read what a zone's attempt streamed.
@@ -659,7 +750,7 @@ export type TokenOffset = Message<"cellaflow.v1.TokenOffset"> & {
  * Use `create(TokenOffsetSchema)` to create a new message.
  */
 export const TokenOffsetSchema: GenMessage<TokenOffset> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 15);
+  messageDesc(file_cellaflow_v1_session, 17);
 
 /**
  * One message of a subscription.
@@ -728,7 +819,7 @@ export type SubscribeSessionResponse = Message<"cellaflow.v1.SubscribeSessionRes
  * Use `create(SubscribeSessionResponseSchema)` to create a new message.
  */
 export const SubscribeSessionResponseSchema: GenMessage<SubscribeSessionResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 16);
+  messageDesc(file_cellaflow_v1_session, 18);
 
 /**
  * What a zone's open attempt streamed: contiguous within the attempt, sent once, in order. Provisional until the zone
@@ -771,7 +862,7 @@ export type TokenChunk = Message<"cellaflow.v1.TokenChunk"> & {
  * Use `create(TokenChunkSchema)` to create a new message.
  */
 export const TokenChunkSchema: GenMessage<TokenChunk> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 17);
+  messageDesc(file_cellaflow_v1_session, 19);
 
 /**
  * What was sent of earlier attempts of a zone was rolled back or failed. It comes before the event that says so, and
@@ -800,7 +891,7 @@ export type StreamReset = Message<"cellaflow.v1.StreamReset"> & {
  * Use `create(StreamResetSchema)` to create a new message.
  */
 export const StreamResetSchema: GenMessage<StreamReset> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 18);
+  messageDesc(file_cellaflow_v1_session, 20);
 
 /**
  * Everything recorded was sent.
@@ -821,7 +912,7 @@ export type CaughtUp = Message<"cellaflow.v1.CaughtUp"> & {
  * Use `create(CaughtUpSchema)` to create a new message.
  */
 export const CaughtUpSchema: GenMessage<CaughtUp> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 19);
+  messageDesc(file_cellaflow_v1_session, 21);
 
 /**
  * The subscription is over.
@@ -849,7 +940,7 @@ export type End = Message<"cellaflow.v1.End"> & {
  * Use `create(EndSchema)` to create a new message.
  */
 export const EndSchema: GenMessage<End> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 20);
+  messageDesc(file_cellaflow_v1_session, 22);
 
 /**
  * A signal.
@@ -892,7 +983,7 @@ export type SignalSessionRequest = Message<"cellaflow.v1.SignalSessionRequest"> 
  * Use `create(SignalSessionRequestSchema)` to create a new message.
  */
 export const SignalSessionRequestSchema: GenMessage<SignalSessionRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 21);
+  messageDesc(file_cellaflow_v1_session, 23);
 
 /**
  * The signal is durable.
@@ -927,7 +1018,7 @@ export type SignalSessionResponse = Message<"cellaflow.v1.SignalSessionResponse"
  * Use `create(SignalSessionResponseSchema)` to create a new message.
  */
 export const SignalSessionResponseSchema: GenMessage<SignalSessionResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 22);
+  messageDesc(file_cellaflow_v1_session, 24);
 
 /**
  * A decision.
@@ -990,7 +1081,7 @@ export type DecideApprovalRequest = Message<"cellaflow.v1.DecideApprovalRequest"
  * Use `create(DecideApprovalRequestSchema)` to create a new message.
  */
 export const DecideApprovalRequestSchema: GenMessage<DecideApprovalRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 23);
+  messageDesc(file_cellaflow_v1_session, 25);
 
 /**
  * The decision is durable.
@@ -1011,7 +1102,7 @@ export type DecideApprovalResponse = Message<"cellaflow.v1.DecideApprovalRespons
  * Use `create(DecideApprovalResponseSchema)` to create a new message.
  */
 export const DecideApprovalResponseSchema: GenMessage<DecideApprovalResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_session, 24);
+  messageDesc(file_cellaflow_v1_session, 26);
 
 /**
  * What clients do with sessions that run elsewhere: read them, send them signals, decide their approvals.
@@ -1048,6 +1139,16 @@ export const SessionService: GenService<{
     methodKind: "unary";
     input: typeof ListSessionsRequestSchema;
     output: typeof ListSessionsResponseSchema;
+  },
+  /**
+   * Changes the labels of a session that has not ended.
+   *
+   * @generated from rpc cellaflow.v1.SessionService.SetLabels
+   */
+  setLabels: {
+    methodKind: "unary";
+    input: typeof SetLabelsRequestSchema;
+    output: typeof SetLabelsResponseSchema;
   },
   /**
    * Streams a session's events from a seq on: the recorded ones, then live ones until the session ends.
