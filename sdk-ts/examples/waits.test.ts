@@ -1,0 +1,125 @@
+/** The examples of timers, signals, queries and approvals as processes on a real engine: what their headers say works. */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { type AddressInfo, createServer } from "node:net";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { startEngine, type TestEngine } from "@cellaflow/sdk/testing";
+
+const skip = process.env.CELLAFLOW_BIN ? false : "CELLAFLOW_BIN names no engine";
+
+describe("examples that wait", { skip }, () => {
+  let engine: TestEngine;
+  before(async () => {
+    engine = await startEngine({ flags: ["--lease-ttl-ms", "1500"] });
+  });
+  after(() => engine.close());
+
+  /** Starts an example. */
+  function start(main: string, args: readonly string[], more: NodeJS.ProcessEnv = {}): Example {
+    const { url, token, ca } = engine.connection;
+    const env = { PATH: process.env.PATH, CELLAFLOW_URL: url, CELLAFLOW_TOKEN: token, CELLAFLOW_CA: ca, ...more };
+    return new Example(spawn(process.execPath, [join(import.meta.dirname, main), ...args], { env }));
+  }
+
+  it("reminders go on after a kill, and each mail is one", async () => {
+    const args = ["the plants", "0.4", "3"];
+    const first = start("reminders/main.js", args);
+    await first.said("now: mail#1");
+    await first.kill();
+    const second = start("reminders/main.js", args);
+    const text = await second.ended();
+    assert.match(text, /recorded: mail#1/);
+    assert.match(text, /\{ sent: 3 \}/);
+  });
+
+  it("a customer talks to the support desk, and the talk can be looked at", async () => {
+    const desk = start("support-desk/main.js", ["serve"]);
+    const desks = [desk];
+    await desk.said("serving");
+    await start("support-desk/main.js", ["say", "Ann", "My", "chain", "squeaks."]).ended();
+    const show = (): Promise<string> => start("support-desk/main.js", ["show", "Ann"]).ended();
+    let talk = await show();
+    for (const until = Date.now() + 20_000; !talk.includes("assistant:") && Date.now() < until; ) talk = await show();
+    assert.match(talk, /user: My chain squeaks\.\nassistant: That is your question number 1/);
+    // Nobody is there while it is closed.
+    await desk.kill();
+    await start("support-desk/main.js", ["say", "Ann", "bye"]).ended();
+    desks.push(start("support-desk/main.js", ["serve"]));
+    for (const until = Date.now() + 20_000; !talk.includes("closed") && Date.now() < until; ) talk = await show();
+    assert.match(talk, /session: 'completed', .*turns: 1/);
+    for (const one of desks) await one.kill();
+  });
+
+  it("a refund waits for a person, who decides on the page", async () => {
+    const port = String(await freePort());
+    const asking = start("approvals/main.js", ["A-1", "500"], { PORT: port });
+    const url = (await asking.said("decide here: ")).split("decide here: ")[1]?.trim() ?? "";
+    await asking.kill();
+    const again = start("approvals/main.js", ["A-1", "500"], { PORT: port });
+    await again.said(url);
+    const authorization = `Basic ${Buffer.from("Ann:demo").toString("base64")}`;
+    assert.equal((await fetch(url)).status, 401);
+    const page = await (await fetch(url, { headers: { authorization } })).text();
+    const digest = /name="digest" value="(\w+)"/.exec(page)?.[1] ?? "";
+    const decided = await fetch(url, {
+      method: "POST",
+      headers: { authorization, origin: `http://127.0.0.1:${port}` },
+      body: new URLSearchParams({ digest, decision: "approve" }),
+      redirect: "manual",
+    });
+    assert.equal(decided.status, 303);
+    const text = await again.ended();
+    assert.match(text, /refunded: 500/);
+    assert.match(text, /on behalf of Ann/);
+  });
+});
+
+/** A port that nobody listens on. */
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** A process of an example. */
+class Example {
+  private text = "";
+  private look: () => void = () => {};
+  private readonly exited: Promise<number | null>;
+
+  constructor(private readonly child: ChildProcess) {
+    const add = (data: Buffer): void => {
+      this.text += data.toString();
+      this.look();
+    };
+    child.stdout?.on("data", add);
+    child.stderr?.on("data", add);
+    this.exited = new Promise((resolve) => child.once("close", resolve));
+  }
+
+  /** Waits until it has said this; returns all it has said. */
+  async said(part: string): Promise<string> {
+    const said = new Promise<void>((resolve) => {
+      this.look = () => {
+        if (this.text.includes(part)) resolve();
+      };
+      this.look();
+    });
+    const code = await Promise.race([said, this.exited]);
+    assert.ok(this.text.includes(part), `it ended with ${code} and did not say "${part}":\n${this.text}`);
+    return this.text;
+  }
+
+  async ended(): Promise<string> {
+    assert.equal(await this.exited, 0, this.text);
+    return this.text;
+  }
+
+  async kill(): Promise<void> {
+    this.child.kill("SIGKILL");
+    await this.exited;
+  }
+}
