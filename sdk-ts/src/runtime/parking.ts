@@ -11,6 +11,8 @@
  */
 /** A session is kept if a timer of it is due within this time, in ms. */
 const KEEP_MS_MAX = 5_000;
+/** A run that cannot be given back now is looked at again after this, in ms, although what frees it also moves it. */
+const AGAIN_MS = 1_000;
 /** How long after its time a timer's outcome is waited for, in ms. */
 const LATE_MS = 250;
 
@@ -24,8 +26,6 @@ export interface Parked {
 export interface ParkingRun {
   /** True while only outcomes of waits can move it. */
   readonly isParked: boolean;
-  /** True while something outside the ledger may still move it (a resource is acquired): looked at again later. */
-  readonly isBusyOutside: boolean;
   /** Gives the session back; false: it has moved on. */
   park(): Promise<boolean>;
 }
@@ -74,8 +74,7 @@ export class Parking {
     if (this.waits.size === 0) return;
     const leftMs = this.movedMs + this.lingerMs - performance.now();
     if (leftMs > 0) return this.watch(leftMs); // B2
-    // Whatever ends this moves the run, so it is looked at again then.
-    if (!this.run.isParked) return this.run.isBusyOutside ? this.watch(this.lingerMs) : undefined;
+    if (!this.run.isParked) return this.watch(Math.max(this.lingerMs, AGAIN_MS));
     const keepMs = this.keepMs();
     if (keepMs > 0) return this.watch(keepMs);
     this.trying = true;

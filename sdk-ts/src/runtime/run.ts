@@ -157,11 +157,7 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     const endsAfterChildren = this.phase === "ending" && this.children.holdEnd;
     if (!(goesOn || endsAfterChildren) || !this.activity.isIdle || !this.order.isDrained) return false;
     for (const request of this.requests.values()) if (!request.parked) return false;
-    return !this.isBusyOutside;
-  }
-
-  get isBusyOutside(): boolean {
-    return this.resources.pending > 0;
+    return this.resources.pending === 0;
   }
 
   async park(): Promise<boolean> {

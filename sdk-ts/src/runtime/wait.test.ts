@@ -30,6 +30,11 @@ function parking(events: Event[] = []): MemorySession {
   return session;
 }
 
+/** Waits until the ledger has an event of this kind. */
+async function seen(session: MemorySession, kind: string): Promise<void> {
+  while (!session.events.some((event) => event.body.case === kind)) await sleep(1);
+}
+
 function kinds(session: MemorySession): string[] {
   return session.events.map((event) => event.body.case ?? "").filter((kind) => !kind.startsWith("lease"));
 }
@@ -83,7 +88,7 @@ test("W2 a race of a sleep against a step replays as it ran, whoever won", async
         traced(
           trace,
           "stepped",
-          ctx.step("work", () => sleep(stepMs)),
+          ctx.step("work", (_, step) => sleep(stepMs, undefined, { signal: step.signal })),
         ),
       ]);
       await traced(
@@ -94,21 +99,21 @@ test("W2 a race of a sleep against a step replays as it ran, whoever won", async
       return winner;
     };
   };
-  const timerWins = await fromEveryPrefix(race(5, 60));
-  assert.ok(timerWins.indexOf("timerFired") < timerWins.indexOf("stepCompleted"));
-  const stepWins = await fromEveryPrefix(race(60, 5));
+  const timerWins = await fromEveryPrefix(race(5, 60_000));
+  assert.deepEqual(timerWins.slice(0, 4), ["sessionStarted", "timerStarted", "timerFired", "stepCompleted"]);
+  const stepWins = await fromEveryPrefix(race(60_000, 5));
   assert.deepEqual(stepWins.slice(0, 3), ["sessionStarted", "timerStarted", "stepCompleted"]);
 });
 
 test("W1 I1 a timer is started once, however often its run is resumed", async () => {
   const code: Code = async (ctx) => {
-    await ctx.sleep("first", 20);
+    await ctx.sleep("first", 30);
     await ctx.sleep({ until: 1 });
     return ctx.step("then", () => "done");
   };
   const session = new MemorySession();
   const first = session.begin(define([], code));
-  await sleep(5);
+  await seen(session, "timerStarted");
   const left = [...session.events];
   first.run.fence("this process died");
   const second = new MemorySession(left);
@@ -187,7 +192,7 @@ test("Y2 an approval tells the decision, by whom and what was said; expiry is a 
   };
   const session = new MemorySession();
   const running = session.execute(define([], code));
-  await sleep(2);
+  await seen(session, "approvalRequested");
   session.waits.decide("refund#1", ApprovalDecision.REJECTED, "not this one");
   const end = await running;
   const decided = [
