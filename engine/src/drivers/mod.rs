@@ -1,4 +1,5 @@
-//! What makes time pass for sessions: timers, waits and intents that become due, leases that run out.
+//! What makes time pass for sessions: timers, waits and intents that become due, leases that run out; and what goes from
+//! one session to another (`tree`).
 //!
 //! Owns: when to look, and the verdict whether wall time can be trusted. Never: writes; it submits commands and lets
 //! dispatch look, like any other caller.
@@ -12,6 +13,7 @@
 
 mod due;
 mod jump;
+mod tree;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use crate::ledger::{Handle, Observer};
 
 use due::Due;
 use jump::{Jump, Verdict};
+use tree::Tree;
 
 /// Longest time between two looks in milliseconds.
 pub const TICK_MS: u64 = 100;
@@ -34,10 +37,13 @@ pub fn start(
 ) -> impl Future<Output = ()> + Send {
     let due = Arc::new(Due::new(handle.clone()));
     handle.observe(Arc::clone(&due) as Arc<dyn Observer>);
+    let tree = Arc::new(Tree::new(handle.clone(), Arc::clone(&clock)));
+    handle.observe(Arc::clone(&tree) as Arc<dyn Observer>);
     let offering = Arc::clone(&dispatch).run();
+    let carrying = tree.run();
     let looking = look(due, dispatch, clock);
     async move {
-        tokio::join!(offering, looking);
+        tokio::join!(offering, looking, carrying);
     }
 }
 

@@ -145,6 +145,13 @@ impl Handle {
         NewLineage { session, lineage, salt: self.shared.mint.salt(), system_of: None }
     }
 
+    /// Mints lineage and salt for a session whose id another session's event has named.
+    #[must_use]
+    pub fn lineage_of(&self, session: SessionId) -> NewLineage {
+        let lineage = self.shared.mint.lineage(session);
+        NewLineage { session, lineage, salt: self.shared.mint.salt(), system_of: None }
+    }
+
     /// Adds an observer of everything that becomes durable from now on.
     pub fn observe(&self, observer: Arc<dyn Observer>) {
         self.shared.observers.rcu(|known| {

@@ -191,6 +191,16 @@ impl Reader {
         Ok(row.map(|row| KeyRow::from_bytes(&row)).transpose()?.map(|row| row.session))
     }
 
+    /// What is recorded of a caller's key.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn key_row(&self, digest: Digest) -> Result<Option<KeyRow>, ReadError> {
+        let snapshot = self.snapshot()?;
+        let row = read_row(snapshot.as_ref(), Table::Rows, &RowKey::SessionKey(digest).bytes())?;
+        Ok(row.map(|row| KeyRow::from_bytes(&row)).transpose()?)
+    }
+
     /// What is recorded of a step.
     ///
     /// # Errors
