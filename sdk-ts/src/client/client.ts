@@ -37,6 +37,7 @@ import { acceptDivergence } from "./divergence.js";
 import { type EventInfo, eventInfo } from "./events.js";
 import { untilMovable } from "./follow.js";
 import { type ForkOptions, forkSession, type SessionState, stateAt } from "./fork.js";
+import { listFilter, setLabels } from "./labels.js";
 import { type Operate, type Operations, operationsOf } from "./operations.js";
 import { type QueryOptions, querySession, type SessionView } from "./query.js";
 import { awaitResult } from "./results.js";
@@ -58,6 +59,13 @@ export interface StartOptions extends CallOptions {
   key?: string;
   /** What happens if the key's session has ended. Default: "return" it with its result. */
   ifEnded?: "return" | "restart";
+  /** Labels to find it by: at most 16, all together at most 1,024 bytes. Children and forks have them, too. */
+  labels?: Readonly<Record<string, string>>;
+  /**
+   * Time the session has in ms, whatever it does and wherever it runs; when it is over it is cancelled with the reason
+   * "timed out", and its cleanup runs. Default: as long as it takes.
+   */
+  timeoutMs?: number;
 }
 
 /** How a session is run in this process. */
@@ -94,6 +102,20 @@ export interface ResultOptions extends CallOptions {
 
 /** Which sessions are listed. */
 export interface ListOptions extends CallOptions {
+  /** Only sessions of this version of their workflow. Default: all. */
+  version?: string;
+  /** Only sessions that have all of these labels. Default: all. */
+  labels?: Readonly<Record<string, string>>;
+  /** Only sessions started then or later. Default: all. */
+  startedAfter?: Date;
+  /** Only sessions started before. Default: all. */
+  startedBefore?: Date;
+  /** Only sessions whose known cost in US dollars is at least this. Default: all. */
+  costMin?: number;
+  /** Only sessions whose known cost in US dollars is at most this. Default: all. */
+  costMax?: number;
+  /** Only sessions that wait for `release` since the ledger was restored. Default: all. */
+  held?: boolean;
   /** Only these states. Default: all. */
   status?: readonly SessionStatus[];
   /** Only this workflow. Default: all. */
@@ -189,6 +211,16 @@ export interface Client extends Operations {
    * @throws CellaflowError `session_not_paused` (not for a nondeterminism), `not_repairable` (fork before it instead)
    */
   acceptDivergence(session: SessionName, options?: CallOptions): Promise<void>;
+  /**
+   * Changes the labels of a session that has not ended; undefined removes one.
+   *
+   * @throws CellaflowError `session_ended`, `invalid_argument` (more than 16, or more than 1,024 bytes)
+   */
+  setLabels(
+    session: SessionName,
+    labels: Readonly<Record<string, string | undefined>>,
+    options?: CallOptions,
+  ): Promise<SessionInfo>;
   /** Runs a session that is there in this process: as {@link Client.run} goes on with the session of a key. */
   runSession<I, O>(workflow: Workflow<I, O>, sessionId: string, options?: RunHereOptions): Promise<SessionResult<O>>;
 }
@@ -216,6 +248,7 @@ class EngineClient implements Client {
   declare readonly retry: Operate;
   declare readonly cancel: Operate;
   declare readonly terminate: Operate;
+  declare readonly release: Operate;
   private readonly core: ClientCore;
   private readonly log: Logger;
 
@@ -223,8 +256,7 @@ class EngineClient implements Client {
     const codec = payloadCodec(redaction(options.hooks));
     this.core = new ClientCore(connectionOf(options.connection), codec, sealerOf(options.hooks));
     this.log = options.log ?? quietLogger(stderrLogger);
-    const { pause, resume, retry, cancel, terminate } = operationsOf(this.core);
-    Object.assign(this, { pause, resume, retry, cancel, terminate });
+    Object.assign(this, operationsOf(this.core));
   }
 
   async start<I, O>(workflow: Workflow<I, O>, input: I, options: StartOptions = {}): Promise<SessionHandle<O>> {
@@ -264,6 +296,7 @@ class EngineClient implements Client {
         workflow: options.workflow ?? "",
         pageSize: Math.min(left, 100),
         pageToken,
+        filter: listFilter(options),
       });
       const page = await this.core.call(SessionService.method.listSessions, request, { signal: options.signal });
       for (const session of page.sessions) {
@@ -272,6 +305,14 @@ class EngineClient implements Client {
       }
       pageToken = page.nextPageToken;
     } while (pageToken !== "" && left > 0);
+  }
+
+  setLabels(
+    session: SessionName,
+    labels: Readonly<Record<string, string | undefined>>,
+    options: CallOptions = {},
+  ): Promise<SessionInfo> {
+    return setLabels(this.core, session, labels, options);
   }
 
   run<I, O>(workflow: Workflow<I, O>, input: I, options: RunHereOptions = {}): RunPromise<O> {
@@ -386,6 +427,8 @@ class EngineClient implements Client {
       inputDigest: canonicalDigest(input),
       ifEnded: options.ifEnded === "restart" ? IfEnded.RESTART : IfEnded.RETURN,
       dedupeId: crypto.getRandomValues(new Uint8Array(16)),
+      labels: { ...options.labels },
+      timeoutMs: BigInt(Math.ceil(options.timeoutMs ?? 0)),
     });
     return this.core.seal(request);
   }

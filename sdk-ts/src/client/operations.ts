@@ -1,5 +1,5 @@
 /**
- * What clients and operators do to sessions: pause, resume, retry, cancel, terminate; one, or all that a filter selects.
+ * What clients and operators do to sessions: pause, resume, retry, cancel, terminate, release; one, or all that a filter selects.
  *
  * Owns: the public shapes and the calls. Never: decides what a session does about it (its ledger and its run do).
  *
@@ -13,6 +13,7 @@ import {
   CancelSessionRequestSchema,
   OperatorService,
   PauseSessionRequestSchema,
+  ReleaseSessionRequestSchema,
   ResumeSessionRequestSchema,
   RetrySessionRequestSchema,
   SessionAction,
@@ -71,7 +72,7 @@ export interface OperationReport {
 }
 
 /** The verbs. */
-export type Operation = "pause" | "resume" | "retry" | "cancel" | "terminate";
+export type Operation = "pause" | "resume" | "retry" | "cancel" | "terminate" | "release";
 
 /** One verb, for one session or for all that a filter selects. */
 export interface Operate {
@@ -92,6 +93,11 @@ export interface Operations {
   readonly cancel: Operate;
   /** Ends a session and its children at once, without cleanup. Effects that were begun are reported as unknown. */
   readonly terminate: Operate;
+  /**
+   * Lets sessions go on that wait since the ledger was restored from a backup. What they did after the backup was made is
+   * not in it and may be done again. A filter without a condition selects all that wait.
+   */
+  readonly release: Operate;
 }
 
 /** Makes the verbs of a client. */
@@ -107,6 +113,7 @@ export function operationsOf(core: ClientCore): Operations {
     retry: verb("retry"),
     cancel: verb("cancel"),
     terminate: verb("terminate"),
+    release: verb("release"),
   };
 }
 
@@ -116,6 +123,7 @@ const ACTIONS: Readonly<Record<Operation, SessionAction>> = {
   retry: SessionAction.RETRY,
   cancel: SessionAction.CANCEL,
   terminate: SessionAction.TERMINATE,
+  release: SessionAction.RELEASE,
 };
 
 const PAUSES: Readonly<Record<NonNullable<SessionFilter["pauseReason"]>, PauseReason>> = {
@@ -160,6 +168,8 @@ function call(
       return core.call(method.retrySession, create(RetrySessionRequestSchema, fields), { signal });
     case "cancel":
       return core.call(method.cancelSession, create(CancelSessionRequestSchema, fields), { signal });
+    case "release":
+      return core.call(method.releaseSession, create(ReleaseSessionRequestSchema, { sessionId, dedupeId }), { signal });
     case "terminate":
       return core.call(method.terminateSession, create(TerminateSessionRequestSchema, fields), { signal });
   }
@@ -179,7 +189,7 @@ async function all(
 ): Promise<OperationReport> {
   const request = create(BatchSessionsRequestSchema, {
     action: ACTIONS[operation],
-    filter: wire(filter),
+    filter: wire(filter, operation),
     reason,
     dryRun,
   });
@@ -204,7 +214,7 @@ function outcomeOf(result: {
   return { session: sessionInfo(session), code: code || undefined, message: message || undefined };
 }
 
-function wire(filter: SessionFilter): Wire {
+function wire(filter: SessionFilter, operation: Operation): Wire {
   const { status, workflow, version, labels, startedAfter, startedBefore, pauseReason } = filter;
   const conditions: MessageInitShape<typeof SessionFilterSchema> = {};
   if (status !== undefined) conditions.statuses = statusFilter(status);
@@ -214,7 +224,7 @@ function wire(filter: SessionFilter): Wire {
   if (startedAfter !== undefined) conditions.startedAfterMs = BigInt(startedAfter.getTime());
   if (startedBefore !== undefined) conditions.startedBeforeMs = BigInt(startedBefore.getTime());
   if (pauseReason !== undefined) conditions.pauseReason = PAUSES[pauseReason];
-  if (Object.keys(conditions).length === 0) {
+  if (Object.keys(conditions).length === 0 && operation !== "release") {
     throw new MisuseError(
       "empty_filter",
       "the filter has no condition, so it would concern every session",

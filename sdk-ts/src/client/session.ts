@@ -74,6 +74,12 @@ export interface SessionInfo {
   updatedAt: Date;
   /** Undefined: it has not ended. */
   endedAt: Date | undefined;
+  /** What it is found by. */
+  labels: Readonly<Record<string, string>>;
+  /** True: the ledger was restored from a backup, and it waits for `release`. */
+  held: boolean;
+  /** When it is cancelled if it has not ended; undefined: never. */
+  deadline: Date | undefined;
   /** Completed steps. */
   steps: number;
   /** What it waits for, oldest first; some of it may be the losers of races. */
@@ -164,6 +170,9 @@ export function sessionInfo(session: Session | undefined): SessionInfo {
     startedAt: new Date(Number(session.startedMs)),
     updatedAt: new Date(Number(session.updatedMs)),
     endedAt: session.endedMs === 0n ? undefined : new Date(Number(session.endedMs)),
+    labels: { ...session.labels },
+    held: session.held,
+    deadline: session.deadlineMs === 0n ? undefined : new Date(Number(session.deadlineMs)),
     steps: Number(session.steps),
     waits: session.waits.map(waitInfo),
     totals: {

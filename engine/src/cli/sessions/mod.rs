@@ -3,6 +3,7 @@
 mod events;
 mod list;
 mod next;
+mod release;
 mod resume;
 mod show;
 mod signal;
@@ -33,6 +34,9 @@ pub(super) enum Sessions {
     /// Resumes a paused session
     #[command(after_help = resume::EXAMPLES)]
     Resume(resume::Resume),
+    /// Lets sessions go on that wait since the ledger was restored from a backup
+    #[command(after_help = release::EXAMPLES)]
+    Release(release::Release),
     /// Sends a session a signal
     #[command(after_help = signal::EXAMPLES)]
     Signal(signal::Signal),
@@ -46,6 +50,7 @@ impl Sessions {
             Self::Events(command) => command.run(),
             Self::Tail(command) => command.run(),
             Self::Resume(command) => command.run(),
+            Self::Release(command) => command.run(),
             Self::Signal(command) => command.run(),
         }
     }
