@@ -10,7 +10,7 @@ use crate::graph::budget::{BudgetStart, Limits};
 use crate::graph::child;
 use crate::graph::command::{Cancel, Command, Descent, Rejection, Start, StartKey};
 use crate::graph::event::{
-    Author, Body, ChildEnd, ChildEnded, ChildSpawned, Format, Labels, Parent, PayloadRef, SessionContinued,
+    Author, Body, ChildEnd, ChildEnded, ChildSpawned, Format, Parent, PayloadRef, SessionContinued,
 };
 use crate::graph::ids::{Seq, SessionId};
 use crate::graph::session::Head;
@@ -88,7 +88,8 @@ fn succeed(handle: &Handle, head: &Head, session: SessionId) -> Result<Submissio
         version: Arc::clone(version),
         key,
         descent: Some(descent),
-        labels: head.labels.clone(),
+        // What is left of the time that the whole of it was given.
+        timeout_ms: head.deadline.map(|deadline| deadline.0.saturating_sub(head.time.0).max(1)),
         ..named(handle, head, &lineage, (&head.workflow, input))
     });
     Ok(plain(command, copy.to, Some(lineage)))
@@ -118,7 +119,7 @@ fn named(
         dedupe: None,
         descent: None,
         budget: BudgetStart { limits: Limits::default(), inherited: by.budget.owners.clone() },
-        labels: Labels::default(),
+        labels: by.labels.clone(),
         incarnation: by.incarnation.unwrap_or(handle.identity().incarnation),
         timeout_ms: None,
     }
