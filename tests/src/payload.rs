@@ -73,3 +73,9 @@ pub fn text(payload: &v1::Payload) -> &str {
     let Some(Body::Data(bytes)) = &payload.body else { panic!("a payload without bytes: {payload:?}") };
     std::str::from_utf8(bytes).unwrap()
 }
+
+/// A JSON text of that many bytes that does not compress.
+pub fn noise_literal(length: usize) -> Payload {
+    let letters: String = noise(7, length).into_iter().map(|byte| char::from(b'a' + byte % 26)).collect();
+    literal(&format!("\"{letters}\""))
+}

@@ -47,6 +47,7 @@ shown! {
     v1::VerifySummary = "cellaflow.v1.VerifySummary";
     v1::Wait = "cellaflow.v1.Wait";
     content::StepFailure = "cellaflow.content.v1.StepFailure";
+    content::Message = "cellaflow.content.v1.Message";
     content::LlmRequest = "cellaflow.content.v1.LlmRequest";
     content::LlmResponse = "cellaflow.content.v1.LlmResponse";
     content::StateDelta = "cellaflow.content.v1.StateDelta";

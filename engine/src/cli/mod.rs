@@ -18,6 +18,7 @@ mod connect;
 mod event_line;
 mod feed;
 mod format;
+mod history;
 mod json;
 mod json_input;
 mod ledger;

@@ -20,7 +20,7 @@ import {
   type ZoneOutcome,
   ZoneRecordSchema,
 } from "../gen/cellaflow/content/v1/content_pb.js";
-import type { Payload } from "../gen/cellaflow/v1/common_pb.js";
+import { type Payload, PayloadFormat } from "../gen/cellaflow/v1/common_pb.js";
 import type { Event, LlmCall } from "../gen/cellaflow/v1/event_pb.js";
 import { fromStored, type Message } from "../runtime/messages.js";
 import { payloadBytes, payloadDocument, payloadValue } from "../runtime/payloads.js";
@@ -80,6 +80,12 @@ export class Projection {
         return body.value.llm === undefined
           ? this.textsOfValue(body.value.output)
           : [...textsOfAnswer(body.value.output), ...textsOfRequest(body.value.llm)];
+      case "forkEdited": {
+        const { edit } = body.value;
+        if (edit.case !== "output") return [];
+        const answer = edit.value.format === PayloadFormat.LLM_RESPONSE;
+        return answer ? textsOfAnswer(edit.value) : this.textsOfValue(edit.value);
+      }
       case "guardResolved":
         return this.textsOfValue(body.value.output);
       case "zoneCommitted": {

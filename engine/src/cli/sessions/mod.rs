@@ -1,12 +1,17 @@
 //! `cellaflow sessions …`: looks at sessions and wakes paused ones.
 
+mod accept;
+mod diff;
+mod divergence;
 mod events;
+mod fork;
 mod list;
 mod next;
 mod release;
 mod resume;
 mod show;
 mod signal;
+mod state;
 mod tail;
 mod waits;
 
@@ -31,6 +36,18 @@ pub(super) enum Sessions {
     /// Follows a session until its end, over restarts of the engine
     #[command(after_help = tail::EXAMPLES)]
     Tail(tail::Tail),
+    /// Shows what a session was at any of its events: variables, conversation, outcomes
+    #[command(after_help = state::EXAMPLES)]
+    State(state::State),
+    /// Starts a session that goes on from the middle of another one, with something changed
+    #[command(after_help = fork::EXAMPLES)]
+    Fork(fork::Fork),
+    /// Compares two sessions by outcomes, tokens and cost
+    #[command(after_help = diff::EXAMPLES)]
+    Diff(diff::Diff),
+    /// Accepts what a session's code asked for in place of what was recorded
+    #[command(after_help = accept::EXAMPLES)]
+    Accept(accept::Accept),
     /// Resumes a paused session
     #[command(after_help = resume::EXAMPLES)]
     Resume(resume::Resume),
@@ -49,6 +66,10 @@ impl Sessions {
             Self::Show(command) => command.run(),
             Self::Events(command) => command.run(),
             Self::Tail(command) => command.run(),
+            Self::State(command) => command.run(),
+            Self::Fork(command) => command.run(),
+            Self::Diff(command) => command.run(),
+            Self::Accept(command) => command.run(),
             Self::Resume(command) => command.run(),
             Self::Release(command) => command.run(),
             Self::Signal(command) => command.run(),

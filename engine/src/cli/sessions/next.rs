@@ -14,6 +14,8 @@ pub(in crate::cli) fn advice(session: &v1::Session, now_ms: u64) -> String {
         unknown.filter(|intent| paused || asks(intent)).map(|intent| resolve(id, intent, now_ms)).collect();
     match (steps.is_empty(), paused) {
         (false, _) => steps,
+        // Both sides and what to do are shown by `sessions show`.
+        (true, true) if session.pause_reason() == v1::PauseReason::Nondeterminism => String::new(),
         (true, true) => format!(
             "It is paused ({}). Once that is settled:\n  cellaflow sessions resume {id}\n",
             format::pause_reason(session.pause_reason())

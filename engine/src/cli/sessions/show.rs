@@ -4,6 +4,7 @@ use cellaflow_proto::v1;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::divergence::{self, Divergence};
 use super::{advice, list, waits};
 use crate::cli::client::{self, Engine};
 use crate::cli::feed::{Feed, Item, Wanted};
@@ -19,7 +20,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   cellaflow sessions show audit/report-7             by workflow and key
   cellaflow sessions show 334455 --json | jq .session.status
 
-With --json: {\"session\", \"output\", \"failure\", \"events\"}, with the field names of cellaflow.v1.";
+With --json: {\"session\", \"output\", \"failure\", \"events\"} and, for a session paused for one,
+\"divergence\", with the field names of cellaflow.v1.";
 
 #[derive(Args)]
 pub(in crate::cli) struct Show {
@@ -37,14 +39,18 @@ pub(in crate::cli) struct Show {
 
 impl Show {
     pub(super) fn run(self) -> Result<String, Failure> {
-        let (found, events) = client::block_on(self.fetch())?;
+        let (found, events, diverged) = client::block_on(self.fetch())?;
         if self.json {
-            return Ok(output::json(&whole(&found, &events)));
+            return Ok(output::json(&whole(&found, &events, diverged.as_ref())));
         }
-        Ok(page(&found, &events, clock::System.wall_ms(), table::columns()))
+        let text = page(&found, &events, clock::System.wall_ms(), table::columns());
+        let sides = diverged.map(|diverged| {
+            format!("\n{}\n{}", diverged.sides(), diverged.advice(&found.session.session_id))
+        });
+        Ok(text + &sides.unwrap_or_default())
     }
 
-    async fn fetch(&self) -> Result<(Found, Vec<v1::Event>), Failure> {
+    async fn fetch(&self) -> Result<(Found, Vec<v1::Event>, Option<Divergence>), Failure> {
         let engine = Engine::find(&self.engine).await?;
         let found = self.target.find(&engine).await?;
         let mut events = Vec::new();
@@ -69,13 +75,17 @@ impl Show {
                 }
             }
         }
-        Ok((found, events))
+        let diverged = divergence::read(&engine, &found.session).await?;
+        Ok((found, events, diverged))
     }
 }
 
-fn whole(found: &Found, events: &[v1::Event]) -> Value {
+fn whole(found: &Found, events: &[v1::Event], diverged: Option<&Divergence>) -> Value {
     let mut shown = json::of(&found.whole);
     if let Some(fields) = shown.as_object_mut() {
+        if let Some(diverged) = diverged {
+            fields.insert("divergence".to_owned(), diverged.json());
+        }
         fields.insert("events".to_owned(), json!(events.iter().map(json::of).collect::<Vec<_>>()));
     }
     shown
@@ -104,14 +114,13 @@ fn facts(found: &Found, now_ms: u64) -> Vec<(&'static str, String)> {
     let generation =
         if session.generation > 1 { format!(" (generation {})", session.generation) } else { String::new() };
     let key = if session.key.is_empty() { String::new() } else { format!("{}{generation}", session.key) };
-    let fork = session.root_id != session.session_id && !session.root_id.is_empty();
     let content = |payload: &Option<v1::Payload>| payload.as_ref().map_or_else(String::new, payload::preview);
     vec![
         ("session", session.session_id.clone()),
         ("namespace", session.namespace.clone()),
         ("workflow", format!("{}@{}", session.workflow, session.version)),
         ("key", key),
-        ("fork of", if fork { session.root_id.clone() } else { String::new() }),
+        ("fork of", fork_of(session)),
         ("status", format::status(session.status()).to_owned()),
         ("waits for", list::waits_for(session)),
         ("result", content(&found.whole.output)),
@@ -125,6 +134,21 @@ fn facts(found: &Found, now_ms: u64) -> Vec<(&'static str, String)> {
         ("model calls", session.totals.as_ref().map_or_else(String::new, model_calls)),
         ("cost", session.totals.as_ref().map_or_else(String::new, cost)),
     ]
+}
+
+fn fork_of(session: &v1::Session) -> String {
+    if session.forked_from_session.is_empty() {
+        return String::new();
+    }
+    let effects = if session.effects_live { "performed" } else { "taken from what was recorded" };
+    let had = session.inherited_totals.as_ref().map_or(0, |totals| totals.cost_nanos);
+    let own = session.totals.as_ref().map_or(0, |totals| totals.cost_nanos).saturating_sub(had);
+    format!(
+        "{} up to event {}, effects {effects}, {} of its own",
+        session.forked_from_session,
+        session.forked_from_seq,
+        format::dollars(own)
+    )
 }
 
 fn lease(session: &v1::Session) -> String {
@@ -256,7 +280,7 @@ mod tests {
 
     #[test]
     fn programs_get_the_contract_s_fields() {
-        let shown = whole(&found(), &[]);
+        let shown = whole(&found(), &[], None);
         assert_eq!(shown["session"]["open_intents"][0]["unknown"], true);
         assert_eq!((&shown["output"], &shown["events"]), (&Value::Null, &json!([])));
     }
