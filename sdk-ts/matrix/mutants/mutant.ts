@@ -28,6 +28,6 @@ export async function charge(key: string): Promise<unknown> {
     body: "{}",
   });
   await answer.json();
-  await delay(300);
+  await delay(1_500);
   return { charged: key };
 }

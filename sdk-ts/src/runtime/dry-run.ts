@@ -78,6 +78,7 @@ export function dryRun(ledger: Ledger, workflow: Workflow, options: DryRunOption
 
 class DryRun implements Journal {
   readonly full = true; // D1
+  readonly doubtful = false;
   private readonly events: readonly Event[];
   private readonly run: Run;
   private readonly recordedEnd: Event["body"] | undefined;
@@ -146,6 +147,8 @@ class DryRun implements Journal {
   whenRoom(): void {
     this.quiet();
   }
+
+  whenSure(): void {}
 
   async release(): Promise<boolean> {
     return true;

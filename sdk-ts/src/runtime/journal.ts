@@ -57,6 +57,10 @@ export interface Journal {
   readonly full: boolean;
   /** Calls back when there is room again. */
   whenRoom(proceed: () => void): void;
+  /** True while another worker may hold the session, because this process stood still: nothing begins. */
+  readonly doubtful: boolean;
+  /** Calls back when the session is certainly held here again; never if it is not. */
+  whenSure(proceed: () => void): void;
   /**
    * Gives the lease back; resolves when the engine has answered or cannot be reached in time, with false if it refused.
    * "waiting" names the last seq that the run has seen, is refused if the session has gone on since, and waits for its

@@ -221,6 +221,15 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     if (this.phase !== "running" || request.isCancelled || this.cancellation.holds(request)) return;
     const { journal } = this.settings;
     if (journal.full) journal.whenRoom(() => this.whenStartable(start, request));
+    else if (journal.doubtful) journal.whenSure(() => this.whenStartable(start, request));
+    else start();
+  }
+
+  /** Lets a part of begun work begin: at once unless this process stood still. */
+  whenSure(start: () => void): void {
+    if (this.phase === "over") return;
+    const { journal } = this.settings;
+    if (journal.doubtful) journal.whenSure(() => this.whenSure(start));
     else start();
   }
 

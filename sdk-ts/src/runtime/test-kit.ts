@@ -57,12 +57,14 @@ export class MemorySession implements Journal {
   readonly evidence: string[] = [];
   readonly waits = new MemoryWaits((body) => this.push(body));
   full = false;
+  doubtful = false;
   /** How long a run that only waits is kept, in ms. */
   lingerMs = 60_000;
   /** True: nothing is taken or acknowledged any more. */
   dead = false;
   run: Run | undefined;
   private readonly waiting: (() => void)[] = [];
+  private readonly sure: (() => void)[] = [];
   private timeMs: number;
 
   constructor(
@@ -136,6 +138,16 @@ export class MemorySession implements Journal {
   makeRoom(): void {
     this.full = false;
     for (const proceed of this.waiting.splice(0)) proceed();
+  }
+
+  whenSure(proceed: () => void): void {
+    this.sure.push(proceed);
+  }
+
+  /** The session is certainly held here again. */
+  makeSure(): void {
+    this.doubtful = false;
+    for (const proceed of this.sure.splice(0)) proceed();
   }
 
   async release(why: ReleaseWhy, seenSeq = 0): Promise<boolean> {

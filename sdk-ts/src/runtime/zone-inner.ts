@@ -231,12 +231,15 @@ export class ZoneInner {
       }
     };
     const place = { run: this.run, kind: "step", name: inner.name } as const;
-    attempt.start(
-      place,
-      () => fn(attempt),
-      tried,
-      (thrown) => tried({ ok: false, thrown }),
-    );
+    this.run.whenSure(() => {
+      if (!this.running.has(attempt)) return;
+      attempt.start(
+        place,
+        () => fn(attempt),
+        tried,
+        (thrown) => tried({ ok: false, thrown }),
+      );
+    });
   }
 
   // ---- order ----

@@ -1,6 +1,6 @@
 /** Workflows that the tests of the kit run, here and in processes of their own. */
 import { setTimeout as delay } from "node:timers/promises";
-import { type Context, workflow } from "@cellaflow/sdk";
+import { type Context, textOf, workflow } from "@cellaflow/sdk";
 import { z } from "zod";
 
 const Input = z.object({ item: z.string() });
@@ -54,6 +54,16 @@ export const rewritten = order("6", async (ctx, item) => {
   ctx.state.set("stock", steps.stock);
   const left = await ctx.step("take", () => 1, { input: { item, stock: steps.stock } });
   return { item, price: steps.price, left };
+});
+
+/** Asks a model in a zone. */
+export const chatter = workflow({ name: "chatter", version: "1", input: Input }, async (ctx, { item }) => {
+  const answer = await ctx.zone("talk", async (zone) => {
+    const stream = zone.llm.stream("scripted-1", { messages: item });
+    for await (const _ of stream);
+    return stream.final;
+  });
+  return textOf(answer.message);
 });
 
 /** A guarded step that takes for ever. */

@@ -1,7 +1,7 @@
 /**
  * A worker for tests: `node worker-process-main.js MODULE` serves every workflow that the module exports.
  *
- * `CELLAFLOW_TEST_CRASH` says at which event it dies. It ends when its standard input does.
+ * `CELLAFLOW_TEST_HITS` says at which event it dies or stands still. It ends when its standard input does.
  */
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -11,13 +11,14 @@ import { createWorker } from "../worker/worker.js";
 import { failToStart } from "./main.js";
 import type { CrashPoint } from "./worker-process.js";
 
+type Hits = Partial<Record<NodeJS.Signals, CrashPoint>>;
+
 async function main([module = ""]: readonly string[]): Promise<void> {
   const url = module.startsWith("file:") ? module : pathToFileURL(resolve(module)).href;
   const exported = Object.values((await import(url)) as Record<string, unknown>).flat();
   const workflows = exported.filter(isWorkflow);
   if (workflows.length === 0) throw new Error(`${module} exports no workflow; export what workflow(…) returns`);
-  const crash = process.env.CELLAFLOW_TEST_CRASH;
-  if (crash) dieAt(JSON.parse(crash) as CrashPoint);
+  hitAt(JSON.parse(process.env.CELLAFLOW_TEST_HITS ?? "{}") as Hits);
   const gone = new AbortController();
   process.stdin
     .on("close", () => gone.abort())
@@ -26,9 +27,14 @@ async function main([module = ""]: readonly string[]): Promise<void> {
   await createWorker({ workflows }).run({ handleSignals: true, signal: gone.signal, shutdownGraceMs: 5_000 });
 }
 
-function dieAt(point: CrashPoint): void {
+function hitAt(hits: Hits): void {
+  const left = new Map(Object.entries(hits) as [NodeJS.Signals, CrashPoint][]);
   watchEvents((sessionId, seq) => {
-    if (seq === point.seq && (point.sessionId ?? sessionId) === sessionId) process.kill(process.pid, "SIGKILL");
+    for (const [signal, point] of left) {
+      if (seq !== point.seq || (point.sessionId ?? sessionId) !== sessionId) continue;
+      left.delete(signal);
+      process.kill(process.pid, signal);
+    }
   });
 }
 

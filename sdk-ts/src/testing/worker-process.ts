@@ -9,7 +9,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import type { ConnectionOptions } from "../transport/lookup.js";
 
-/** Where a worker dies. */
+/** Where a worker dies or stands still. */
 export interface CrashPoint {
   /** Seq of an event. It is durable, the worker has just been told of it, and nothing else came of it. */
   seq: number;
@@ -29,6 +29,8 @@ export interface WorkerProcessOptions {
   cwd?: string;
   /** Where it dies, as by kill -9. Default: nowhere. */
   crashAfter?: CrashPoint;
+  /** Where it stands still, as by SIGSTOP, until `proceed()`. Default: nowhere. */
+  freezeAfter?: CrashPoint;
 }
 
 /** A running worker process. */
@@ -52,7 +54,7 @@ const MAIN = fileURLToPath(new URL("./worker-process-main.js", import.meta.url))
 
 /** Starts a worker as a process of its own. It serves as soon as it has connected. */
 export function startWorkerProcess(options: WorkerProcessOptions): WorkerProcess {
-  const { connection, module, env, cwd, crashAfter } = options;
+  const { connection, module, env, cwd, crashAfter, freezeAfter } = options;
   const { url = "", token = "", ca = "" } = connection;
   const child = spawn(process.execPath, ["--enable-source-maps", MAIN, String(module)], {
     env: {
@@ -61,7 +63,7 @@ export function startWorkerProcess(options: WorkerProcessOptions): WorkerProcess
       CELLAFLOW_TOKEN: token,
       CELLAFLOW_CA: ca,
       ...env,
-      CELLAFLOW_TEST_CRASH: crashAfter === undefined ? "" : JSON.stringify(crashAfter),
+      CELLAFLOW_TEST_HITS: JSON.stringify({ SIGKILL: crashAfter, SIGSTOP: freezeAfter }),
     },
     cwd,
     stdio: ["pipe", "pipe", "pipe"], // W1

@@ -9,6 +9,8 @@
  * - C2 a bound session goes on at the same epoch, or its run is fenced.
  * - C3 attempts to connect are at most a third of the lease's TTL apart.
  * - C4 what the engine may not buffer (credit) waits here; what is unacknowledged is bounded, and new work waits for room.
+ * - C5 a process that stood still for so long that its leases may have run out believes nothing it was told before, and
+ *   lets nothing begin, until its sessions are bound again.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
@@ -29,6 +31,7 @@ import {
 } from "../gen/cellaflow/v1/worker_pb.js";
 import type { EngineLimits } from "../runtime/journal.js";
 import type { Logger } from "../runtime/observer.js";
+import { Awake } from "./awake.js";
 import { type Duplex, type GrpcClient, refusalError } from "./grpc.js";
 import { Heartbeat } from "./heartbeat.js";
 import { SessionLink } from "./link.js";
@@ -111,6 +114,7 @@ export class Channel {
   private unackedBytes = 0;
   private readonly roomQueue: (() => void)[] = [];
   private readonly heartbeat: Heartbeat;
+  private readonly awake = new Awake();
   private idleTimer: NodeJS.Timeout | undefined;
   private reconnectTimer: NodeJS.Timeout | undefined;
 
@@ -183,6 +187,16 @@ export class Channel {
 
   whenRoom(proceed: () => void): void {
     this.roomQueue.push(proceed);
+  }
+
+  /** Looks whether this process stood still; if so, every session is doubted and bound again (C5). */
+  checkAwake(): boolean {
+    if (!this.awake.slept) return false;
+    this.awake.note();
+    this.log("warn", "this process stood still for long: its sessions are bound again before anything begins", {});
+    for (const link of this.links.values()) link.doubt();
+    if (this.state === "open") this.reopen();
+    return true;
   }
 
   /** Names a request; its answer goes to `owner`. */
@@ -321,6 +335,8 @@ export class Channel {
     this.blocked = false;
     this.taken = 0;
     this.heartbeat.start(this.limits.leaseTtlMs / 3, () => this.stream?.cancel());
+    // A lease was renewed at least a third of its time ago.
+    this.awake.watch((this.limits.leaseTtlMs * 2) / 3);
     for (const link of this.links.values()) link.rebind();
     for (const requestId of [...this.binds.keys()]) this.sendBind(requestId);
     this.flush();
@@ -376,6 +392,7 @@ export class Channel {
     this.stream = undefined;
     this.state = "closed";
     this.heartbeat.stop();
+    this.awake.stop();
     clearTimeout(this.reconnectTimer);
     clearTimeout(this.idleTimer);
     this.idleTimer = undefined;
@@ -384,6 +401,8 @@ export class Channel {
   // ---- receiving ----
 
   private received(messages: readonly EngineMessage[], bytes: number): void {
+    const open = this.state === "open";
+    if (this.checkAwake() && open) return;
     for (const message of messages) this.handle(message);
     this.taken += bytes;
     if (this.taken < CREDIT_BYTES / 4 || this.state !== "open") return;

@@ -68,6 +68,9 @@ export class SessionLink implements Journal {
   /** False while a lost connection is not bound again: entries wait. */
   private bound = true;
   private rebindId: bigint | undefined;
+  /** True from when this process stood still until the session is bound again. */
+  private doubted = false;
+  private readonly doubting: (() => void)[] = [];
   private closed = false;
 
   constructor(
@@ -105,6 +108,20 @@ export class SessionLink implements Journal {
 
   whenRoom(proceed: () => void): void {
     this.channel.whenRoom(proceed);
+  }
+
+  get doubtful(): boolean {
+    this.channel.checkAwake();
+    return this.doubted;
+  }
+
+  whenSure(proceed: () => void): void {
+    this.doubting.push(proceed);
+  }
+
+  /** Others may hold the session by now. */
+  doubt(): void {
+    this.doubted = true;
   }
 
   append(entry: Entry): void {
@@ -243,7 +260,9 @@ export class SessionLink implements Journal {
       return true;
     }
     this.bound = true;
+    this.doubted = false;
     for (const unacked of this.unacked.values()) this.channel.send(this.sessionId, unacked.message, unacked.bytes); // J1
+    for (const proceed of this.doubting.splice(0)) proceed();
     return true;
   }
 
