@@ -8,6 +8,7 @@
  */
 
 export type { ApprovalInfo, ApprovalRef, DecideOptions } from "./client/approvals.js";
+export type { BudgetAmounts, BudgetInfo, BudgetLimits } from "./client/budgets.js";
 export {
   type Client,
   type ClientOptions,
@@ -27,6 +28,7 @@ export type { ForkEditInput, ForkOptions, SessionState } from "./client/fork.js"
 export { nodeHandler } from "./client/node-http.js";
 export type { StepOutcome } from "./client/outcomes.js";
 export type { QueryOptions, SessionView } from "./client/query.js";
+export type { StepResolution } from "./client/resolve.js";
 export type { ForkInfo, PauseKind, SessionInfo, SessionStatus, WaitInfo } from "./client/session.js";
 export type { SendSignalOptions, SignalReceipt } from "./client/signals.js";
 export { type SseOptions, sseHandler, type WebHandler } from "./client/sse.js";
@@ -88,6 +90,7 @@ export type {
 } from "./runtime/api.js";
 export type { ApprovalCall, ApprovalOutcome } from "./runtime/approval.js";
 export type { ContinueOptions } from "./runtime/continue.js";
+export type { SessionUsage } from "./runtime/budget.js";
 export type { Message, MessagePart, PartExtras } from "./runtime/messages.js";
 export type { DeliveredStep, FinishedReplay, Logger, LogLevel, RunObserver } from "./runtime/observer.js";
 export type { Finding, Resource, RetryPolicy, StepHandle, StepLog, StepOptions } from "./runtime/options.js";

@@ -36,6 +36,7 @@ macro_rules! shown {
 
 shown! {
     v1::BackupLedgerResponse = "cellaflow.v1.BackupLedgerResponse";
+    v1::BudgetState = "cellaflow.v1.BudgetState";
     v1::Event = "cellaflow.v1.Event";
     v1::GetSessionResponse = "cellaflow.v1.GetSessionResponse";
     v1::GetStatusResponse = "cellaflow.v1.GetStatusResponse";

@@ -11,6 +11,7 @@
 //!   not held.
 //! - V3 A ledger that cannot be read is said once per look and looked at again; it ends no driver.
 
+mod budgets;
 mod due;
 mod jump;
 mod tree;
@@ -22,6 +23,7 @@ use crate::clock::Clock;
 use crate::dispatch::Dispatch;
 use crate::ledger::{Handle, Observer};
 
+use budgets::Budgets;
 use due::Due;
 use jump::{Jump, Verdict};
 use tree::Tree;
@@ -39,21 +41,23 @@ pub fn start(
     handle.observe(Arc::clone(&due) as Arc<dyn Observer>);
     let tree = Arc::new(Tree::new(handle.clone(), Arc::clone(&clock)));
     handle.observe(Arc::clone(&tree) as Arc<dyn Observer>);
+    let budgets = budgets::start(handle);
     let offering = Arc::clone(&dispatch).run();
     let carrying = tree.run();
-    let looking = look(due, dispatch, clock);
+    let looking = look(due, budgets, dispatch, clock);
     async move {
         tokio::join!(offering, looking, carrying);
     }
 }
 
-async fn look(due: Arc<Due>, dispatch: Arc<Dispatch>, clock: Arc<dyn Clock>) {
+async fn look(due: Arc<Due>, budgets: Arc<Budgets>, dispatch: Arc<Dispatch>, clock: Arc<dyn Clock>) {
     // Time that was skipped on purpose is no jump.
     let unskipped = |wall_ms: u64| wall_ms.saturating_sub(clock.skipped_ms());
     let mut jump = Jump::new(unskipped(clock.wall_ms()), clock.mono_ms());
     loop {
         let (wall_ms, mono_ms) = (clock.wall_ms(), clock.mono_ms());
         dispatch.sweep();
+        budgets.look();
         let held = is_held(jump.look(unskipped(wall_ms), mono_ms));
         if !held {
             due.look(wall_ms, mono_ms); // V2

@@ -31,6 +31,7 @@ import {
   decideApproval,
   openApprovals,
 } from "./approvals.js";
+import { type BudgetInfo, type BudgetLimits, budgetsOf, raiseBudget, storedLimits } from "./budgets.js";
 import { type CallOptions, ClientCore, refOf, type SessionName } from "./core.js";
 import { type BranchDiff, diffSessions } from "./diff.js";
 import { acceptDivergence } from "./divergence.js";
@@ -40,6 +41,7 @@ import { type ForkOptions, forkSession, type SessionState, stateAt } from "./for
 import { listFilter, setLabels } from "./labels.js";
 import { type Operate, type Operations, operationsOf } from "./operations.js";
 import { type QueryOptions, querySession, type SessionView } from "./query.js";
+import { resolveStep, type StepResolution } from "./resolve.js";
 import { awaitResult } from "./results.js";
 import { HereRun } from "./run-here.js";
 import { type RunPromise, withStream } from "./run-stream.js";
@@ -57,6 +59,11 @@ export interface ClientOptions extends RunOptions {
 export interface StartOptions extends CallOptions {
   /** Names the session: using it again returns that session. At most 512 bytes. Default: always a new session. */
   key?: string;
+  /**
+   * What the session and its children may spend at most. Running out pauses; `raiseBudget` goes on. Ignored if the key
+   * names a session that is there already. Default: not limited.
+   */
+  budget?: BudgetLimits;
   /** What happens if the key's session has ended. Default: "return" it with its result. */
   ifEnded?: "return" | "restart";
   /** Labels to find it by: at most 16, all together at most 1,024 bytes. Children and forks have them, too. */
@@ -194,6 +201,20 @@ export interface Client extends Operations {
    * it need not have one.
    */
   query(session: SessionName, options?: QueryOptions): Promise<SessionView>;
+  /** Says how the budgets stand that a session is under, nearest first; empty: it is under none. */
+  budget(session: SessionName, options?: CallOptions): Promise<BudgetInfo[]>;
+  /**
+   * Raises the budget that a session owns and resumes what was paused for it. What is left out stays.
+   *
+   * @throws CellaflowError `invalid_argument` for a smaller limit, or one on what was not limited
+   */
+  raiseBudget(sessionId: string, limits: BudgetLimits, options?: CallOptions): Promise<BudgetInfo>;
+  /**
+   * Says what became of a guarded step whose outcome is unknown, and resumes the session if it is paused for that.
+   *
+   * @throws CellaflowError `guard_not_due` while the attempt may still report, `guard_not_open`
+   */
+  resolveStep(sessionId: string, stepKey: string, resolution: StepResolution, options?: CallOptions): Promise<void>;
   /** Returns what a session was at an event: input, `ctx.state`, `ctx.messages`, outcomes. */
   stateAt(session: SessionName, seq: number, options?: CallOptions): Promise<SessionState>;
   /**
@@ -382,6 +403,18 @@ class EngineClient implements Client {
     return run.result();
   }
 
+  budget(session: SessionName, options?: CallOptions): Promise<BudgetInfo[]> {
+    return budgetsOf(this.core, session, options);
+  }
+
+  raiseBudget(sessionId: string, limits: BudgetLimits, options?: CallOptions): Promise<BudgetInfo> {
+    return raiseBudget(this.core, sessionId, limits, options);
+  }
+
+  resolveStep(sessionId: string, stepKey: string, resolution: StepResolution, options?: CallOptions): Promise<void> {
+    return resolveStep(this.core, sessionId, stepKey, resolution, options);
+  }
+
   // ---- inside ----
 
   private async runHere<I, O>(
@@ -430,6 +463,7 @@ class EngineClient implements Client {
       labels: { ...options.labels },
       timeoutMs: BigInt(Math.ceil(options.timeoutMs ?? 0)),
     });
+    if (options.budget !== undefined) request.budget = storedLimits(options.budget);
     return this.core.seal(request);
   }
 

@@ -96,6 +96,8 @@ export interface SessionInfo {
     /** Tokens of attempts that were rolled back or failed (estimated). */
     wastedTokens: number;
     wastedCostNanos: number;
+    /** Model calls whose price was unknown: the cost lacks them. */
+    unpricedCalls: number;
   };
 }
 
@@ -184,6 +186,7 @@ export function sessionInfo(session: Session | undefined): SessionInfo {
       costNanos: Number(totals?.costNanos ?? 0),
       wastedTokens: Number(totals?.wastedTokens ?? 0),
       wastedCostNanos: Number(totals?.wastedCostNanos ?? 0),
+      unpricedCalls: Number(totals?.unpricedCalls ?? 0),
     },
   };
 }

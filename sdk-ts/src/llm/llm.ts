@@ -10,6 +10,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { type LlmResponse, LlmResponseSchema } from "../gen/cellaflow/content/v1/content_pb.js";
+import type { WorstCase } from "../runtime/budget.js";
 import type { CallAnswer, CallAttempt, CallHost, CallOutcome, CallSpec, SessionHost } from "../runtime/internals.js";
 import { fromStored, type Message, toStored } from "../runtime/messages.js";
 import { decodeValue, encodeValue } from "../values/codec.js";
@@ -35,6 +36,7 @@ import type {
   RequestOptions,
 } from "./types.js";
 import { estimateTokens, fromUsage, toUsage } from "./usage.js";
+import { maxTokensOf, worstCaseOf } from "./worst.js";
 
 /** Model calls of a session or zone. */
 export interface Llm {
@@ -147,6 +149,7 @@ interface Prepared {
   request: PreparedRequest;
   provider: ProviderRequest;
   input: unknown;
+  worst: () => WorstCase;
 }
 
 function prepare<O>(host: CallHost, model: string, options: GenerateOptions<O>): Prepared {
@@ -161,6 +164,7 @@ function prepare<O>(host: CallHost, model: string, options: GenerateOptions<O>):
       headers: options.headers,
     },
     input: { provider: params.provider, model, ...request.summary },
+    worst: () => worstCaseOf(params.provider, model, [params, request.messages], params.maxTokens),
   };
 }
 
@@ -170,18 +174,19 @@ function messagesOf(host: CallHost, given: RequestOptions["messages"]): readonly
   return Array.from(given, toMessage);
 }
 
-type CallParts = Omit<CallSpec, "input" | "request" | "usageOf">;
+type CallParts = Omit<CallSpec, "input" | "request" | "usageOf" | "worst">;
 
 // G1: no await before the host is asked.
 function requested(
   host: CallHost,
-  prepared: Pick<Prepared, "request" | "input">,
+  prepared: Pick<Prepared, "request" | "input" | "worst">,
   parts: CallParts,
 ): Promise<CallOutcome> {
   const outcome = host.call({
     ...parts,
     input: prepared.input,
     request: () => prepared.request.stored(host),
+    worst: prepared.worst,
     usageOf,
   });
   tap(outcome, (answer) => prepared.request.recorded(host, answer.place));
@@ -230,7 +235,11 @@ function foreignCall<T>(
   const request = RequestBook.of(host).prepare(messages, JSON.stringify(params));
   const outcome = requested(
     host,
-    { request, input: { provider, model, ...request.summary } },
+    {
+      request,
+      input: { provider, model, ...request.summary },
+      worst: () => worstCaseOf(provider, model, spec.request, maxTokensOf(spec.request)),
+    },
     { ...callOptions(spec), perform: (attempt) => performForeign(spec, attempt, fn) },
   );
   return LazyPromise.of(async () => {

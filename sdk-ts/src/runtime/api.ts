@@ -5,6 +5,7 @@
  */
 import type { Llm, MessageInput, ToolCall, Tools } from "../llm/index.js";
 import type { ContinueOptions } from "./continue.js";
+import type { SessionUsage } from "./budget.js";
 import type { Message } from "./messages.js";
 import type { RetryPolicy, StepHandle, StepOptions } from "./options.js";
 import type { ChildHandle, SpawnOptions, WorkflowRef } from "./spawn.js";
@@ -90,6 +91,9 @@ export interface Context extends Waits {
     fn: (input: I, step: StepHandle) => O | PromiseLike<O>,
     options?: StepOptions<I, O>,
   ): Promise<O>;
+
+  /** Says what this session has used so far, its children not counted. Journaled as a step: a replay sees the same. */
+  usage(): Promise<SessionUsage>;
 
   /** Runs `fn` with a ctx whose step keys start with `key`: branches that run at the same time keep apart. */
   scope<T>(key: string, fn: (ctx: Context) => T | PromiseLike<T>): Promise<T>;

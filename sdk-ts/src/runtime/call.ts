@@ -8,6 +8,7 @@ import { type LlmRequest, LlmRequestSchema, LlmResponseSchema } from "../gen/cel
 import { type Payload, PayloadFormat, type Usage, UsageSchema } from "../gen/cellaflow/v1/common_pb.js";
 import { type Event, LlmCallSchema, type StepCompleted } from "../gen/cellaflow/v1/event_pb.js";
 import type { Attempt } from "./attempt.js";
+import type { WorstCase } from "./budget.js";
 import { asStep } from "./fork.js";
 import type { CallAnswer, CallOutcome, CallSpec } from "./internals.js";
 import { documentPayload, payloadBytes, payloadDocument } from "./payloads.js";
@@ -56,6 +57,10 @@ export class CallRequest extends JournaledStep<CallOutcome, CallAnswer> {
       llm.request = documentPayload(PayloadFormat.LLM_REQUEST, LlmRequestSchema, this.request);
     }
     return { output, llm, bytes: Number(output.sizeBytes + (llm.request?.sizeBytes ?? 0n)) };
+  }
+
+  protected override get worst(): (() => WorstCase) | undefined {
+    return this.call.worst;
   }
 
   protected override usageOf(thrown: unknown): Usage | undefined {

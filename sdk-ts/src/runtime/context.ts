@@ -11,6 +11,7 @@ import { MisuseError } from "../errors.js";
 import { type Llm, runTools, sessionLlm, type ToolCall, type Tools, toMessage } from "../llm/index.js";
 import { misuse } from "../misuse.js";
 import type { Context, MapOptions, Messages, OpenZone, Zone, ZoneOptions } from "./api.js";
+import type { SessionUsage } from "./budget.js";
 import { CallRequest } from "./call.js";
 import { type ContinueOptions, continued, continuedBytes } from "./continue.js";
 import { GuardedStep, type GuardWork } from "./guard.js";
@@ -207,6 +208,11 @@ class RunContext implements Context {
   now(): number {
     this.check("now");
     return this.run.nowMs;
+  }
+
+  usage(): Promise<SessionUsage> {
+    this.check("usage");
+    return this.step("usage", () => this.run.budgets.usage);
   }
 
   random(): number {

@@ -168,32 +168,41 @@ export class GuardedStep<T> extends Request<T> {
   // ---- attempts ----
 
   private intend(number: number): void {
+    const { key, after } = this.spec;
     this.run.whenStartable(() => {
-      const { guardAttemptMs, guardGraceMs } = this.run.settings.limits;
-      const { key: stepKey, name, digest: inputDigest, input } = this.spec;
-      const attemptMs = this.work.timeoutMs ?? guardAttemptMs;
-      const clock = new AttemptClock(attemptMs); // G1: before the intent is sent
-      this.open = true;
-      const value = create(GuardIntentSchema, {
-        stepKey,
-        name,
-        attempt: number,
-        inputDigest,
-        attemptMs: BigInt(Math.ceil(attemptMs)),
-        graceMs: BigInt(guardGraceMs),
-        policy: POLICIES[this.work.policy],
-        idempotencyKey: payload(PayloadFormat.BYTES, new TextEncoder().encode(this.work.idempotencyKey)),
-        inputHash: canonicalDigest(input),
-      });
-      this.append({
-        op: { case: "guardIntent", value },
-        acked: (answer) => {
-          // In a fork that performs nothing, somebody else answers.
-          if (answer.recorded === undefined && !this.run.effects.stubbed) this.call(number, clock, answer.seq);
-        },
-        refused: (refusal) => this.intentRefused(number, refusal),
-      });
+      this.run.budgets.reserve(
+        { key, attempt: number, after, step: true },
+        () => this.sendIntent(number),
+        (error) => this.fail(number, failurePayload(toFailure(error)), false),
+      );
     }, this as Request);
+  }
+
+  private sendIntent(number: number): void {
+    const { guardAttemptMs, guardGraceMs } = this.run.settings.limits;
+    const { key: stepKey, name, digest: inputDigest, input } = this.spec;
+    const attemptMs = this.work.timeoutMs ?? guardAttemptMs;
+    const clock = new AttemptClock(attemptMs); // G1: before the intent is sent
+    this.open = true;
+    const value = create(GuardIntentSchema, {
+      stepKey,
+      name,
+      attempt: number,
+      inputDigest,
+      attemptMs: BigInt(Math.ceil(attemptMs)),
+      graceMs: BigInt(guardGraceMs),
+      policy: POLICIES[this.work.policy],
+      idempotencyKey: payload(PayloadFormat.BYTES, new TextEncoder().encode(this.work.idempotencyKey)),
+      inputHash: canonicalDigest(input),
+    });
+    this.append({
+      op: { case: "guardIntent", value },
+      acked: (answer) => {
+        // In a fork that performs nothing, somebody else answers.
+        if (answer.recorded === undefined && !this.run.effects.stubbed) this.call(number, clock, answer.seq);
+      },
+      refused: (refusal) => this.intentRefused(number, refusal),
+    });
   }
 
   private call(number: number, clock: AttemptClock, intentSeq: number): void {

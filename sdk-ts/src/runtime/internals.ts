@@ -15,6 +15,7 @@
  */
 import type { LlmRequest, LlmResponse } from "../gen/cellaflow/content/v1/content_pb.js";
 import type { Usage } from "../gen/cellaflow/v1/common_pb.js";
+import type { WorstCase } from "./budget.js";
 import type { Conversation } from "./conversation.js";
 import type { Resource, RetryPolicy, StepLog } from "./options.js";
 import type { TextRegistry } from "./texts.js";
@@ -64,6 +65,8 @@ export interface CallSpec {
   perform(attempt: CallAttempt): Promise<CallAnswer>;
   /** I1. */
   recorded?(answer: CallAnswer): void;
+  /** The most that one attempt may use; budgets are held by it. Absent: nothing. */
+  worst?: () => WorstCase;
   /** Usage of an attempt that threw; absent: none. */
   usageOf?(thrown: unknown): Usage | undefined;
   /** Attempts within this host. Default: the host's (outside a zone the step default, inside a zone 1). */

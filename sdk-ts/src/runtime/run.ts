@@ -23,6 +23,7 @@ import { misuse } from "../misuse.js";
 import { Activity } from "./activity.js";
 import { CANCELLATION_KEY, Cancellation, type CancellingRun } from "./cancel.js";
 import { Children } from "./children.js";
+import { Budgets } from "./budget.js";
 import { Conversation } from "./conversation.js";
 import { NO_DELTAS, noteDeltas, takeDeltas, textsOfDelta } from "./deltas.js";
 import { InputDigest } from "./digest.js";
@@ -57,6 +58,7 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
   readonly activity: Activity;
   readonly inputDigest: InputDigest;
   readonly parking: Parking;
+  readonly budgets: Budgets;
   readonly unobserved: Unobserved = new Map();
   readonly children = new Children(this);
   readonly cancellation = new Cancellation(this);
@@ -87,6 +89,7 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     this.resources = new Resources(settings.log);
     this.inputDigest = new InputDigest(settings.digestSalt);
     this.activity = new Activity(settings.limits.openMax);
+    this.budgets = new Budgets(this);
     this.parking = new Parking(this, settings.suspendLingerMs);
     this.stall = new Stall(
       settings.limits.replayStallMsMax,
@@ -345,8 +348,10 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     // An outcome's texts are counted together with its output's, when it is delivered.
     if (!outcome && texts.length > 0) this.texts.record(seq, texts);
     const body = event.body;
+    this.budgets.count(seq, body);
     if (body.case === "sessionStarted") {
       this.input = body.value.input;
+      this.budgets.started(body.value.budget);
       this.effects = effectsOf(body.value, this.settings.session.sessionId);
       this.nowMs = Number(event.timeMs);
       this.inherit(event);
@@ -396,6 +401,7 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
   private acked(ask: AppendAsk, answer: Appended, texts: readonly (string | undefined)[]): void {
     this.activity.answered();
     this.logCommit(ask.op, answer.seq);
+    if (answer.recorded === undefined) this.budgets.count(answer.seq, ask.op);
     reached(this.settings.session.sessionId, answer.seq);
     if (this.phase === "over") return;
     this.noteEvents(answer.before);

@@ -20,6 +20,7 @@ import {
   StepFailedSchema,
 } from "../gen/cellaflow/v1/event_pb.js";
 import { Attempt, type Tried } from "./attempt.js";
+import type { WorstCase } from "./budget.js";
 import { pauseExhausted } from "./exhausted.js";
 import { asStep } from "./fork.js";
 import type { KeyRecord } from "./history.js";
@@ -79,6 +80,11 @@ export abstract class JournaledStep<T, R> extends Request<T> {
     seq: number,
   ): readonly (string | undefined)[];
 
+  /** The most that an attempt may use, if it is a model call. */
+  protected get worst(): (() => WorstCase) | undefined {
+    return undefined;
+  }
+
   protected usageOf(_thrown: unknown): Usage | undefined {
     return undefined;
   }
@@ -136,8 +142,19 @@ export abstract class JournaledStep<T, R> extends Request<T> {
   }
 
   private try(number: number): void {
-    const { key, name } = this.spec;
+    const { key } = this.spec;
     this.next = number;
+    if (this.total.isUp) return this.timeIsUp();
+    const { after } = this.spec;
+    this.run.budgets.reserve(
+      { key, attempt: number, after, step: true, worst: this.worst },
+      () => this.beginAttempt(number),
+      (error) => this.commitFailure({ attempt: number, elapsedMs: 0 }, error),
+    );
+  }
+
+  private beginAttempt(number: number): void {
+    const { key, name } = this.spec;
     if (this.total.isUp) return this.timeIsUp();
     const attempt = new Attempt({
       attempt: number,

@@ -21,7 +21,9 @@ import {
 import { PayloadFormat, type Usage, UsageSchema } from "../gen/cellaflow/v1/common_pb.js";
 import { type LlmCall, LlmCallSchema } from "../gen/cellaflow/v1/event_pb.js";
 import { Attempt, type Tried } from "./attempt.js";
+import type { WorstCase } from "./budget.js";
 import type { CallAnswer, CallOutcome, CallSpec, RequestPlace } from "./internals.js";
+import type { AfterMark } from "./journal.js";
 import { KeyCounter } from "./keys.js";
 import type { RetryPolicy, StepHandle } from "./options.js";
 import { documentPayload, failureDocument, failureOf } from "./payloads.js";
@@ -82,10 +84,10 @@ export class ZoneInner {
 
   constructor(
     private readonly run: Run,
-    private readonly zoneKey: string,
-    private readonly zoneName: string,
+    private readonly zone: { key: string; name: string; attempt: number; abort(reason: unknown): void },
     private readonly recorded: RecordedZone | undefined,
     private readonly emit: (callKey: string, text: string) => void,
+    private readonly after: AfterMark,
   ) {
     this.recordedByKey = new Map(recorded?.outcomes.map((outcome) => [outcome.stepKey, outcome]));
   }
@@ -154,7 +156,7 @@ export class ZoneInner {
   // ---- requests ----
 
   private ask(name: string, key: string | undefined, digest: Uint8Array, read: Inner["read"]): Inner {
-    const stepKey = this.keys.next(`${this.zoneKey}/`, name, key);
+    const stepKey = this.keys.next(`${this.zone.key}/`, name, key);
     const inner: Inner = { key: stepKey, name, digest, deferred: deferred<unknown>(), read };
     inner.deferred.promise.watch(this.unobserved, stepKey);
     this.requests += 1;
@@ -163,7 +165,7 @@ export class ZoneInner {
     this.run.noteProgress();
     const recorded = this.recordedByKey.get(stepKey);
     if (recorded !== undefined && Buffer.compare(recorded.inputDigest, digest) !== 0) {
-      this.run.nondeterministic(`"${stepKey}" with another input`, `it inside zone "${this.zoneName}"`, stepKey);
+      this.run.nondeterministic(`"${stepKey}" with another input`, `it inside zone "${this.zone.name}"`, stepKey);
     } else this.schedule();
     return inner;
   }
@@ -177,7 +179,7 @@ export class ZoneInner {
 
   private perform(inner: Inner, spec: CallSpec): void {
     const request = spec.request();
-    const options = { digest: inner.digest, retry: spec.retry, timeoutMs: spec.timeoutMs };
+    const options = { digest: inner.digest, retry: spec.retry, timeoutMs: spec.timeoutMs, worst: spec.worst };
     const { sessionId } = this.run.settings.session;
     const perform = ({ signal, attempt, log }: StepHandle) =>
       spec.perform({ signal, attempt, sessionId, callKey: inner.key, log, emit: (text) => this.emit(inner.key, text) });
@@ -231,15 +233,23 @@ export class ZoneInner {
       }
     };
     const place = { run: this.run, kind: "step", name: inner.name } as const;
-    this.run.whenSure(() => {
-      if (!this.running.has(attempt)) return;
-      attempt.start(
-        place,
-        () => fn(attempt),
-        tried,
-        (thrown) => tried({ ok: false, thrown }),
-      );
-    });
+    const { key, attempt: zoneAttempt } = this.zone;
+    const giveUp = (reason: unknown): void => this.zone.abort(reason);
+    this.run.budgets.reserve(
+      { key, attempt: zoneAttempt, after: this.after, step: false, worst: options.worst, giveUp },
+      () => {
+        this.run.whenSure(() => {
+          if (this.over || !this.running.has(attempt)) return;
+          attempt.start(
+            place,
+            () => fn(attempt),
+            tried,
+            (thrown) => tried({ ok: false, thrown }),
+          );
+        });
+      },
+      (thrown) => tried({ ok: false, thrown }),
+    );
   }
 
   // ---- order ----
@@ -330,6 +340,8 @@ export interface InnerOptions {
   digest: Uint8Array;
   retry: RetryPolicy | undefined;
   timeoutMs: number | undefined;
+  /** The most that an attempt may use, if it is a model call. */
+  worst?: (() => WorstCase) | undefined;
 }
 
 function llmCallOf(request: LlmRequest, usage: Usage | undefined): LlmCall {

@@ -80,7 +80,7 @@ export class ZoneAttempt {
     readonly request: ZoneRequest<unknown>,
     readonly number: number,
     recorded: ZoneRecord | undefined,
-    llmCalls: ConstructorParameters<typeof ZoneInner>[3],
+    llmCalls: ConstructorParameters<typeof ZoneInner>[2],
   ) {
     const { key, name } = request.spec;
     this.evidence = new Evidence(run.settings.limits.evidenceBytesMax, (offset, data) =>
@@ -91,7 +91,8 @@ export class ZoneAttempt {
       const whole = this.streamed.note(callKey, text);
       if (live) this.evidence.add(whole);
     };
-    this.inner = new ZoneInner(run, key, name, llmCalls, emit);
+    const zone = { key, name, attempt: number, abort: (reason: unknown) => this.abort(reason) };
+    this.inner = new ZoneInner(run, zone, llmCalls, emit, request.spec.after);
     this.state = new StateStore(run.settings.codec, (call) => this.check(call), run.state);
   }
 
@@ -240,17 +241,26 @@ export class ZoneRequest<T> extends Request<T> {
   }
 
   private enter(number: number): void {
+    const { key, after } = this.spec;
     this.run.whenStartable(() => {
-      const { key: zoneKey, name, digest: inputDigest } = this.spec;
-      this.isEntering = true;
-      const value = create(ZoneEnteredSchema, { zoneKey, name, attempt: number, inputDigest });
-      this.run.append(this.spec.after, {
-        op: { case: "zoneEntered", value },
-        bytes: 0,
-        acked: () => this.entered(number),
-        refused: (refusal) => this.entryRefused(number, refusal),
-      });
+      this.run.budgets.reserve(
+        { key, attempt: number, after, step: true },
+        () => this.sendEntry(number),
+        (error) => this.finishFailed(number, failurePayload(toFailure(error)), [], undefined),
+      );
     }, this as Request);
+  }
+
+  private sendEntry(number: number): void {
+    const { key: zoneKey, name, digest: inputDigest } = this.spec;
+    this.isEntering = true;
+    const value = create(ZoneEnteredSchema, { zoneKey, name, attempt: number, inputDigest });
+    this.run.append(this.spec.after, {
+      op: { case: "zoneEntered", value },
+      bytes: 0,
+      acked: () => this.entered(number),
+      refused: (refusal) => this.entryRefused(number, refusal),
+    });
   }
 
   /** The session goes on with its cleanup: the engine need not hold the zone's place until it ends. */

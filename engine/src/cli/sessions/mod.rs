@@ -3,6 +3,7 @@
 mod accept;
 mod diff;
 mod divergence;
+mod budget;
 mod events;
 mod fork;
 mod list;
@@ -48,6 +49,9 @@ pub(super) enum Sessions {
     /// Accepts what a session's code asked for in place of what was recorded
     #[command(after_help = accept::EXAMPLES)]
     Accept(accept::Accept),
+    /// Shows or raises budgets
+    #[command(subcommand)]
+    Budget(budget::Budget),
     /// Resumes a paused session
     #[command(after_help = resume::EXAMPLES)]
     Resume(resume::Resume),
@@ -70,6 +74,7 @@ impl Sessions {
             Self::Fork(command) => command.run(),
             Self::Diff(command) => command.run(),
             Self::Accept(command) => command.run(),
+            Self::Budget(command) => command.run(),
             Self::Resume(command) => command.run(),
             Self::Release(command) => command.run(),
             Self::Signal(command) => command.run(),

@@ -226,10 +226,12 @@ pub(super) fn session_paused(pause: v1::SessionPaused, intake: &mut Intake<'_>) 
     let reason = match enums::pause_reason_from_wire(pause.reason) {
         // An effect of a cancelled session's cleanup: the engine pauses it for none after the request to cancel.
         Some(reason @ PauseReason::EffectUnknown) if !pause.step_key.is_empty() => reason,
-        Some(reason @ (PauseReason::Nondeterminism | PauseReason::RetriesExhausted)) => reason,
-        Some(PauseReason::Requested | PauseReason::EffectUnknown | PauseReason::Budget) | None => {
+        Some(
+            reason @ (PauseReason::Nondeterminism | PauseReason::RetriesExhausted | PauseReason::Budget),
+        ) => reason,
+        Some(PauseReason::Requested | PauseReason::EffectUnknown) | None => {
             return Err(Field(AT, "reason").must(
-                "be nondeterminism, retries exhausted or effect unknown (with its step): a run pauses for nothing else",
+                "be nondeterminism, retries exhausted, budget or effect unknown (with its step): a run pauses for nothing else",
             ));
         }
     };

@@ -113,7 +113,7 @@ const CASES: &[Case] = &[
     }),
     ("session_failed.failure", |a| op(a, v1::append::Op::SessionFailed(v1::SessionFailed { failure: None }))),
     ("session_paused.reason", |a| {
-        let reason = v1::PauseReason::Budget.into();
+        let reason = v1::PauseReason::Requested.into();
         op(a, v1::append::Op::SessionPaused(v1::SessionPaused { reason, ..v1::SessionPaused::default() }));
     }),
 ];
