@@ -7,6 +7,7 @@
  * - R1 once the session is known it is bound by its id: a lost lease never leads to another session.
  * - R2 a live lease of somebody else's is followed for `waitMs`, not taken.
  * - R3 a session that continues as another one is run here as that one.
+ * - R4 a session that is pinned to a version which the code is compatible with is bound as that version.
  */
 import type { MessageShape } from "@bufbuild/protobuf";
 import { CellaflowError } from "../errors.js";
@@ -14,6 +15,7 @@ import type { StartSessionRequestSchema } from "../gen/cellaflow/v1/engine_pb.js
 import { host, type RunOptions } from "../internal/hosting.js";
 import type { Logger } from "../runtime/observer.js";
 import type { RunEnd } from "../runtime/run-types.js";
+import { serves } from "../runtime/version.js";
 import type { Workflow } from "../runtime/workflow.js";
 import type { Binding } from "../transport/channel.js";
 import type { RunHereOptions, SessionResult } from "./client.js";
@@ -21,7 +23,7 @@ import { type ClientCore, retried } from "./core.js";
 import { Deadline, handedOver } from "./deadline.js";
 import { untilMovable } from "./follow.js";
 import { awaitResult, settledResult } from "./results.js";
-import { successorOf } from "./successor.js";
+import { infoOf, successorOf } from "./successor.js";
 
 const RUN_WAIT_MS_DEFAULT = 60_000;
 
@@ -42,6 +44,8 @@ export interface HereWork {
 export class HereRun<O> {
   private readonly deadline: Deadline;
   private sessionId: string | undefined;
+  /** Version that the session is pinned to, as far as it is known. */
+  private version: string;
   private told = false;
 
   constructor(
@@ -49,6 +53,7 @@ export class HereRun<O> {
     private readonly runOptions: RunOptions & { log: Logger },
     private readonly work: HereWork,
   ) {
+    this.version = work.workflow.version;
     if (work.sessionId !== undefined) this.know(work.sessionId);
     this.deadline = new Deadline(work.options.deadlineMs, work.options.handOverMs);
   }
@@ -81,12 +86,30 @@ export class HereRun<O> {
     }
   }
 
-  private bind(): Promise<Binding> {
+  private async bind(): Promise<Binding> {
     const { channel } = this.core.shared;
-    const { request, workflow, options } = this.work;
-    return this.sessionId === undefined
-      ? channel.start(request, options.signal)
-      : channel.attach(this.sessionId, workflow.version, options.signal); // R1
+    const { request, options } = this.work;
+    try {
+      return await (this.sessionId === undefined
+        ? channel.start(request, options.signal)
+        : channel.attach(this.sessionId, this.version, options.signal)); // R1
+    } catch (error) {
+      if (!(await this.pinnedToCompatible(error))) throw error;
+      return channel.attach(this.know(this.sessionId ?? ""), this.version, options.signal); // R4
+    }
+  }
+
+  /** R4. After a mismatch: learns the session and its version, and says whether this code is compatible with it. */
+  private async pinnedToCompatible(error: unknown): Promise<boolean> {
+    const { workflow, options, keySession } = this.work;
+    const mismatch = error instanceof CellaflowError && error.code === "version_mismatch";
+    if (!mismatch || workflow.compatible.length === 0) return false;
+    const sessionId = this.sessionId ?? (await keySession());
+    const { version } = await infoOf(this.core, sessionId, options.signal);
+    if (version === this.version || !serves(workflow, version)) return false;
+    this.know(sessionId);
+    this.version = version;
+    return true;
   }
 
   private async bound(binding: Binding): Promise<SessionResult<O> | undefined> {
@@ -97,7 +120,7 @@ export class HereRun<O> {
       return settledResult<O>(this.core.open(assigned), this.core.codec);
     }
     const { workflow } = this.work;
-    checkVersion(workflow, assigned.session?.version, link.release.bind(link), link.close.bind(link));
+    checkVersion(workflow, this.version, assigned.session?.version, link.release.bind(link), link.close.bind(link));
     const end = await this.hosted(binding);
     return this.deadline.handedOver(end) ? handedOver(sessionId) : this.resultOf(sessionId, end);
   }
@@ -137,7 +160,8 @@ export class HereRun<O> {
   private async goOn(sessionId: string, successorId: string): Promise<SessionResult<O> | undefined> {
     const successor = await successorOf(this.core, sessionId, successorId, this.work.options.signal);
     this.sessionId = successor.sessionId;
-    if (successor.version === this.work.workflow.version) return undefined;
+    this.version = successor.version;
+    if (serves(this.work.workflow, successor.version)) return undefined;
     const reason = `version "${successor.version}" of the workflow continues it`;
     return { status: "runningElsewhere", sessionId: successor.sessionId, reason };
   }
@@ -160,11 +184,12 @@ export class HereRun<O> {
 /** The engine refuses another version itself; an engine that does not must not make us run the wrong code. */
 function checkVersion(
   workflow: { name: string; version: string },
+  asked: string,
   pinned: string | undefined,
   release: (why: "unable") => Promise<boolean>,
   close: () => void,
 ): void {
-  if (pinned === undefined || pinned === workflow.version) return;
+  if (pinned === undefined || pinned === asked) return;
   void release("unable").then(close);
   throw new CellaflowError(
     "version_mismatch",

@@ -33,14 +33,23 @@ export async function successorOf(
   throw new CellaflowError("unavailable", problem, "call it again: it goes on there", { retryable: true });
 }
 
+/** Returns what a session is. @throws CellaflowError `session_not_found` */
+export async function infoOf(
+  core: ClientCore,
+  sessionId: string,
+  signal: AbortSignal | undefined,
+): Promise<SessionInfo> {
+  const request = create(GetSessionRequestSchema, { session: refOf(sessionId) });
+  return sessionInfo((await core.call(SessionService.method.getSession, request, { signal })).session);
+}
+
 async function find(
   core: ClientCore,
   sessionId: string,
   signal: AbortSignal | undefined,
 ): Promise<SessionInfo | undefined> {
-  const request = create(GetSessionRequestSchema, { session: refOf(sessionId) });
   try {
-    return sessionInfo((await core.call(SessionService.method.getSession, request, { signal })).session);
+    return await infoOf(core, sessionId, signal);
   } catch (error) {
     if (error instanceof CellaflowError && error.code === "session_not_found") return undefined;
     throw error;

@@ -8,12 +8,21 @@ import { MisuseError } from "../errors.js";
 import { misuse } from "../misuse.js";
 import type { Context } from "./api.js";
 
+/** Versions that one definition is compatible with. */
+const COMPATIBLE_MAX = 64;
+
 /** What a workflow is defined by. */
 export interface WorkflowOptions<In extends StandardSchemaV1, Out extends StandardSchemaV1 | undefined> {
   /** 1 to 256 bytes. */
   name: string;
   /** A session runs to its end on the version it started on; change it with every change of the code. 1 to 64 bytes. */
   version: string;
+  /**
+   * Earlier versions whose sessions this code goes on with: it must ask for what they recorded, which `client.check`
+   * tells beforehand. They stay pinned to their version; code of exactly that version is preferred where it is served,
+   * too. At most 64. Default: none.
+   */
+  compatible?: readonly string[];
   /** Checks the input (any Standard Schema library: zod, valibot, arktype, …). */
   input: In;
   /** Checks the output. Default: not checked. */
@@ -24,6 +33,8 @@ export interface WorkflowOptions<In extends StandardSchemaV1, Out extends Standa
 export interface Workflow<I = unknown, O = unknown> {
   readonly name: string;
   readonly version: string;
+  /** Earlier versions whose sessions this code goes on with. */
+  readonly compatible: readonly string[];
   /** Checks an input as a start does, without starting anything. @throws MisuseError `invalid_input` */
   checkInput(input: unknown): Promise<unknown>;
   /** Runs the code on a checked input. For the runtime, not for users. @internal */
@@ -46,12 +57,14 @@ export function workflow<In extends StandardSchemaV1, R, Out extends StandardSch
   options: WorkflowOptions<In, Out>,
   run: (ctx: Context, input: StandardSchemaV1.InferOutput<In>) => Promise<R>,
 ): Workflow<StandardSchemaV1.InferInput<In>, OutputOf<Out, R>> {
-  const { name, version, input: inputSchema, output: outputSchema } = options;
+  const { name, version, compatible = [], input: inputSchema, output: outputSchema } = options;
   checkText("name", name, 256);
   checkText("version", version, 64);
+  checkCompatible(version, compatible);
   return {
     name,
     version,
+    compatible: [...compatible],
     checkInput: (input) => check(inputSchema, "input", name, input),
     execute: async (ctx, raw) => {
       const input = (await check(inputSchema, "input", name, raw)) as StandardSchemaV1.InferOutput<In>;
@@ -76,6 +89,18 @@ async function check(
 export function describeIssue(issue: StandardSchemaV1.Issue): string {
   const path = (issue.path ?? []).map((part) => String(typeof part === "object" ? part.key : part)).join(".");
   return path === "" ? issue.message : `${path}: ${issue.message}`;
+}
+
+function checkCompatible(version: string, compatible: readonly string[]): void {
+  if (compatible.length > COMPATIBLE_MAX) {
+    const problem = `the workflow is compatible with ${compatible.length} versions`;
+    throw new MisuseError("invalid_workflow", problem, `name at most ${COMPATIBLE_MAX}`);
+  }
+  for (const other of compatible) checkText("compatible version", other, 64);
+  const twice = [version, ...compatible].find((one, index, all) => all.indexOf(one) !== index);
+  if (twice === undefined) return;
+  const problem = `version "${twice}" is among version and compatible twice`;
+  throw new MisuseError("invalid_workflow", problem, "name each version once");
 }
 
 function checkText(what: string, text: string, bytesMax: number): void {

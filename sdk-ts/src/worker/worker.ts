@@ -14,6 +14,7 @@ import { host, quietLogger, type RunOptions } from "../internal/hosting.js";
 import { type Logger, stderrLogger } from "../runtime/observer.js";
 import type { Run } from "../runtime/run.js";
 import { deferred } from "../runtime/step-promise.js";
+import { Definitions } from "../runtime/version.js";
 import type { Workflow } from "../runtime/workflow.js";
 import type { Binding, Channel } from "../transport/channel.js";
 import type { ConnectionOptions } from "../transport/lookup.js";
@@ -25,7 +26,7 @@ const GRACE_MS_DEFAULT = 30_000;
 export interface WorkerOptions extends RunOptions {
   /** Where the engine is. Default: looked up. */
   connection?: ConnectionOptions;
-  /** The workflows it serves; several versions of one may be among them. */
+  /** The workflows it serves; several versions of one, and versions compatible with earlier ones, may be among them. */
   workflows: readonly Workflow[];
   /** Sessions it runs at a time by dispatch. Default: 64. */
   maxConcurrentSessions?: number;
@@ -59,7 +60,7 @@ export function createWorker(options: WorkerOptions): Worker {
 }
 
 class WorkerLoop implements Worker {
-  private readonly definitions = new Map<string, Workflow>();
+  private readonly definitions: Definitions;
   private readonly runs = new Set<Run>();
   private readonly hosted = new Set<Promise<void>>();
   private readonly channel: Channel;
@@ -70,8 +71,8 @@ class WorkerLoop implements Worker {
   constructor(private readonly options: WorkerOptions) {
     this.max = options.maxConcurrentSessions ?? SESSIONS_DEFAULT;
     this.log = options.log ?? quietLogger(stderrLogger);
-    for (const definition of options.workflows) this.define(definition);
-    if (this.definitions.size === 0) {
+    this.definitions = new Definitions(options.workflows);
+    if (options.workflows.length === 0) {
       throw new MisuseError("invalid_worker", "the worker serves no workflow", "pass { workflows: [workflow(…)] }");
     }
     this.channel = connectionOf(options.connection).channel;
@@ -83,31 +84,17 @@ class WorkerLoop implements Worker {
 
   async run(options: WorkerRunOptions = {}): Promise<void> {
     const { signal, shutdownGraceMs = GRACE_MS_DEFAULT, handleSignals = false } = options;
-    const { workflows } = this.options;
-    const names = [...new Set(workflows.map(({ name }) => name))];
     const stopped = whenStopped(signal, handleSignals);
     const refused = deferred<never>();
     this.stopping = false;
     this.channel.serve({
-      workflows: names.map((name) => ({
-        name,
-        versions: workflows.filter((one) => one.name === name).map((one) => one.version),
-      })),
+      workflows: this.definitions.served,
       free: () => this.free,
       assigned: (binding) => this.assigned(binding),
       refused: refused.reject,
     });
     await Promise.race([stopped, refused.promise]);
     await this.shutDown(shutdownGraceMs);
-  }
-
-  private define(definition: Workflow): void {
-    const key = keyOf(definition.name, definition.version);
-    if (this.definitions.has(key)) {
-      const problem = `workflow "${definition.name}" is there twice in version "${definition.version}"`;
-      throw new MisuseError("invalid_worker", problem, "give each its own version");
-    }
-    this.definitions.set(key, definition);
   }
 
   private get free(): number {
@@ -117,7 +104,7 @@ class WorkerLoop implements Worker {
   private assigned({ assigned, link }: Binding): void {
     const { session } = assigned;
     if (link === undefined || session === undefined) return;
-    const definition = this.definitions.get(keyOf(session.workflow, session.version));
+    const definition = this.definitions.find(session.workflow, session.version);
     if (definition === undefined || this.stopping) {
       void link.release(this.stopping ? "shutdown" : "unable").then(() => link.close());
       return;
@@ -147,10 +134,6 @@ class WorkerLoop implements Worker {
     await Promise.all(this.hosted);
     this.channel.serve(undefined);
   }
-}
-
-function keyOf(name: string, version: string): string {
-  return JSON.stringify([name, version]);
 }
 
 function whenStopped(signal: AbortSignal | undefined, handleSignals: boolean): Promise<void> {
