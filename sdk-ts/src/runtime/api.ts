@@ -4,8 +4,8 @@
  * Owns: the public types. Never: behaviour.
  */
 import type { Llm, MessageInput, ToolCall, Tools } from "../llm/index.js";
-import type { ContinueOptions } from "./continue.js";
 import type { SessionUsage } from "./budget.js";
+import type { ContinueOptions } from "./continue.js";
 import type { Message } from "./messages.js";
 import type { RetryPolicy, StepHandle, StepOptions } from "./options.js";
 import type { ChildHandle, SpawnOptions, WorkflowRef } from "./spawn.js";

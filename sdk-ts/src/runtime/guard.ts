@@ -464,7 +464,7 @@ export class GuardedStep<T> extends Request<T> {
 }
 
 /** Time of an attempt on two clocks; the one that says less counts. */
-class AttemptClock {
+export class AttemptClock {
   private readonly monotonicMs = performance.now();
   private readonly wallMs = Date.now();
 

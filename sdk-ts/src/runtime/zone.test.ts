@@ -4,8 +4,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { create } from "@bufbuild/protobuf";
 import * as z from "zod";
 import { StepError } from "../failure.js";
+import { RefusalSchema } from "../gen/cellaflow/v1/common_pb.js";
 import type { Context } from "./api.js";
 import { MemorySession } from "./test-kit.js";
 import { workflow } from "./workflow.js";
@@ -162,4 +164,32 @@ test("the outer ctx, guarded effects and unawaited steps are refused inside a zo
     kind: "completed",
     output: ["outer_ctx_inside_zone", "guarded_step_in_zone", "unawaited_steps"],
   });
+});
+
+test("Z8 a process that stood still for longer than a lease asks again before it pays for anything", async () => {
+  const LEASE_MS = 20;
+  for (const lost of [false, true]) {
+    let ran = 0;
+    const code = define((ctx) =>
+      ctx.zone("work", () => {
+        ran += 1;
+        return "done";
+      }),
+    );
+    const session = new MemorySession([], undefined, { leaseTtlMs: LEASE_MS });
+    const take = session.append.bind(session);
+    let entries = 0;
+    session.append = (entry) => {
+      if (entry.op.case !== "zoneEntered") return take(entry);
+      entries += 1;
+      if (entries === 1)
+        return void setTimeout(() => entry.acked({ seq: 3, timeMs: 1, duplicate: false, before: [] }), 2 * LEASE_MS);
+      if (lost)
+        return entry.refused(create(RefusalSchema, { code: "fenced", message: "fenced: a newer lease exists" }));
+      return take(entry);
+    };
+    const end = await session.execute(code);
+    assert.equal(entries, 2);
+    assert.deepEqual([end === "killed" ? end : end.kind, ran], lost ? ["fenced", 0] : ["completed", 1]);
+  }
 });

@@ -8,6 +8,8 @@
  * - Z5 output, state, usage and all inner outcomes are committed in one event.
  * - Z6 an exception that leaves the body is a failed attempt; `zone.state` of a failed attempt is forgotten.
  * - Z7 on replay of a committed zone the body runs again over the recorded outcomes; of a failed one it does not.
+ * - Z8 an acknowledgement of the entry that is older than a lease starts nothing: another worker may have the session, and
+ *   may have committed the zone.
  */
 import { hash } from "node:crypto";
 import { create, fromBinary } from "@bufbuild/protobuf";
@@ -33,6 +35,7 @@ import { ZoneEvidenceSchema } from "../gen/cellaflow/v1/worker_pb.js";
 import { misuse } from "../misuse.js";
 import { Evidence } from "./evidence.js";
 import { pauseExhausted } from "./exhausted.js";
+import { AttemptClock } from "./guard.js";
 import type { KeyRecord } from "./history.js";
 import { checkInside, runInside } from "./inside.js";
 import { tooLarge } from "./limits.js";
@@ -255,10 +258,11 @@ export class ZoneRequest<T> extends Request<T> {
     const { key: zoneKey, name, digest: inputDigest } = this.spec;
     this.isEntering = true;
     const value = create(ZoneEnteredSchema, { zoneKey, name, attempt: number, inputDigest });
+    const lease = new AttemptClock(this.run.settings.limits.leaseTtlMs);
     this.run.append(this.spec.after, {
       op: { case: "zoneEntered", value },
       bytes: 0,
-      acked: () => this.entered(number),
+      acked: () => this.entered(number, lease),
       refused: (refusal) => this.entryRefused(number, refusal),
     });
   }
@@ -271,10 +275,12 @@ export class ZoneRequest<T> extends Request<T> {
     this.run.append(this.run.after, { op: { case: "zoneRolledBack", value }, bytes: 0, acked: over, refused: over });
   }
 
-  private entered(number: number): void {
+  private entered(number: number, lease: AttemptClock): void {
     this.isEntering = false;
     if (this.isCancelled) return this.rollBack(number);
     if (!this.run.isRunning) return;
+    // Z8: the process stood still. The same entry again is answered by what is so now.
+    if (lease.leftMs() <= 0) return this.sendEntry(number);
     const attempt = new ZoneAttempt(this.run, this.base, number, undefined, undefined);
     this.attempt = attempt;
     this.run.activity.began(attempt);
