@@ -160,6 +160,8 @@ pub struct Fork {
     pub edits: Vec<ForkEdited>,
     /// What the parent's open intents came to after the cut; one that is not here is unknown.
     pub later: Vec<(StepKey, Resolution)>,
+    /// How the children ended that were open at the cut: as the parent was told later, or as lost.
+    pub children: Vec<ChildEnded>,
     /// Rows of steps that had no outcome at the cut.
     pub inherited: Arc<[(StepKey, StepRow)]>,
     pub key: Option<StartKey>,

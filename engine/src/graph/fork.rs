@@ -12,7 +12,8 @@
 //! F5. An effect in flight at the cut takes the outcome that the parent recorded later; else it is unknown at once, and
 //!     its policy decides.
 //! F6. Waits that were open at the cut are the fork's own: its timers come due, its signals and approvals are asked for
-//!     again; signals that had arrived stay.
+//!     again; signals that had arrived stay. Children stay the parent's: the fork is told their end if the parent was,
+//!     else that they are lost to it.
 //! F7. Edits are the first events; an edited step has that outcome, whatever was in flight of it.
 //! F8. A fork that is not live performs no guarded effect: the step takes what the lineage recorded under its key, or
 //!     is unknown at once and pauses the session.
@@ -32,7 +33,7 @@ use super::evolve::{close, ensure, remember};
 use super::guard;
 use super::ids::{Epoch, Hash, NanoDollars, StepKey, TimeMs};
 use super::session::{
-    Forked, Head, IntentState, KeyRow, NAME_BYTES_MAX, OpenIntent, STEP_KEY_BYTES_MAX, Status,
+    Forked, Head, IntentState, KeyRow, NAME_BYTES_MAX, OpenIntent, STEP_KEY_BYTES_MAX, Status, WaitKind,
 };
 
 /// Most edits of one fork, and most steps that one acceptance leaves aside.
@@ -50,6 +51,7 @@ pub(super) fn fork(view: &impl View, fork: &Fork, now: TimeMs) -> Result<Decisio
         return named(key, &row);
     }
     check_cut(&fork.base)?;
+    check_children(fork)?;
     if view.head(fork.session).is_some() {
         return Err(invalid("this session id is taken; mint another one"));
     }
@@ -124,14 +126,31 @@ fn create(fork: &Fork, now: TimeMs) -> Decision {
         draft.push(Author::Client(None), Body::ForkEdited(edited.clone())); // F7
     }
     settle_intents(fork, &mut draft);
+    for ended in fork.children.iter().filter(|ended| !is_edited(fork, &ended.step_key)) {
+        draft.push(Author::Driver, Body::ChildEnded(ended.clone())); // F6
+    }
     draft.answer(Reply::Bound { created: true, epoch: None })
+}
+
+/// No fork keeps a child of its parent's (F6).
+fn check_children(fork: &Fork) -> Result<(), Rejection> {
+    let told = |key: &StepKey| fork.children.iter().any(|ended| ended.step_key == *key);
+    for wait in &fork.base.waits {
+        if matches!(wait.kind, WaitKind::Child { .. }) && !told(&wait.step_key) {
+            return Err(invalid(format!("child {} is open at the cut; say how it ended", wait.step_key)));
+        }
+    }
+    Ok(())
+}
+
+fn is_edited(fork: &Fork, key: &StepKey) -> bool {
+    fork.edits.iter().any(|edited| edited.edit.step_key() == Some(key))
 }
 
 /// F5.
 fn settle_intents(fork: &Fork, draft: &mut Draft) {
-    let edited = |key: &StepKey| fork.edits.iter().any(|edited| edited.edit.step_key() == Some(key));
     let mut paused = false;
-    for open in fork.base.intents.iter().filter(|open| !edited(&open.step_key)) {
+    for open in fork.base.intents.iter().filter(|open| !is_edited(fork, &open.step_key)) {
         if open.state == IntentState::MayRetry {
             continue;
         }

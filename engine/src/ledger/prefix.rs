@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::reader::{ReadError, Reader};
 use super::{Blobs, PayloadIn, StoredEvent};
 use crate::graph::command::Rejection;
-use crate::graph::event::{Body, Edit, PayloadRef, Resolution};
+use crate::graph::event::{Body, ChildEnded, Edit, PayloadRef, Resolution};
 use crate::graph::evolve::evolve;
 use crate::graph::ids::{Epoch, Seq, SessionId, StepKey};
 use crate::graph::index::{self, Digests, IndexChange};
@@ -150,6 +150,24 @@ pub fn copy(
     }
     let bytes = reader.bytes_of(stored, payload)?;
     Ok(blobs.add(PayloadIn { format: payload.format, codec: payload.codec.clone(), bytes }))
+}
+
+/// What `session` was told later of a child; `None`: nothing yet.
+///
+/// # Errors
+/// As every read.
+pub fn child_end(
+    reader: &Reader,
+    session: SessionId,
+    step_key: &str,
+) -> Result<Option<(Arc<StoredEvent>, ChildEnded)>, ReadError> {
+    let Some(row) = reader.step(session, step_key)? else { return Ok(None) };
+    let Some(stored) = reader.event(session, row.seq)? else { return Ok(None) };
+    let ended = match &stored.event.body {
+        Body::ChildEnded(ended) => ended.clone(),
+        _ => return Ok(None),
+    };
+    Ok(Some((stored, ended)))
 }
 
 fn outcome(body: &Body) -> Option<Resolution> {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cellaflow_proto::v1;
+use cellaflow_proto::{content, v1};
 use prost::Message as _;
 
 use super::auth::Principal;
@@ -16,9 +16,9 @@ use super::context::{Context, not_found};
 use super::convert::{self, ForkEdit};
 use super::journal;
 use crate::graph::command::{Code, Command, Fork, Rejection, Reply, StartKey};
-use crate::graph::event::{Edit, ForkEdited, Format, PayloadRef, Resolution};
+use crate::graph::event::{ChildEnd, ChildEnded, Edit, ForkEdited, Format, PayloadRef, Resolution};
 use crate::graph::ids::{Seq, StepKey};
-use crate::graph::session::{Head, IntentState, StepState};
+use crate::graph::session::{Head, IntentState, StepState, WaitKind};
 use crate::ledger::digest::{Purpose, keyed};
 use crate::ledger::prefix::{self, Prefix, StepOutcome};
 use crate::ledger::{Blobs, NamespaceInfo, Origin, PayloadIn, ReadError, Reader, Refused, Submission};
@@ -107,6 +107,7 @@ impl Planning<'_> {
         };
         let is_edited = |key: &StepKey| edits.iter().any(|edited| edited.edit.step_key() == Some(key));
         let later = judged!(self.later(&prefix, &is_edited, &mut blobs)?);
+        let children = judged!(self.children(&prefix, &mut blobs)?);
         let inherited = prefix.unsettled().filter(|(key, _)| !is_edited(key)).collect();
         let key = judged!(self.key(&asked.key, &asked.dedupe, fingerprint, &mut blobs));
         let command = Command::Fork(Box::new(Fork {
@@ -116,6 +117,7 @@ impl Planning<'_> {
             live: asked.live,
             edits,
             later,
+            children,
             inherited,
             key,
             dedupe: asked.dedupe,
@@ -214,6 +216,27 @@ impl Planning<'_> {
         Ok(Ok(later))
     }
 
+    /// How the children ended that were open at the cut.
+    fn children(&self, prefix: &Prefix, blobs: &mut Blobs) -> Judged<Vec<ChildEnded>> {
+        let mut children = Vec::new();
+        for wait in &prefix.head.waits {
+            let WaitKind::Child { session: child, .. } = &wait.kind else { continue };
+            let told = prefix::child_end(self.reader(), self.head.session, &wait.step_key)?;
+            if let Some((stored, ended)) = told {
+                if let Some(payload) = ended.end.payload() {
+                    judged!(prefix::copy(&stored, payload, self.reader(), blobs)?);
+                }
+                children.push(ended);
+            } else {
+                let failure = judged!(blobs.add(lost()));
+                let (step_key, child) = (wait.step_key.clone(), *child);
+                let end = ChildEnd::Failed(failure);
+                children.push(ChildEnded { step_key, child, ended: child, end });
+            }
+        }
+        Ok(Ok(children))
+    }
+
     fn key(
         &self,
         key: &Option<Arc<str>>,
@@ -234,6 +257,18 @@ impl Planning<'_> {
         let input_digest = keyed(salt, Purpose::Input, &[b"fork", fingerprint]);
         Ok(Some(StartKey { digest, input_digest, payload }))
     }
+}
+
+/// What a fork is told of a child that it does not share.
+fn lost() -> PayloadIn {
+    let failure = content::StepFailure {
+        name: "ChildLost".to_owned(),
+        code: "child_lost".to_owned(),
+        message: "the child belongs to the session that this one was forked from and had not ended"
+            .to_owned(),
+        ..content::StepFailure::default()
+    };
+    PayloadIn { format: Format::Failure, codec: "".into(), bytes: failure.encode_to_vec().into() }
 }
 
 fn no_session() -> Rejection {

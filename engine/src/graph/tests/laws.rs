@@ -18,7 +18,7 @@ use crate::graph::session::{OPEN_MAX, SIGNALS_BUFFERED_MAX, TREE_DEPTH_MAX};
 
 /// One random request, to be made concrete by what the ledger says then.
 #[derive(Clone, Debug)]
-struct Act {
+pub(super) struct Act {
     kind: Kind,
     /// Which of the sessions, steps, instances and policies.
     session: u8,
@@ -84,7 +84,7 @@ enum Kind {
     Unlabel,
 }
 
-fn act() -> impl Strategy<Value = Act> {
+pub(super) fn act() -> impl Strategy<Value = Act> {
     use Kind::*;
     let kind = prop_oneof![
         2 => select(vec![Start, StartKeyed, Label, Unlabel, Hold]),
@@ -387,7 +387,7 @@ fn name(act: &Act) -> String {
 }
 
 /// Sends the acts, checks each answer, and returns the ledger with every append that was accepted.
-fn play(acts: &[Act]) -> (Model, Vec<Command>) {
+pub(super) fn play(acts: &[Act]) -> (Model, Vec<Command>) {
     let mut world = World::new();
     let mut accepted = Vec::new();
     for act in acts {

@@ -9,6 +9,7 @@ mod cancel;
 mod child;
 mod end;
 mod evolve;
+mod fork;
 mod guard;
 mod hold;
 mod index;

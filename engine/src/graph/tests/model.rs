@@ -8,7 +8,7 @@ use crate::graph::command::{Command, Rejection};
 use crate::graph::decide::{Decision, View, decide};
 use crate::graph::event::{Body, Event, SessionStarted};
 use crate::graph::evolve::evolve;
-use crate::graph::ids::{Digest, Hash, Seq, SessionId, StepKey, TimeMs, TokenId};
+use crate::graph::ids::{Digest, Epoch, Hash, Seq, SessionId, StepKey, TimeMs, TokenId};
 use crate::graph::index::{Digests, DueEntry, IndexChange, changes};
 use crate::graph::session::{GuardRow, Head, KeyRow, SignalRow, StepRow, TokenRow};
 
@@ -41,7 +41,17 @@ impl View for Model {
         self.heads.get(&session).cloned()
     }
     fn step(&self, session: SessionId, key: &str) -> Option<StepRow> {
-        self.rows.steps.get(&(session, key.to_owned())).cloned()
+        // As the ledger: a fork's own row, or the one it has from its parent at the cut.
+        let (mut at, mut last) = (session, None::<Seq>);
+        loop {
+            if let Some(row) = self.rows.steps.get(&(at, key.to_owned())).cloned() {
+                let Some(last) = last else { return Some(row) };
+                return Some(StepRow { epoch: Epoch(0), ..row }).filter(|row| row.seq <= last);
+            }
+            let from = self.heads.get(&at)?.forked.as_ref()?.from;
+            at = from.parent;
+            last = Some(last.map_or(from.seq, |last| last.min(from.seq)));
+        }
     }
     fn guard(&self, digest: &Digest) -> Option<GuardRow> {
         self.rows.guards.get(digest).cloned()
