@@ -1,6 +1,6 @@
 # Each target is one script; `make help` lists them. What a script needs set up, it sets up itself.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo kill-matrix sleepers test lint format
+.PHONY: help setup build demo kill-matrix sleepers flatness test lint format
 
 help: ## Lists the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ kill-matrix: ## Kills every example at every event, in every way, and compares w
 
 sleepers: ## Measures 10,000 sleeping sessions: memory, and how late their timers fire
 	@scripts/sleepers
+
+flatness: ## Measures whether steps get slower with the length of a session
+	@scripts/flatness
 
 test: ## Runs every test, set-up included
 	@scripts/test

@@ -7,7 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Processes } from "#sdk/harness/processes.js";
-import { middle, RATIO_MAX, rounded, slopeOf } from "./figures.js";
+import type { Lap } from "./agents.js";
+import { fastest, RATIO_MAX, rounded, slopeOf } from "./figures.js";
 import { type Measured, measure } from "./measure.js";
 
 interface Options {
@@ -17,7 +18,7 @@ interface Options {
   rounds: number;
 }
 
-const DEFAULTS: Options = { turns: 200, kills: 10, continuations: 1_000, rounds: 3 };
+const DEFAULTS: Options = { turns: 200, kills: 10, continuations: 1_000, rounds: 5 };
 
 function optionsOf(): Options {
   const names = Object.keys(DEFAULTS) as (keyof Options)[];
@@ -32,9 +33,11 @@ function optionsOf(): Options {
 }
 
 function figuresOf(runs: readonly Measured[], { turns, continuations }: Options) {
-  const perTurn = middle(runs.map((run) => slopeOf(run.turns, turns)));
-  const wholeTurn = middle(runs.map((run) => slopeOf(run.turns, turns, (lap) => lap.wallMs)));
-  const perRound = middle(runs.map((run) => slopeOf(run.rounds, continuations + 1)));
+  const turnsOf = runs.map((run) => run.turns);
+  const wall = (lap: Lap): number => lap.wallMs;
+  const perTurn = slopeOf(fastest(turnsOf), turns);
+  const wholeTurn = slopeOf(fastest(turnsOf, wall), turns, wall);
+  const perRound = slopeOf(fastest(runs.map((run) => run.rounds)), continuations + 1);
   return {
     turns,
     kills: Math.min(...runs.map((run) => run.kills)),
