@@ -24,7 +24,10 @@ const seen = ["round 1", "round 2", "round 3"];
 const rounds = workflow({ name: "rounds", version: "1", input: Round }, async (ctx, { round }) => {
   const before = ctx.state.get<string[]>("seen") ?? [];
   ctx.state.set("seen", [...before, await ctx.step("look", () => `round ${round}`)]);
-  ctx.messages.push({ role: "user", content: `round ${round}: ${"a text that is long enough to be referred to ".repeat(3)}` });
+  ctx.messages.push({
+    role: "user",
+    content: `round ${round}: ${"a text that is long enough to be referred to ".repeat(3)}`,
+  });
   if (round < 3) return ctx.continueAs({ round: round + 1 });
   return { seen: ctx.state.get<string[]>("seen"), messages: ctx.messages.length, root: ctx.rootId };
 });
@@ -59,7 +62,9 @@ test("workers take successors by dispatch; the result of the first is the last o
 
 test("a successor of another version is that version's to run", async () => {
   const client = connect();
-  const old = workflow({ name: "moves", version: "1", input: Round }, (ctx) => ctx.continueAs({ round: 2 }, { version: "2" }));
+  const old = workflow({ name: "moves", version: "1", input: Round }, (ctx) =>
+    ctx.continueAs({ round: 2 }, { version: "2" }),
+  );
   const moved = workflow({ name: "moves", version: "2", input: Round }, async (_, { round }) => round);
   const here = await client.run(old, { round: 1 }, { key: "moved" });
   assert.equal(here.status, "runningElsewhere");

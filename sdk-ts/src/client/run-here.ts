@@ -77,6 +77,7 @@ export class HereRun<O> {
       if (binding !== undefined) {
         const result = await this.bound(binding);
         if (result !== undefined) return result;
+        if (binding.assigned.session?.sessionId !== this.sessionId) continue; // R3
       }
       const sessionId = this.sessionId ?? this.know(await this.work.keySession());
       if (performance.now() < until) this.tell(sessionId);

@@ -17,7 +17,11 @@ import { createWorker } from "../worker/worker.js";
 import { createClient } from "./client.js";
 import { TestEngine } from "./engine-kit.js";
 
-const { CELLAFLOW_TEST_LOG: log = "", CELLAFLOW_TEST_DIE_AT: dieAt = "", CELLAFLOW_TEST_WORKER: isWorker } = process.env;
+const {
+  CELLAFLOW_TEST_LOG: log = "",
+  CELLAFLOW_TEST_DIE_AT: dieAt = "",
+  CELLAFLOW_TEST_WORKER: isWorker,
+} = process.env;
 const quiet = (): void => {};
 const say = (line: string): void => appendFileSync(log, `${line}\n`);
 
