@@ -89,8 +89,8 @@ export type {
   ZoneStepOptions,
 } from "./runtime/api.js";
 export type { ApprovalCall, ApprovalOutcome } from "./runtime/approval.js";
-export type { ContinueOptions } from "./runtime/continue.js";
 export type { SessionUsage } from "./runtime/budget.js";
+export type { ContinueOptions } from "./runtime/continue.js";
 export type { Message, MessagePart, PartExtras } from "./runtime/messages.js";
 export type { DeliveredStep, FinishedReplay, Logger, LogLevel, RunObserver } from "./runtime/observer.js";
 export type { Finding, Resource, RetryPolicy, StepHandle, StepLog, StepOptions } from "./runtime/options.js";
