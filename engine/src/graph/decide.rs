@@ -211,6 +211,10 @@ impl Run<'_> {
         }
         let same =
             row.attempt == claim.attempt && row.state == claim.state && row.outcome_digest == claim.digest;
+        // An entry that is recorded is open; a wait under the same key is another thing.
+        let same = same
+            && (claim.state != StepState::Open
+                || self.append.op.row_key().is_some_and(|key| self.head.zone(key).is_some()));
         let superseded = claim.state == StepState::Retryable && row.attempt > claim.attempt;
         (same || superseded).then_some(row.seq)
     }

@@ -20,4 +20,5 @@ mod step;
 mod stream;
 mod succession;
 mod token;
+mod wait;
 mod zone;
