@@ -1,7 +1,7 @@
 //! Many sessions that sleep: how much they cost while they do, and how well they are woken.
 //!
 //! Everything is measured from outside: sessions and memory by what the engine answers, timers by the events that it
-//! recorded. Lateness counts from the due time, or from when the engine was ready again if it was down then.
+//! recorded. Time in which the engine was down, killed and not ready yet, is no lateness.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -220,12 +220,18 @@ async fn judge(client: &Client, sleepers: Vec<Sleeper>, down: &[(u64, u64)], rep
         report.out_of_order += usize::from(*first_ms < latest_ms);
         report.early += usize::from(*first_ms < due_ms);
         latest_ms = latest_ms.max(*first_ms);
-        let outage = down.iter().find(|(from, to)| (*from..*to).contains(&due_ms));
-        late.push(first_ms.saturating_sub(outage.map_or(due_ms, |(_, ready_ms)| *ready_ms)));
+        late.push(first_ms.saturating_sub(due_ms).saturating_sub(outage_ms(due_ms, *first_ms, down)));
     }
     late.sort_unstable();
     report.late_ms_max = late.last().copied().unwrap_or(0);
     report.late_ms_p99 = late.get(late.len() * 99 / 100).copied().unwrap_or(0);
+}
+
+/// How long the engine was down between two times.
+fn outage_ms(from_ms: u64, to_ms: u64, down: &[(u64, u64)]) -> u64 {
+    let within =
+        |(down_ms, ready_ms): &(u64, u64)| (*ready_ms).min(to_ms).saturating_sub((*down_ms).max(from_ms));
+    down.iter().map(within).sum()
 }
 
 fn now_ms() -> u64 {

@@ -29,7 +29,7 @@ const AGAIN_MS: u64 = 1_000;
 /// Looks at the due index when something in it has become due.
 pub struct Due {
     handle: Handle,
-    agenda: Agenda,
+    agenda: Arc<Agenda>,
     submitted: Mutex<Submitted>,
     flight: Arc<Flight>,
 }
@@ -53,7 +53,7 @@ struct Looked {
 impl Due {
     /// Starts with a look at the first chance.
     pub fn new(handle: Handle) -> Self {
-        Self { handle, agenda: Agenda::default(), submitted: Mutex::default(), flight: Arc::default() }
+        Self { handle, agenda: Arc::default(), submitted: Mutex::default(), flight: Arc::default() }
     }
 
     /// Milliseconds until something may be due.
@@ -109,7 +109,7 @@ impl Due {
             new_lineage: None,
             origin: Origin(None),
         };
-        let (session, flight) = (row.session, Arc::clone(&self.flight));
+        let (session, flight, agenda) = (row.session, Arc::clone(&self.flight), Arc::clone(&self.agenda));
         flight.count.fetch_add(1, Ordering::AcqRel);
         let told = move |result: Result<_, Refused>| {
             let before = flight.count.fetch_sub(1, Ordering::AcqRel);
@@ -122,6 +122,7 @@ impl Due {
                 Ok(_) | Err(Refused::Failed(_) | Refused::Closed) => {}
             }
             if before == IN_FLIGHT_MAX / 2 {
+                agenda.again();
                 flight.wake.notify_one();
             }
         };
@@ -190,6 +191,11 @@ impl Agenda {
     fn note(&self, due_ms: u64) -> bool {
         self.floor.fetch_min(due_ms, Ordering::AcqRel);
         self.next.fetch_min(due_ms, Ordering::AcqRel) > due_ms
+    }
+
+    /// Lets the next look begin at once.
+    fn again(&self) {
+        self.next.store(0, Ordering::Release);
     }
 
     fn set(&self, looked: &Looked) {
