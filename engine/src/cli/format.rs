@@ -104,6 +104,16 @@ pub(super) fn bytes(size: u64) -> String {
     unit.map_or_else(|| format!("{size} B"), |(unit, name)| format!("{} {name}", tenths(size, unit)))
 }
 
+/// Formats a session's known cost: `$1.20`; `>= $1.20` if calls without a price are missing, `?` if nothing else is known.
+pub(super) fn cost(totals: Option<&v1::Totals>) -> String {
+    match totals {
+        Some(totals) if totals.unpriced_calls > 0 && totals.cost_nanos == 0 => "?".to_owned(),
+        Some(totals) if totals.unpriced_calls > 0 => format!(">= {}", dollars(totals.cost_nanos)),
+        Some(totals) => dollars(totals.cost_nanos),
+        None => dollars(0),
+    }
+}
+
 /// Formats limits: `$2.50, 10 000 tokens, 40 steps, 2 h`; what is not limited is left out.
 pub(super) fn limits(limits: Option<&v1::Budget>) -> String {
     let Some(limits) = limits else { return "none".to_owned() };
@@ -283,6 +293,15 @@ mod tests {
         for wrong in ["", "5", "0s", "-1s", "d", "1y", "99999999999999999999d"] {
             assert!(parse_duration_ms(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_cost_that_lacks_calls_without_a_price_says_so() {
+        let totals =
+            |cost_nanos, unpriced_calls| v1::Totals { cost_nanos, unpriced_calls, ..v1::Totals::default() };
+        assert_eq!(cost(Some(&totals(0, 2))), "?");
+        assert!(cost(Some(&totals(5_000_000, 1))).starts_with(">= $"));
+        assert_eq!(cost(Some(&totals(5_000_000, 0))), dollars(5_000_000));
     }
 
     #[test]

@@ -182,7 +182,7 @@ fn rows(sessions: &[v1::Session], now_ms: u64, columns: Option<u16>) -> String {
             session.key.clone(),
             format::status(session.status()).to_owned(),
             format::count(session.steps),
-            format::dollars(session.totals.as_ref().map_or(0, |totals| totals.cost_nanos)),
+            format::cost(session.totals.as_ref()),
             format::ago(session.updated_ms, now_ms),
             waits_for(session),
         ]

@@ -1,9 +1,9 @@
 //! `cellaflow sessions …`: looks at sessions and wakes paused ones.
 
 mod accept;
+mod budget;
 mod diff;
 mod divergence;
-mod budget;
 mod events;
 mod fork;
 mod list;

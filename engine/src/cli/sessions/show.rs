@@ -185,7 +185,7 @@ fn cost(totals: &v1::Totals) -> String {
             format::count(tokens)
         ),
     };
-    format!("{}{wasted}", format::dollars(totals.cost_nanos))
+    format!("{}{wasted}", format::cost(Some(totals)))
 }
 
 fn intents(session: &v1::Session, now_ms: u64, columns: Option<u16>) -> String {

@@ -35,7 +35,9 @@ fn lines(state: &v1::BudgetState) -> String {
     let mut text = format!("budget of session {}\n", state.session_id);
     let mut line = |kind: &str, parts: [String; 4]| {
         let [limit, spent, reserved, left] = parts;
-        text.push_str(&format!("  {kind:<7} limit {limit}, spent {spent}, reserved {reserved}, left {left}\n"));
+        text.push_str(&format!(
+            "  {kind:<7} limit {limit}, spent {spent}, reserved {reserved}, left {left}\n"
+        ));
     };
     if limits.cost_nanos != 0 {
         let left = limits.cost_nanos - spent.cost_nanos - reserved.cost_nanos;
