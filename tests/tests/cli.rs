@@ -16,6 +16,8 @@ mod sessions;
 mod tail;
 #[path = "cli/tokens.rs"]
 mod tokens;
+#[path = "cli/verbs.rs"]
+mod verbs;
 #[path = "cli/waits.rs"]
 mod waits;
 

@@ -49,6 +49,9 @@ impl Interceptor for Bearer {
 /// A channel that sends the token with every request.
 type Authenticated = InterceptedService<Channel, Bearer>;
 
+/// What operators do, over it.
+pub(super) type Operator = OperatorServiceClient<Authenticated>;
+
 /// The services of one engine.
 #[derive(Clone)]
 pub(super) struct Engine {
@@ -71,7 +74,7 @@ impl Engine {
     }
 
     /// What operators do.
-    pub(super) fn operator(&self) -> OperatorServiceClient<Authenticated> {
+    pub(super) fn operator(&self) -> Operator {
         OperatorServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
 
 /// States by which a list can be narrowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum State {
+pub(super) enum State {
     Pending,
     Running,
     Waiting,
@@ -89,7 +89,7 @@ enum State {
 }
 
 impl State {
-    const fn on_the_wire(self) -> v1::SessionStatus {
+    pub(super) const fn on_the_wire(self) -> v1::SessionStatus {
         match self {
             Self::Pending => v1::SessionStatus::Pending,
             Self::Running => v1::SessionStatus::Running,

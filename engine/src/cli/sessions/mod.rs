@@ -1,6 +1,7 @@
-//! `cellaflow sessions …`: looks at sessions and wakes paused ones.
+//! `cellaflow sessions …`: looks at sessions, stops them and lets them go on.
 
 mod accept;
+mod act;
 mod budget;
 mod diff;
 mod divergence;
@@ -19,6 +20,7 @@ mod waits;
 use clap::Subcommand;
 
 use super::output::Failure;
+use act::Action;
 
 pub(super) use next::advice;
 pub(super) use resume::resumed;
@@ -52,12 +54,24 @@ pub(super) enum Sessions {
     /// Shows or raises budgets
     #[command(subcommand)]
     Budget(budget::Budget),
-    /// Resumes a paused session
-    #[command(after_help = resume::EXAMPLES)]
-    Resume(resume::Resume),
     /// Lets sessions go on that wait since the ledger was restored from a backup
     #[command(after_help = release::EXAMPLES)]
     Release(release::Release),
+    /// Resumes paused sessions
+    #[command(after_help = resume::EXAMPLES)]
+    Resume(act::Act),
+    /// Pauses sessions until somebody resumes them
+    #[command(after_help = act::PAUSE)]
+    Pause(act::Act),
+    /// Resumes paused sessions with a fresh round of attempts
+    #[command(after_help = act::RETRY)]
+    Retry(act::Act),
+    /// Asks sessions to clean up and end, children first
+    #[command(after_help = act::CANCEL)]
+    Cancel(act::Act),
+    /// Ends sessions and their children at once
+    #[command(after_help = act::TERMINATE)]
+    Terminate(act::Act),
     /// Sends a session a signal
     #[command(after_help = signal::EXAMPLES)]
     Signal(signal::Signal),
@@ -75,8 +89,12 @@ impl Sessions {
             Self::Diff(command) => command.run(),
             Self::Accept(command) => command.run(),
             Self::Budget(command) => command.run(),
-            Self::Resume(command) => command.run(),
             Self::Release(command) => command.run(),
+            Self::Resume(command) => command.run(Action::Resume),
+            Self::Pause(command) => command.run(Action::Pause),
+            Self::Retry(command) => command.run(Action::Retry),
+            Self::Cancel(command) => command.run(Action::Cancel),
+            Self::Terminate(command) => command.run(Action::Terminate),
             Self::Signal(command) => command.run(),
         }
     }
