@@ -108,8 +108,8 @@ impl Served {
             .args(["status", "--json", "--url", &self.url, "--token", &self.token, "--ca"])
             .arg(self.at(ca));
         if let Some(name) = identity {
-            command.arg("--cert").arg(self.at(&format!("{name}.pem")));
-            command.arg("--key").arg(self.at(&format!("{name}.key")));
+            command.arg("--client-cert").arg(self.at(&format!("{name}.pem")));
+            command.arg("--client-key").arg(self.at(&format!("{name}.key")));
         }
         for name in ["URL", "TOKEN", "CA", "CERT", "KEY"] {
             command.env_remove(format!("CELLAFLOW_{name}"));
@@ -169,7 +169,10 @@ fn an_engine_that_asks_for_client_certificates_lets_nobody_in_without_one() {
     served.until_answered("ca.pem", Some("worker"));
     let without = served.ask("ca.pem", None);
     let said = String::from_utf8_lossy(&without.stderr);
-    assert!(!without.status.success() && said.contains("--cert"), "the token alone is not enough: {said}");
+    assert!(
+        !without.status.success() && said.contains("--client-cert"),
+        "the token alone is not enough: {said}"
+    );
     assert!(!served.ask("ca.pem", Some("stranger")).status.success());
 }
 
@@ -178,11 +181,11 @@ fn a_client_certificate_without_its_key_is_refused_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     Authority::new().issue(folder.path(), "worker", ExtendedKeyUsagePurpose::ClientAuth);
     let output = Command::new(binary())
-        .args(["status", "--url", "https://127.0.0.1:1", "--token", "t", "--cert"])
+        .args(["status", "--url", "https://127.0.0.1:1", "--token", "t", "--client-cert"])
         .arg(folder.path().join("worker.pem"))
         .env_remove("CELLAFLOW_KEY")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("--key"), "{said}");
+    assert!(!output.status.success() && said.contains("--client-key"), "{said}");
 }

@@ -126,7 +126,7 @@ fn advice(problem: &str) -> &'static str {
                 -addext basicConstraints=critical,CA:FALSE)";
     }
     if problem.contains("CertificateRequired") {
-        return "the engine asks its clients for a certificate: give --cert and --key, or CELLAFLOW_CERT and CELLAFLOW_KEY";
+        return "the engine asks its clients for a certificate: give --client-cert and --client-key, or CELLAFLOW_CERT and CELLAFLOW_KEY";
     }
     "is it running, and is this its address? `cellaflow dev` starts one; `cellaflow connect` shows what is found"
 }

@@ -33,10 +33,10 @@ pub struct Options {
     pub ca: Option<String>,
     /// Certificate of this client, for engines that ask for one: a path, or PEM text [env: CELLAFLOW_CERT]
     #[arg(long, value_name = "PATH|PEM")]
-    pub cert: Option<String>,
-    /// Private key of --cert: a path, or PEM text [env: CELLAFLOW_KEY]
+    pub client_cert: Option<String>,
+    /// Private key of --client-cert: a path, or PEM text [env: CELLAFLOW_KEY]
     #[arg(long, value_name = "PATH|PEM")]
-    pub key: Option<String>,
+    pub client_key: Option<String>,
     /// Data folder of a dev engine, instead of looking for .cellaflow
     #[arg(long, alias = "data-dir", value_name = "PATH", conflicts_with = "url")]
     pub data: Option<PathBuf>,
@@ -130,7 +130,7 @@ pub enum Error {
     },
     /// A client certificate without its key, or the other way round.
     #[error(
-        "a client certificate needs its key: give both --cert and --key (or CELLAFLOW_CERT and CELLAFLOW_KEY)"
+        "a client certificate needs its key: give both --client-cert and --client-key (or CELLAFLOW_CERT and CELLAFLOW_KEY)"
     )]
     HalfIdentity,
     /// A connection file cannot be used (L2).
@@ -214,8 +214,8 @@ fn check_url(url: &str, origin: &str) -> Result<(), Error> {
 /// Adds the client's own certificate, if one is given. It is no secret of one engine: the environment's goes with an
 /// address out of a file, too.
 fn identify(connection: &mut Connection, options: &Options, around: &Surroundings) -> Result<(), Error> {
-    let cert = option_or_env(options.cert.as_deref(), "--cert", around, "CELLAFLOW_CERT");
-    let key = option_or_env(options.key.as_deref(), "--key", around, "CELLAFLOW_KEY");
+    let cert = option_or_env(options.client_cert.as_deref(), "--client-cert", around, "CELLAFLOW_CERT");
+    let key = option_or_env(options.client_key.as_deref(), "--client-key", around, "CELLAFLOW_KEY");
     if let Some((text, origin)) = cert {
         connection.cert = read_pem("client certificate", text, origin)?;
     }

@@ -71,7 +71,7 @@ fn unexplained(status: &Status) -> Failure {
         // the reason.
         Code::Cancelled | Code::Unknown => Failure::unavailable(format!(
             "{name}: {message}; the engine closed the connection: look whether it still runs, and whether it asks its clients for a \
-             certificate (--cert and --key, or CELLAFLOW_CERT and CELLAFLOW_KEY)"
+             certificate (--client-cert and --client-key, or CELLAFLOW_CERT and CELLAFLOW_KEY)"
         )),
         Code::Unimplemented => Failure::other(format!(
             "{name}: {message}; the engine's version may differ from this program's: compare `cellaflow --version` on both sides"
