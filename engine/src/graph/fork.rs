@@ -323,7 +323,12 @@ pub(super) fn begin(base: &Head, started: &SessionStarted, event: &Event) -> Res
         started: event.time,
         epoch: Epoch(0),
         holder: None,
-        intents: base.intents.clone(),
+        // Nobody of this session called them: nothing is to be waited for (F5).
+        intents: base
+            .intents
+            .iter()
+            .map(|open| OpenIntent { due: open.due.min(event.time), ..open.clone() })
+            .collect(),
         zones: Vec::new(),
         counters: base.counters.clone(),
         dedupe: Vec::new(),

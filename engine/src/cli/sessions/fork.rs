@@ -15,7 +15,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   cellaflow sessions fork 334455 --step search#1 --output '\"nothing found\"'   what if it had said so
   cellaflow sessions fork 334455 --step pay#1 --error 'card declined'
   cellaflow sessions fork audit/report-7 --from 1 --input @other.json --key what-if
-  cellaflow sessions fork 334455 --from 12 --effects live                     perform guarded effects
+  cellaflow sessions fork 334455 --from 12 --effects live        perform guarded effects
 
 The fork has the session's events up to --from and goes on from there; the session itself is not
 touched. It is cut earlier where an edited step has its outcome before, at the entry of a zone that

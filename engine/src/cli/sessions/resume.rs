@@ -10,8 +10,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   cellaflow sessions resume audit/report-7 --json | jq .status
   cellaflow sessions resume --workflow audit --paused-for requested
 
-With --json: as `sessions pause`. A session that is paused because a guarded step's outcome is unknown is better served by `cellaflow steps
-resolve`, which resumes it, too.";
+With --json: as `sessions pause`. A session that is paused because a guarded step's outcome is
+unknown is better served by `cellaflow steps resolve`, which resumes it, too.";
 
 /// Says what state the session is in now, and what else it needs.
 pub(in crate::cli) fn resumed(session: &v1::Session, now_ms: u64) -> String {

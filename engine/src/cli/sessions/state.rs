@@ -16,8 +16,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   cellaflow sessions state 334455 --at 12             as of event 12
   cellaflow sessions state 334455 --at 12 --json | jq .state
 
-Shows the input, the variables (ctx.state), the conversation (ctx.messages) and the outcomes of steps
-and zones, as its events say; what the code has kept since the event shows with the next one.
+Shows the input, the variables (ctx.state), the conversation (ctx.messages) and the outcomes of
+steps and zones, as its events say; what the code has kept since the event shows with the next one.
 With --json: {\"session_id\", \"seq\", \"time_ms\", \"input\", \"state\", \"messages\", \"outcomes\"}.";
 
 #[derive(Args)]
