@@ -1,0 +1,2 @@
+//! The compactor: a worker beside the engine that reads what its ledger holds and writes what is cheaper to keep and
+//! to prompt with.
