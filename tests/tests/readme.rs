@@ -64,3 +64,25 @@ fn certificate(folder: &Path) {
     std::fs::write(folder.join("server.pem"), made.cert.pem()).unwrap();
     std::fs::write(folder.join("server.key"), made.signing_key.serialize_pem()).unwrap();
 }
+
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    let mut documents = vec![root().join("README.md"), root().join("ARCHITECTURE.md")];
+    documents.push(root().join("sdk-ts/examples/README.md"));
+    let pages = std::fs::read_dir(root().join("sdk-ts/docs")).unwrap();
+    documents.extend(pages.map(|page| page.unwrap().path()));
+    let mut seen = 0;
+    for document in documents {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = target.split('#').next().unwrap_or_default();
+            if path.is_empty() || path.contains("://") || path.contains(' ') {
+                continue;
+            }
+            let at = document.parent().unwrap().join(path);
+            assert!(at.exists(), "{} links to {target}, which is not there", document.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "the documents have more links than {seen}");
+}

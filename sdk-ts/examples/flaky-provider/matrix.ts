@@ -6,7 +6,10 @@ async function someoneLooks({ info }: SeenSession, { client }: MatrixRun): Promi
   if (info.status === "paused" && info.pauseReason === "retries_exhausted") await client.retry(info.sessionId);
 }
 
-async function charged(_effect: UnknownEffect, { world, key }: MatrixRun): Promise<{ applied: unknown } | "notApplied"> {
+async function charged(
+  _effect: UnknownEffect,
+  { world, key }: MatrixRun,
+): Promise<{ applied: unknown } | "notApplied"> {
   return (await world.charges(`charge ${key}`)) > 0 ? { applied: true } : "notApplied";
 }
 

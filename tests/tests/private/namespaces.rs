@@ -220,8 +220,104 @@ fn reaches(red: &Red) -> Vec<Reach> {
         all.push(reach(what, "/cellaflow.v1.SessionService/AwaitSession", &wait, expect));
         let subscribe = v1::SubscribeSessionRequest { session: session(), ..Default::default() };
         all.push(reach(what, "/cellaflow.v1.SessionService/SubscribeSession", &subscribe, expect));
+        all.extend(touches(what, &session(), expect));
     }
+    all.extend(verbs(&red.session));
     all
+}
+
+/// The requests that name a session by id or by key and change it, or what belongs to it.
+fn touches(what: &'static str, session: &Option<v1::SessionRef>, expect: Expect) -> Vec<Reach> {
+    let session = || session.clone();
+    let signal = v1::SignalSessionRequest {
+        session: session(),
+        name: "foreign".into(),
+        value: Some(payload::literal("1")),
+        signal_id: "foreign".into(),
+    };
+    let labels = v1::SetLabelsRequest {
+        session: session(),
+        set: [("foreign".into(), "1".into())].into(),
+        dedupe_id: vec![1; 16].into(),
+        ..Default::default()
+    };
+    let decide = v1::DecideApprovalRequest {
+        session: session(),
+        step_key: "first".into(),
+        decision: v1::ApprovalDecision::Approved.into(),
+        args_digest: vec![0; 32].into(),
+        dedupe_id: vec![1; 16].into(),
+        ..Default::default()
+    };
+    let fork = v1::ForkSessionRequest {
+        session: session(),
+        from_seq: 2,
+        dedupe_id: vec![1; 16].into(),
+        ..Default::default()
+    };
+    let budget = v1::GetBudgetRequest { session: session() };
+    vec![
+        reach(what, "/cellaflow.v1.SessionService/SignalSession", &signal, expect),
+        reach(what, "/cellaflow.v1.SessionService/SetLabels", &labels, expect),
+        reach(what, "/cellaflow.v1.SessionService/DecideApproval", &decide, expect),
+        reach(what, "/cellaflow.v1.SessionService/ForkSession", &fork, expect),
+        reach(what, "/cellaflow.v1.SessionService/GetBudget", &budget, expect),
+    ]
+}
+
+/// What operators do to one session or to many.
+fn verbs(session: &str) -> Vec<Reach> {
+    use Expect::{Absent, Denied, Own};
+    let (session_id, reason) = (|| session.to_owned(), || "foreign".to_owned());
+    let dedupe_id = || prost::bytes::Bytes::from_static(&[1; 16]);
+    let pause =
+        v1::PauseSessionRequest { session_id: session_id(), reason: reason(), dedupe_id: dedupe_id() };
+    let retry =
+        v1::RetrySessionRequest { session_id: session_id(), reason: reason(), dedupe_id: dedupe_id() };
+    let cancel =
+        v1::CancelSessionRequest { session_id: session_id(), reason: reason(), dedupe_id: dedupe_id() };
+    let terminate =
+        v1::TerminateSessionRequest { session_id: session_id(), reason: reason(), dedupe_id: dedupe_id() };
+    let release = v1::ReleaseSessionRequest { session_id: session_id(), dedupe_id: dedupe_id() };
+    let accept = v1::AcceptDivergenceRequest {
+        session_id: session_id(),
+        step_key: "first".into(),
+        drop: true,
+        dedupe_id: dedupe_id(),
+        ..Default::default()
+    };
+    let raise = v1::RaiseBudgetRequest {
+        session_id: session_id(),
+        limits: Some(v1::Budget { tokens: 1, ..Default::default() }),
+        dedupe_id: dedupe_id(),
+    };
+    let batch = |namespace: &str| v1::BatchSessionsRequest {
+        action: v1::SessionAction::Terminate.into(),
+        filter: Some(v1::SessionFilter {
+            namespace: namespace.into(),
+            workflow: "test".into(),
+            ..Default::default()
+        }),
+        reason: reason(),
+        dry_run: false,
+    };
+    vec![
+        reach("its session", "/cellaflow.v1.OperatorService/PauseSession", &pause, Absent),
+        reach("its session", "/cellaflow.v1.OperatorService/RetrySession", &retry, Absent),
+        reach("its session", "/cellaflow.v1.OperatorService/CancelSession", &cancel, Absent),
+        reach("its session", "/cellaflow.v1.OperatorService/TerminateSession", &terminate, Absent),
+        reach("its session", "/cellaflow.v1.OperatorService/ReleaseSession", &release, Absent),
+        reach("its session", "/cellaflow.v1.OperatorService/AcceptDivergence", &accept, Absent),
+        reach("its session", "/cellaflow.v1.OperatorService/RaiseBudget", &raise, Absent),
+        reach("its namespace", "/cellaflow.v1.OperatorService/BatchSessions", &batch("red"), Denied),
+        reach("its workflow", "/cellaflow.v1.OperatorService/BatchSessions", &batch(""), Own),
+        reach(
+            "everything",
+            "/cellaflow.v1.OperatorService/BackupLedger",
+            &v1::BackupLedgerRequest { name: "foreign".into() },
+            Denied,
+        ),
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

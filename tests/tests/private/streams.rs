@@ -151,6 +151,61 @@ fn append_arm(arm: &str) -> Op {
             reason: v1::PauseReason::Nondeterminism.into(),
             ..v1::SessionPaused::default()
         }),
+        other => later_arm(other),
+    }
+}
+
+/// The arms that open waits, start and end relatives, and reserve.
+fn later_arm(arm: &str) -> Op {
+    let (step_key, name) = (|| "s".to_owned(), || "n".to_owned());
+    match arm {
+        "step_heartbeat" => {
+            Op::StepHeartbeat(v1::StepHeartbeat { step_key: step_key(), attempt: 1, details: None })
+        }
+        "timer_started" => Op::TimerStarted(v1::TimerStarted {
+            step_key: step_key(),
+            name: name(),
+            delay_ms: 60_000,
+            ..v1::TimerStarted::default()
+        }),
+        "signal_awaited" => Op::SignalAwaited(v1::SignalAwaited {
+            step_key: step_key(),
+            name: name(),
+            ..v1::SignalAwaited::default()
+        }),
+        "approval_requested" => Op::ApprovalRequested(v1::ApprovalRequested {
+            step_key: step_key(),
+            name: name(),
+            call: Some(payload::literal("{}")),
+            args_digest: vec![0; 32].into(),
+            ..v1::ApprovalRequested::default()
+        }),
+        "wait_dropped" => Op::WaitDropped(v1::WaitDropped { step_key: step_key() }),
+        "child_spawned" => Op::ChildSpawned(v1::ChildSpawned {
+            step_key: step_key(),
+            name: name(),
+            workflow: "test".into(),
+            version: "1".into(),
+            input: Some(payload::literal("1")),
+            input_digest: vec![0; 32].into(),
+            ..v1::ChildSpawned::default()
+        }),
+        "child_cancel_requested" => {
+            Op::ChildCancelRequested(v1::ChildCancelRequested { step_key: step_key(), reason: String::new() })
+        }
+        "session_continued" => Op::SessionContinued(v1::SessionContinued {
+            input: Some(payload::literal("1")),
+            ..v1::SessionContinued::default()
+        }),
+        "session_cancelled" => Op::SessionCancelled(v1::SessionCancelled::default()),
+        "budget_reserved" => Op::BudgetReserved(v1::BudgetReserved {
+            step_key: step_key(),
+            attempt: 1,
+            call: 1,
+            tokens: 1,
+            ..v1::BudgetReserved::default()
+        }),
+        "budget_released" => Op::BudgetReleased(v1::BudgetReleased { step_key: step_key(), attempt: 1 }),
         new => panic!("say in `append_arm` what the new arm {new} of Append sends"),
     }
 }

@@ -1,7 +1,8 @@
 //! What the storage tests share: two kinds of store behind one handle, frames by the dozen, and dumps.
 
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -68,24 +69,50 @@ impl OnDisk {
     }
 }
 
-/// Copies a folder, as a kill -9 at this moment would leave it.
+/// Copies a folder, as a kill -9 at this moment would leave it. The store's own threads go on meanwhile, so a copy that
+/// files came or went under is thrown away: what it holds was never on disk together.
 pub(super) fn copy(from: &Path) -> tempfile::TempDir {
-    let to = tempfile::tempdir().unwrap();
-    copy_into(from, to.path());
-    to
-}
-
-fn copy_into(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            fs::create_dir(&target).unwrap();
-            copy_into(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
+    for _ in 0..COPIES_MAX {
+        let to = tempfile::tempdir().unwrap();
+        let before = names(from);
+        match copy_into(from, to.path()) {
+            Ok(()) if names(from) == before => return to,
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => panic!("{} cannot be copied: {error}", from.display()),
         }
     }
+    panic!("{} did not stand still for a copy", from.display());
+}
+
+const COPIES_MAX: u32 = 1_000;
+
+fn copy_into(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&target)?;
+            copy_into(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// All files below a folder, sorted; one that vanishes while it is looked at is left out.
+fn names(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            found.extend(names(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    found
 }
 
 pub(super) fn key(n: u64) -> Bytes {
