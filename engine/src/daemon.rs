@@ -63,8 +63,11 @@ fn failed(problem: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// The clock, and what says that whoever drives it has let go of it; absent with the real clock.
+type DrivenClock = (Arc<dyn Clock>, Option<oneshot::Receiver<()>>);
+
 /// The engine's clock, and what says that the test it belongs to is gone.
-fn clock_of(test_clock: Option<u64>) -> Result<(Arc<dyn Clock>, Option<oneshot::Receiver<()>>), String> {
+fn clock_of(test_clock: Option<u64>) -> Result<DrivenClock, String> {
     let Some(skipped_ms) = test_clock else { return Ok((Arc::new(clock::System), None)) };
     let clock = Arc::new(clock::Skipping::ahead_by(skipped_ms));
     let abandoned = dev::test_clock::follow(Arc::clone(&clock))

@@ -31,7 +31,7 @@ fn c1_a_session_that_never_ran_ends_at_once() {
     story.ok(start(1, None));
     story.ok(asked(&story));
     assert_eq!(story.head().status, Status::Cancelled);
-    assert_eq!(end(&story).terminated, false);
+    assert!(!end(&story).terminated);
     let mut paused = Story::new();
     paused.ok(start(1, None));
     paused.ok(pause(paused.session, None));
