@@ -130,6 +130,7 @@ fn ledger_settings(limits: &Limits) -> ledger::Settings {
         head_cache_bytes: size(limits.head_cache_bytes),
         segment_ms: limits.segment_ms,
         evidence_bytes_max: limits.evidence_bytes_max,
+        guard_retention_ms: limits.guard_retention_ms,
         payload: ledger::payload::Limits {
             inline_bytes_max: size(limits.inline_bytes_max),
             chunk_bytes: size(limits.chunk_bytes),

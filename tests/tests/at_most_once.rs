@@ -31,6 +31,7 @@ fn guard(attempt: u32, policy: GuardPolicy) -> GuardIntent {
         policy: policy.into(),
         idempotency_key: Some(payload::bytes("order-7")),
         input_hash: vec![2; 32].into(),
+        refuse_in_flight: false,
     }
 }
 
@@ -345,32 +346,16 @@ async fn a_tool_that_says_not_applied_is_retried_and_finally_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_names_one_step_with_one_input() {
+async fn a_key_names_one_effect_with_one_input() {
     let scene = Scene::start().await;
     scene.append(intent(1, GuardPolicy::Pause)).await.unwrap();
     scene.append(found(1, Finding::NotApplied(nothing()), false)).await.unwrap();
     let other_input = GuardIntent { input_hash: vec![9; 32].into(), ..guard(2, GuardPolicy::Pause) };
     assert_eq!(scene.refused(Op::GuardIntent(other_input)).await, "guard_input_conflict");
-    let other_step = GuardIntent { step_key: "charge#2".into(), ..guard(1, GuardPolicy::Pause) };
-    assert_eq!(scene.refused(Op::GuardIntent(other_step)).await, "guard_key_in_use");
     // Another name is another scope.
     let other_name =
         GuardIntent { step_key: "refund#1".into(), name: "refund".into(), ..guard(1, GuardPolicy::Pause) };
     scene.append(Op::GuardIntent(other_name)).await.unwrap();
-
-    let elsewhere = scene.worker.begin("another order").await;
-    let refused = scene.worker.append(&elsewhere, 1, intent(1, GuardPolicy::Pause)).await.unwrap_err();
-    assert_eq!(refused.code(), "guard_key_in_use");
-    // Held while in flight, and after its outcome.
-    scene.append(intent(2, GuardPolicy::Pause)).await.unwrap();
-    scene.append(outcome(2, "1")).await.unwrap();
-    let refused = scene.worker.append(&elsewhere, 1, intent(1, GuardPolicy::Pause)).await.unwrap_err();
-    assert_eq!(refused.code(), "guard_key_in_use");
-    assert_eq!(client_events(&scene, &elsewhere).await, ["session_started", "lease_granted"]);
-}
-
-async fn client_events(scene: &Scene, session: &str) -> Vec<&'static str> {
-    events::kinds(&events::all(&scene.client, session).await)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -418,10 +403,7 @@ async fn a_worker_that_takes_over_does_not_start_it_again() {
         .session_when("the pause", &scene.session, |it| it.status() == SessionStatus::Paused)
         .await;
     assert_eq!(paused.pause_reason(), PauseReason::EffectUnknown);
-    let intents = client_events(&scene, &scene.session)
-        .await
-        .into_iter()
-        .filter(|kind| *kind == "guard_intent")
-        .count();
+    let told = events::kinds(&scene.events().await);
+    let intents = told.into_iter().filter(|kind| *kind == "guard_intent").count();
     assert_eq!(intents, 1);
 }

@@ -202,6 +202,7 @@ async fn a_worker_stopped_inside_a_guarded_call_is_followed_by_no_second_call() 
         policy: GuardPolicy::Pause.into(),
         idempotency_key: Some(payload::bytes("sleeper")),
         input_hash: vec![2; 32].into(),
+        refuse_in_flight: false,
     };
     // The run that takes over sees an intent without an outcome, and is not allowed to call.
     let refused = other.append(&session, epoch, Op::GuardIntent(intent)).await.unwrap_err();
@@ -242,6 +243,7 @@ async fn a_worker_stopped_before_its_call_does_not_make_it_after_its_time() {
         policy: GuardPolicy::Retry.into(),
         idempotency_key: Some(payload::bytes("sleeper")),
         input_hash: vec![2; 32].into(),
+        refuse_in_flight: false,
     };
     wait::until("the policy to allow a second attempt", async || {
         other.append(&session, epoch, Op::GuardIntent(second())).await.ok()

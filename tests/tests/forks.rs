@@ -82,6 +82,7 @@ fn intent(step: &str, attempt: u32, policy: GuardPolicy) -> Op {
         policy: policy.into(),
         idempotency_key: Some(payload::bytes(step)),
         input_hash: vec![2; 32].into(),
+        refuse_in_flight: false,
     })
 }
 
@@ -265,11 +266,14 @@ async fn a_fork_performs_no_effect_but_takes_what_the_lineage_recorded_or_asks()
         .await;
     assert!(paused.waiting_for.contains("this fork does not perform"), "{}", paused.waiting_for);
 
-    // Live: performed, and the parent's key is nobody's business.
+    // Live: performed, but not what the parent has done under the same key already.
     let live = ForkSessionRequest { effects_live: true, ..edited(&parent, "one", "11") };
     let live = scene.fork(live).await;
-    let refused = scene.worker.append(&live.session_id, 1, intent("pay#1", 1, GuardPolicy::Pause)).await;
-    assert!(refused.is_err(), "a key that the parent used is the parent's: {refused:?}");
+    let answer = scene.run(&live.session_id, intent("pay#1", 1, GuardPolicy::Pause)).await;
+    let Some(Body::StepCompleted(taken)) = answer.recorded.and_then(|event| event.body) else { panic!() };
+    assert_eq!(taken.deduplicated_from, format!("{parent}:6"));
+    let own = scene.run(&live.session_id, intent("ship#1", 1, GuardPolicy::Pause)).await;
+    assert!(own.recorded.is_none(), "nobody else has done this one");
     scene.client.verify().await;
 }
 

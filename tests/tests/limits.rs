@@ -63,6 +63,7 @@ async fn sixty_four_effects_are_open_at_most_and_further_ones_wait() {
             policy: GuardPolicy::Pause.into(),
             idempotency_key: Some(payload::bytes(format!("mail-{n}"))),
             input_hash: vec![2; 32].into(),
+            refuse_in_flight: false,
         })
     };
     for n in 0..64 {

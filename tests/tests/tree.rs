@@ -264,6 +264,7 @@ async fn terminating_ends_a_tree_at_once_and_names_what_nobody_knows() {
         policy: v1::GuardPolicy::Pause.into(),
         idempotency_key: Some(payload::bytes("order-7")),
         input_hash: vec![2; 32].into(),
+        refuse_in_flight: false,
     };
     parent_worker.append(&parent, 1, Op::GuardIntent(intent)).await.unwrap();
     parent_worker.append(&parent, 1, spawn("bound", "1", false)).await.unwrap();

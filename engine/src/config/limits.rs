@@ -62,6 +62,8 @@ limits! {
     guard_attempt_ms = 30 * SECOND, 100 => DAY;
     /// Milliseconds after a guarded attempt's end before its unknown outcome is resolved.
     guard_grace_ms = 5 * SECOND, 0 => HOUR;
+    /// Milliseconds an idempotency key is kept after the end of the session that used it first.
+    guard_retention_ms = 30 * DAY, SECOND => 3_650 * DAY;
     /// Attempts of a step that names no number, the first included.
     step_attempts_max = 3, 1 => 1_000_000;
     /// Milliseconds of the longest wait before a step's second attempt; it doubles from attempt to attempt.

@@ -142,6 +142,10 @@ impl Due {
                 by: "engine".into(),
                 author: Author::Driver,
             }))),
+            DueKind::Retention => {
+                let kept = self.handle.reader().kept_keys(session, row.due, seq, KEPT_ROWS_MAX)?;
+                Ok(Some(Command::ForgetKeys(kept)))
+            }
             DueKind::Timer | DueKind::Wait => Ok(Some(Command::WaitDue { session, seq })),
             DueKind::Intent => {
                 let head = self.handle.reader().head(session)?;
@@ -158,13 +162,17 @@ impl Due {
 
 impl Observer for Due {
     fn committed(&self, committed: &CommittedEvents) {
-        if let Some(due) = next_due(&committed.head)
+        let retention_ms = self.handle.settings().guard_retention_ms;
+        if let Some(due) = next_due(&committed.head, retention_ms)
             && self.agenda.note(due.0)
         {
             self.flight.wake.notify_one();
         }
     }
 }
+
+/// Most rows of idempotency keys dropped at once.
+const KEPT_ROWS_MAX: usize = 512;
 
 /// Why a session is cancelled whose time is over.
 const TIMED_OUT: &str = "timed out";

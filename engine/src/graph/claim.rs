@@ -207,6 +207,7 @@ impl Command {
             Self::Pause(pause) => of(pause.session),
             Self::Cancel(cancel) | Self::Terminate(cancel) => of(cancel.session),
             Self::RaiseBudget(raise) => of(raise.session),
+            Self::ForgetKeys(keys) => of(keys.session),
             Self::Release { session, .. }
             | Self::ChildEnded { session, .. }
             | Self::IntentDue { session, .. }

@@ -39,6 +39,8 @@ pub enum Command {
         step_key: StepKey,
         attempt: u32,
     },
+    /// The retention of a session's idempotency keys is over; becomes no event.
+    ForgetKeys(ForgetKeys),
     /// A timer fires, or what is waited for did not come in time. `seq` opened the wait.
     WaitDue {
         session: SessionId,
@@ -251,6 +253,8 @@ pub enum Op {
     GuardIntent {
         intent: GuardIntent,
         guard: GuardKey,
+        /// What another step or session recorded under the key, copied by value by whoever submits it.
+        taken: Option<Taken>,
     },
     GuardUnknown {
         step_key: StepKey,
@@ -425,6 +429,41 @@ pub struct GuardKey {
     pub input_digest: Digest,
     /// blake3 of the step's key.
     pub step_key_hash: [u8; 32],
+    /// While the key is in flight elsewhere: refuse instead of saying when to ask again.
+    pub refuse_in_flight: bool,
+    /// What the key has recorded can be read nowhere any more.
+    pub output_gone: bool,
+}
+
+/// What an ended session's idempotency keys have recorded and is to be dropped.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ForgetKeys {
+    pub session: SessionId,
+    /// When their retention is over.
+    pub due: TimeMs,
+    /// The event that ended the session.
+    pub seq: Seq,
+    /// Rows to drop.
+    pub rows: Vec<KeptRow>,
+    /// There are no others.
+    pub last: bool,
+}
+
+/// A row that an idempotency key has beside the lineage of its owner.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeptRow {
+    /// blake3 of the owning step's key.
+    pub step_key_hash: [u8; 32],
+    pub part: u32,
+    /// The key, where the row names it.
+    pub key: Option<Digest>,
+}
+
+/// An output that another step or session recorded under an idempotency key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Taken {
+    pub from: (SessionId, Seq),
+    pub output: PayloadRef,
 }
 
 /// What a run found out about an attempt.
@@ -528,6 +567,8 @@ pub enum Code {
     StepConflict,
     GuardKeyInUse,
     GuardInputConflict,
+    GuardInFlight,
+    InProgress,
     GuardNotOpen,
     GuardNotDue,
     GuardUnresolved,

@@ -15,11 +15,12 @@ use super::command::{Append, Code, Command, Evidence, Op, Rejection, Reply};
 use super::event::{Event, ReleaseReason};
 use super::ids::{Digest, Epoch, Seq, SessionId, TimeMs};
 use super::session::{
-    GuardRow, Head, KeyRow, NAME_BYTES_MAX, STEP_KEY_BYTES_MAX, SignalRow, Status, StepRow, StepState,
+    GuardOutcome, GuardRow, Head, KeyRow, NAME_BYTES_MAX, STEP_KEY_BYTES_MAX, SignalRow, Status, StepRow,
+    StepState,
 };
 use super::{
-    approval, budget, cancel, child, draft::Draft, end, fork, guard, hold, label, lease, signal, start, step,
-    succession, timer, token, wait, zone,
+    approval, budget, cancel, child, draft::Draft, end, fork, guard, guard_key, hold, label, lease, signal,
+    start, step, succession, timer, token, wait, zone,
 };
 
 /// The point look-ups a decision may make, all answered before it starts.
@@ -30,6 +31,8 @@ pub trait View {
     fn step(&self, session: SessionId, key: &str) -> Option<StepRow>;
     /// The row of an idempotency key.
     fn guard(&self, digest: &Digest) -> Option<GuardRow>;
+    /// What is known of the step that owns an idempotency key.
+    fn guard_outcome(&self, guard: &GuardRow) -> Option<GuardOutcome>;
     /// The row of a signal's id in a session.
     fn signal(&self, session: SessionId, id: &str) -> Option<SignalRow>;
     /// The row of a session key.
@@ -97,6 +100,7 @@ pub fn decide(view: &impl View, command: &Command, now: TimeMs) -> Result<Decisi
         Command::Terminate(sent) => cancel::terminate(&*found(view, sent.session)?, sent, now),
         Command::ChildEnded { session, ended } => Ok(child::ended(&*found(view, *session)?, ended, now)),
         Command::RaiseBudget(raise) => budget::raise(&*found(view, raise.session)?, raise, now),
+        Command::ForgetKeys(keys) => guard_key::forget(view, keys, now),
         Command::BudgetDue { session } => Ok(budget::due(&*found(view, *session)?, now)),
         Command::SetLabels(set) => label::set(&*found(view, set.session)?, set, now),
         Command::ReleaseHold(release) => hold::release(&*found(view, release.session)?, release, now),
@@ -132,7 +136,10 @@ fn append(view: &impl View, append: &Append, now: TimeMs) -> Result<Decision, Re
         Op::StepHeartbeat { step_key, attempt, details } => {
             step::heartbeat(&run, step_key, *attempt, details)
         }
-        Op::GuardIntent { intent, guard } => guard::intent(&run, intent, guard, view.guard(&guard.digest)),
+        Op::GuardIntent { intent, guard, taken } => {
+            let sent = guard::Sent { intent, key: guard, taken: taken.as_ref() };
+            guard::intent(&run, view, &sent)
+        }
         Op::GuardStub { intent, outcome } => fork::stub(&run, intent, outcome),
         Op::GuardUnknown { step_key, attempt, reason, failure } => {
             guard::unknown(&run, step_key, *attempt, *reason, failure.clone())

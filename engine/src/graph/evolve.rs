@@ -93,6 +93,7 @@ fn start(started: &SessionStarted, event: &Event) -> Result<Head, String> {
         labels: started.labels.clone(),
         incarnation: started.incarnation,
         deadline: started.deadline,
+        owns_keys: false,
     };
     remember(&mut head, event)?;
     Ok(head)
@@ -318,6 +319,7 @@ fn intended(head: &mut Head, intent: &GuardIntent, event: &Event) -> Result<(), 
         format!("attempt {} of step {} follows {last}", intent.attempt, intent.step_key)
     })?;
     close(head, &intent.step_key);
+    head.owns_keys |= !head.stubs_effects();
     head.intents.push(OpenIntent {
         step_key: intent.step_key.clone(),
         attempt: intent.attempt,

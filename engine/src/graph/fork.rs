@@ -344,6 +344,7 @@ pub(super) fn begin(base: &Head, started: &SessionStarted, event: &Event) -> Res
         labels: started.labels.clone(),
         incarnation: started.incarnation,
         deadline: started.deadline,
+        owns_keys: false,
         forked: Some(Forked { from, inherited: base.counters.clone() }),
     };
     remember(&mut head, event)?;

@@ -5,7 +5,7 @@
 //!
 //! G1. A step has at most one open intent; the next attempt is accepted only after the last one was found not to have
 //!     happened, or may be repeated.
-//! G2. An idempotency key belongs to one step of one session, with one input.
+//! G2. An idempotency key belongs to one step of one session, with one input; others get what it recorded (`guard_key`).
 //! G3. Until a resolution exists, an outcome from the lease holder is accepted, however late.
 //! G4. Unknown is resolved only after attempt time and grace; only a tool that says so itself may say "not applied"
 //!     before.
@@ -16,17 +16,18 @@
 
 use std::sync::Arc;
 
-use super::command::{Code, Finding, GuardKey, Rejection, Reply, Resolve};
-use super::decide::{Decision, Run, conflict, invalid, nothing};
+use super::command::{Code, Finding, GuardKey, Rejection, Reply, Resolve, Taken};
+use super::decide::{Decision, Run, View, conflict, invalid, nothing};
 use super::draft::{Draft, ledger_time};
 use super::end;
 use super::event::{
-    Author, Body, GuardIntent, GuardPolicy, GuardResolved, PauseReason, PayloadRef, Resolution, StepFailed,
-    UnknownReason,
+    Author, Body, GuardIntent, GuardPolicy, GuardResolved, PauseReason, PayloadRef, Resolution,
+    StepCompleted, StepFailed, UnknownReason,
 };
-use super::ids::{StepKey, TimeMs};
+use super::guard_key;
+use super::ids::{NanoDollars, StepKey, TimeMs};
 use super::room;
-use super::session::{GuardRow, Head, IntentState, OpenIntent, Status, StepState};
+use super::session::{Head, IntentState, OpenIntent, Status, StepState};
 
 /// Longest attempt time, and longest grace, of a guarded step in milliseconds: a day.
 pub const ATTEMPT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
@@ -34,13 +35,16 @@ pub const ATTEMPT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// When to ask again for something that waits for another step, in milliseconds.
 const RETRY_MS: u64 = 250;
 
+/// An intent as it was sent.
+pub(super) struct Sent<'a> {
+    pub intent: &'a GuardIntent,
+    pub key: &'a GuardKey,
+    pub taken: Option<&'a Taken>,
+}
+
 /// A guarded step is about to be called.
-pub(super) fn intent(
-    run: &Run<'_>,
-    intent: &GuardIntent,
-    key: &GuardKey,
-    owner: Option<GuardRow>,
-) -> Result<Decision, Rejection> {
+pub(super) fn intent(run: &Run<'_>, view: &impl View, sent: &Sent<'_>) -> Result<Decision, Rejection> {
+    let intent = sent.intent;
     if let Some(answer) = outcome_of(run) {
         return Ok(answer);
     }
@@ -50,13 +54,36 @@ pub(super) fn intent(
     check_next(run, intent)?;
     run.unless_paused()?;
     check_times(intent)?;
-    if !run.head.stubs_effects() {
-        check_owner(run, key, owner)?;
+    if !run.head.stubs_effects()
+        && let Some(taken) = guard_key::check(run, view, sent)?
+    {
+        return Ok(take_over(run, intent, taken));
     }
     room::check_room(run.head, &intent.step_key, 0)?;
     let mut draft = run.draft();
     let seq = draft.push_append(run.append, Body::GuardIntent(intent.clone()));
     Ok(draft.appended(seq))
+}
+
+/// The step gets the output that is recorded under its key, as a completion of its own.
+fn take_over(run: &Run<'_>, intent: &GuardIntent, taken: &Taken) -> Decision {
+    let completed = StepCompleted {
+        step_key: intent.step_key.clone(),
+        name: intent.name.clone(),
+        attempt: intent.attempt,
+        input_digest: Some(intent.input_digest),
+        input: None,
+        output: taken.output.clone(),
+        llm: None,
+        resources: Vec::new(),
+        cost: NanoDollars(0),
+        duration_us: 0,
+        deduplicated_from: Some(taken.from),
+        guarded: true,
+    };
+    let mut draft = run.draft();
+    let seq = draft.push_append(run.append, Body::StepCompleted(completed));
+    draft.answer(Reply::Recorded { seq })
 }
 
 /// The answer to an intent of a step that has its outcome.
@@ -108,24 +135,6 @@ fn check_times(intent: &GuardIntent) -> Result<(), Rejection> {
             "attempt_ms is {} and grace_ms is {}; use 1 to {ATTEMPT_MS_MAX} and 0 to {ATTEMPT_MS_MAX}",
             intent.attempt_ms, intent.grace_ms
         )));
-    }
-    Ok(())
-}
-
-/// G2.
-fn check_owner(run: &Run<'_>, key: &GuardKey, owner: Option<GuardRow>) -> Result<(), Rejection> {
-    let Some(owner) = owner else { return Ok(()) };
-    if owner.session != run.head.session || owner.step_key_hash != key.step_key_hash {
-        return Err(Rejection::new(
-            Code::GuardKeyInUse,
-            "another step or session holds this idempotency key; use a key that names this effect alone",
-        ));
-    }
-    if owner.input_digest != key.input_digest {
-        return Err(Rejection::new(
-            Code::GuardInputConflict,
-            "this idempotency key was used with another input; a key names one effect with one input",
-        ));
     }
     Ok(())
 }

@@ -12,9 +12,12 @@ use std::sync::Arc;
 
 use super::budget::{Amounts, BudgetChange, BudgetRow, Limits};
 use super::command::{Command, GuardKey, Op, StartKey};
-use super::event::{Author, Body, Edit, Event, GuardResolved, Resolution, TokenCreated};
+use super::event::{Author, Body, Edit, Event, GuardResolved, PayloadRef, Resolution, TokenCreated};
+use super::guard_key;
 use super::ids::{Digest, Epoch, Seq, SessionId, StepKey, TimeMs, TokenId};
-use super::session::{END_KEY, GuardRow, Head, KeyRow, SignalRow, StepRow, StepState, TokenRow, WaitKind};
+use super::session::{
+    END_KEY, GuardOutcome, GuardRow, Head, KeyRow, SignalRow, StepRow, StepState, TokenRow, WaitKind,
+};
 
 /// What an event's rows need and its header does not hold (I4).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -34,6 +37,10 @@ pub enum IndexChange {
     Step { key: StepKey, row: StepRow },
     /// Owner of an idempotency key.
     Guard { digest: Digest, row: GuardRow },
+    /// What is known of a guarded step, beside its lineage; with the output that is kept.
+    GuardOutcome { step_key: StepKey, outcome: GuardOutcome, output: Option<PayloadRef> },
+    /// The session has ended: the retention of its idempotency keys begins.
+    KeysEnded { at: TimeMs, seq: Seq },
     /// A signal's id was used.
     Signal { id: Arc<str>, row: SignalRow },
     /// Session that a caller's key names.
@@ -88,6 +95,8 @@ pub enum DueKind {
     Budget,
     /// The session's own time.
     Deadline,
+    /// How long its idempotency keys are kept after its end.
+    Retention,
 }
 
 impl Digests {
@@ -147,6 +156,7 @@ impl Digests {
             | Command::ChildEnded { .. }
             | Command::RaiseBudget(_)
             | Command::BudgetDue { .. }
+            | Command::ForgetKeys(_)
             | Command::CreateToken { .. }
             | Command::RevokeToken { .. } => Self::default(),
         }
@@ -169,6 +179,7 @@ pub fn changes(before: Option<&Head>, event: &Event, after: &Head, digests: &Dig
         (true, false) => changes.push(IndexChange::LiveDelete),
         (true, true) | (false, false) => {}
     }
+    guard_key::changes(before, event, after, &mut changes);
     label_changes(before, after, &mut changes);
     due_changes(before, after, &mut changes);
     budget_changes(before, event, after, &mut changes);
@@ -396,10 +407,12 @@ fn due_changes(before: Option<&Head>, after: &Head, changes: &mut Vec<IndexChang
     changes.extend(fresh.map(|entry| IndexChange::DuePut(*entry)));
 }
 
-/// When the first thing of a session becomes due; `None`: nothing does.
+/// When the first thing of a session becomes due; `None`: nothing does. Its keys are kept for `retention_ms`.
 #[must_use]
-pub fn next_due(head: &Head) -> Option<TimeMs> {
-    dues(head).map(|entry| entry.due).min()
+pub fn next_due(head: &Head, retention_ms: u64) -> Option<TimeMs> {
+    let keys = head.status.is_terminal() && head.owns_keys;
+    let keys = keys.then(|| head.time.plus(retention_ms));
+    dues(head).map(|entry| entry.due).chain(keys).min()
 }
 
 /// Everything of a session that becomes due.

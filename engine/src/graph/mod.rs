@@ -29,6 +29,7 @@ mod draft;
 mod end;
 pub mod fork;
 mod guard;
+pub mod guard_key;
 mod label;
 mod lease;
 mod reject;

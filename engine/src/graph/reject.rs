@@ -27,7 +27,7 @@ impl std::error::Error for Rejection {}
 
 impl Code {
     /// All codes.
-    pub const ALL: [Code; 35] = [
+    pub const ALL: [Code; 37] = [
         Code::SessionNotFound,
         Code::SessionEnded,
         Code::SessionPaused,
@@ -40,6 +40,8 @@ impl Code {
         Code::StepConflict,
         Code::GuardKeyInUse,
         Code::GuardInputConflict,
+        Code::GuardInFlight,
+        Code::InProgress,
         Code::GuardNotOpen,
         Code::GuardNotDue,
         Code::GuardUnresolved,
@@ -81,6 +83,8 @@ impl Code {
             Self::StepConflict => "step_conflict",
             Self::GuardKeyInUse => "guard_key_in_use",
             Self::GuardInputConflict => "guard_input_conflict",
+            Self::GuardInFlight => "guard_in_flight",
+            Self::InProgress => "in_progress",
             Self::GuardNotOpen => "guard_not_open",
             Self::GuardNotDue => "guard_not_due",
             Self::GuardUnresolved => "guard_unresolved",
@@ -113,6 +117,7 @@ impl Code {
         match self {
             Self::LeaseHeld
             | Self::GuardNotDue
+            | Self::GuardInFlight
             | Self::GuardUnresolved
             | Self::TooManyOpen
             | Self::OpenIntents
@@ -133,6 +138,7 @@ impl Code {
             | Self::StepConflict
             | Self::GuardKeyInUse
             | Self::GuardInputConflict
+            | Self::InProgress
             | Self::GuardNotOpen
             | Self::ZoneNotOpen
             | Self::SignalConflict

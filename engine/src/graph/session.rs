@@ -90,6 +90,8 @@ pub struct Head {
     pub incarnation: Option<Incarnation>,
     /// When it is cancelled if it has not ended.
     pub deadline: Option<TimeMs>,
+    /// It has sent an intent: idempotency keys are its own.
+    pub owns_keys: bool,
     /// The session that continues it; it has ended then, and its status is `Completed`.
     pub continued_to: Option<SessionId>,
     /// Where it was cut, if it is a fork.
@@ -313,6 +315,16 @@ pub struct GuardRow {
     pub step_key_hash: [u8; 32],
     /// Keyed with the namespace's salt.
     pub input_digest: Digest,
+}
+
+/// What is known of the step that owns an idempotency key, beside its lineage.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GuardOutcome {
+    /// The event that says so.
+    pub seq: Seq,
+    pub state: StepState,
+    /// Of a failure: nothing happened.
+    pub not_applied: bool,
 }
 
 /// Index row of a signal's id, for the life of its session.

@@ -19,6 +19,7 @@ use super::rows::{self, Changes, Context};
 use super::view::View;
 use super::{
     Committed, CommittedEvents, HeadCache, Refused, Settings, StoredEvent, StoredHead, Submission, Watermark,
+    guards,
 };
 use crate::clock::Clock;
 use crate::graph::command::{Code, Command, Rejection, Reply};
@@ -154,7 +155,8 @@ impl Deciding {
         }
         let decision = decided.map_err(Refused::Rejected)?;
         if decision.events.is_empty() {
-            return Ok(self.without_events(batch, &submission, decision, before));
+            let drafting = Drafting { submission, decision, before, now };
+            return Ok(self.without_events(batch, &drafting, lookups));
         }
         let (reply, session) = (decision.reply, decision.session);
         let drafted = Drafting { submission, decision, before, now };
@@ -167,22 +169,28 @@ impl Deciding {
         View { overlay: &self.overlay, cache: &self.cache, lookups, reader: &self.reader, error: None.into() }
     }
 
-    // Evidence is the one command that changes rows without an event.
+    // Evidence, and keys whose retention is over, are what changes rows without an event.
     fn without_events(
         &mut self,
         batch: &mut Batch,
-        submission: &Submission,
-        decision: Decision,
-        before: Option<StoredHead>,
+        drafting: &Drafting,
+        lookups: &super::lookups::Lookups,
     ) -> Committed {
+        let Drafting { submission, decision, before, now: _ } = drafting;
         if let (Command::Evidence(evidence), Some(bytes), Some(stored), Reply::Done { entry: Some(entry) }) =
-            (&submission.command, &submission.evidence, &before, decision.reply)
+            (&submission.command, &submission.evidence, before, decision.reply)
             && let Some(op) = self.evidence.keep(stored, evidence, entry, bytes)
         {
             batch.bytes += op.bytes();
             batch.ops.push(op);
         }
-        let head = before.map(|stored| stored.head);
+        if let Command::ForgetKeys(forget) = &submission.command {
+            let view = self.view(lookups);
+            let ops = guards::dropped(forget, |key| decide::View::guard(&view, key));
+            batch.bytes += ops.iter().map(Op::bytes).sum::<usize>();
+            batch.ops.extend(ops);
+        }
+        let head = before.as_ref().map(|stored| Arc::clone(&stored.head));
         Committed { reply: decision.reply, head, events: Arc::new([]), frame: batch.number }
     }
 
@@ -195,7 +203,13 @@ impl Deciding {
         };
         let segment = self.segment(before.as_ref(), base.as_deref(), now)?;
         let digests = Digests::of(&submission.command);
-        let context = Context { view: &view, reader: &self.reader, evidence: &self.evidence };
+        let context = Context {
+            view: &view,
+            reader: &self.reader,
+            evidence: &self.evidence,
+            blobs: &submission.blobs,
+            guard_retention_ms: self.settings.guard_retention_ms,
+        };
         let mut changes = Changes::new(segment);
         let mut head: Option<Arc<Head>> = before.map(|stored| stored.head);
         if head.is_none() && base.is_none() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::overlay::{Row, RowName};
 use super::reader::{self, ReadError, Reader};
 use super::watermark::Ticket;
-use super::{HeadCache, StoredHead, Watermark, digest};
+use super::{HeadCache, StoredHead, Watermark, digest, guards};
 use crate::graph::command::Command;
 use crate::graph::ids::{Digest, SessionId};
 use crate::graph::session::{GuardRow, KeyRow, SignalRow};
@@ -59,6 +59,9 @@ impl<'a> Fetch<'a> {
         if let Some(digest) = needed.guard {
             self.guard(digest)?;
         }
+        if let Command::ForgetKeys(forget) = command {
+            guards::keys(forget).try_for_each(|key| self.guard(key))?;
+        }
         // The session of a client's start is about to be minted: there is nothing to read of it.
         let minted = match command {
             Command::Start(start) => start.descent.is_none(),
@@ -105,8 +108,7 @@ impl<'a> Fetch<'a> {
     }
 
     fn step(&mut self, session: SessionId, step_key: &str) -> Result<(), ReadError> {
-        let hash = digest::step_key_hash(step_key);
-        let reader = self.reader;
+        let (hash, reader) = (digest::step_key_hash(step_key), self.reader);
         let found = reader.step_row(self.snapshot(), session, hash)?;
         self.rows.push((RowName::Step(session, hash), found.map(Row::Step)));
         Ok(())
@@ -126,6 +128,11 @@ impl<'a> Fetch<'a> {
     fn guard(&mut self, digest: Digest) -> Result<(), ReadError> {
         let row = reader::read_row(self.snapshot(), Table::Rows, &RowKey::Guard(digest).bytes())?;
         let found = row.map(|row| GuardRow::from_bytes(&row)).transpose()?;
+        if let Some(row) = &found {
+            self.head(row.session)?;
+            let outcome = guards::read(self.snapshot(), (row.session, row.step_key_hash))?;
+            self.rows.push((guards::name(row), outcome.map(|row| guards::row(row.outcome))));
+        }
         self.rows.push((RowName::Guard(digest), found.map(Row::Guard)));
         Ok(())
     }
@@ -145,6 +152,11 @@ impl<'a> Fetch<'a> {
 pub(super) fn as_head(row: &Row) -> Option<&StoredHead> {
     match row {
         Row::Head(head) => Some(head),
-        Row::Step(_) | Row::Guard(_) | Row::Signal(_) | Row::SessionKey(_) | Row::Budget(_) => None,
+        Row::Step(_)
+        | Row::Guard(_)
+        | Row::GuardOutcome(_)
+        | Row::Signal(_)
+        | Row::SessionKey(_)
+        | Row::Budget(_) => None,
     }
 }

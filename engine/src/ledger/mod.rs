@@ -15,6 +15,7 @@ mod committer;
 mod decider;
 pub mod digest;
 mod evidence;
+mod guards;
 mod handle;
 mod lookups;
 mod overlay;
@@ -69,6 +70,8 @@ pub struct Settings {
     pub segment_ms: u64,
     /// Most bytes of evidence kept of one zone attempt.
     pub evidence_bytes_max: u64,
+    /// How long idempotency keys are kept after the end of the session that owns them, in ms.
+    pub guard_retention_ms: u64,
     /// Limits on payloads.
     pub payload: payload::Limits,
 }
@@ -83,6 +86,7 @@ impl Default for Settings {
             head_cache_bytes: 4 * 1024 * 1024,
             segment_ms: 24 * 60 * 60 * 1_000,
             evidence_bytes_max: 4 * 1024 * 1024,
+            guard_retention_ms: 30 * 24 * 60 * 60 * 1_000,
             payload: payload::Limits::default(),
         }
     }

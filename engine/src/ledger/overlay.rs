@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use super::StoredHead;
 use crate::graph::budget::BudgetRow;
 use crate::graph::ids::{Digest, FrameNumber, SessionId};
-use crate::graph::session::{GuardRow, KeyRow, SignalRow, StepRow};
+use crate::graph::session::{GuardOutcome, GuardRow, KeyRow, SignalRow, StepRow};
 
 /// Names a row that decisions look up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +17,8 @@ pub(super) enum RowName {
     /// By blake3 of the step key.
     Step(SessionId, [u8; 32]),
     Guard(Digest),
+    /// By blake3 of the step key.
+    GuardOutcome(SessionId, [u8; 32]),
     /// By the first half of the id's hash.
     Signal(SessionId, [u8; 16]),
     SessionKey(Digest),
@@ -29,6 +31,7 @@ pub(super) enum Row {
     Head(StoredHead),
     Step(StepRow),
     Guard(GuardRow),
+    GuardOutcome(GuardOutcome),
     Signal(SignalRow),
     SessionKey(KeyRow),
     Budget(BudgetRow),

@@ -105,6 +105,11 @@ impl Blobs {
         self.inline.iter().find(|(known, _)| known == digest).map(|(_, bytes)| bytes)
     }
 
+    /// The chunks.
+    pub fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.chunks.iter()
+    }
+
     /// The chunks, to be put beside the events.
     #[must_use]
     pub fn into_chunks(self) -> Vec<Chunk> {

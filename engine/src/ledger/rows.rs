@@ -8,7 +8,7 @@ use super::overlay::{Row, RowName};
 use super::place::{NamespaceInfo, NewLineage};
 use super::reader::{DueRow, ReadError};
 use super::view::View;
-use super::{Reader, StoredHead};
+use super::{Blobs, Reader, StoredHead, guards};
 use crate::graph::budget::{BudgetChange, BudgetRow};
 use crate::graph::decide::View as _;
 use crate::graph::event::{Body, Event};
@@ -75,8 +75,18 @@ impl Changes {
                 self.rows.push((RowName::Step(session, hash), Row::Step(row)));
             }
             IndexChange::Guard { digest, row } => {
+                self.ops.push(guards::owned((session, row.step_key_hash), digest));
                 self.row(Table::Rows, RowKey::Guard(digest).bytes(), &row);
                 self.rows.push((RowName::Guard(digest), Row::Guard(row)));
+            }
+            IndexChange::GuardOutcome { step_key, outcome, output } => {
+                let place = (session, digest::step_key_hash(&step_key));
+                self.ops.extend(guards::keep(place, &outcome, output.as_ref(), context.blobs)?);
+                self.rows.push((RowName::GuardOutcome(place.0, place.1), guards::row(outcome)));
+            }
+            IndexChange::KeysEnded { at, seq } => {
+                let due = at.plus(context.guard_retention_ms);
+                self.mark(due_key(session, &DueEntry { due, kind: DueKind::Retention, seq }));
             }
             IndexChange::Signal { id, row } => {
                 let hash = digest::signal_id_hash(&id);
@@ -170,6 +180,9 @@ pub(super) struct Context<'a> {
     pub(super) view: &'a View<'a>,
     pub(super) reader: &'a Reader,
     pub(super) evidence: &'a EvidenceLog,
+    /// Payloads that came with the command.
+    pub(super) blobs: &'a Blobs,
+    pub(super) guard_retention_ms: u64,
 }
 
 impl Context<'_> {
@@ -191,13 +204,14 @@ impl Context<'_> {
     }
 }
 
-fn due_key(session: SessionId, entry: &DueEntry) -> Bytes {
+pub(super) fn due_key(session: SessionId, entry: &DueEntry) -> Bytes {
     let what = match entry.kind {
         DueKind::Intent => Due::Intent,
         DueKind::Timer => Due::Timer,
         DueKind::Wait => Due::Wait,
         DueKind::Budget => Due::Budget,
         DueKind::Deadline => Due::Deadline,
+        DueKind::Retention => Due::Retention,
     };
     RowKey::Due { at: entry.due, session, what, seq: entry.seq }.bytes()
 }
@@ -285,11 +299,20 @@ pub(super) fn due(key: &[u8]) -> Result<DueRow, ReadError> {
         Due::Wait => DueKind::Wait,
         Due::Budget => DueKind::Budget,
         Due::Deadline => DueKind::Deadline,
-        Due::Retry | Due::Retention | Due::Archive => {
+        Due::Retention => DueKind::Retention,
+        Due::Retry | Due::Archive => {
             return Err(ReadError::Corrupt(format!("{what:?} is due, which this version never writes")));
         }
     };
     Ok(DueRow { due: at, session, kind, seq })
+}
+
+/// The step and part that a key of what is kept of a guarded step names.
+pub(super) fn guarded(key: &[u8]) -> Result<([u8; 32], u32), ReadError> {
+    match parse(key)? {
+        RowKey::Guarded { step, part, .. } => Ok((step.0, part)),
+        other => Err(misplaced(&other)),
+    }
 }
 
 /// The hash that a token key names.

@@ -1,5 +1,7 @@
 //! The ledger's promises on a store that can be held, failed and crashed.
 
+mod guards;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,6 +23,7 @@ struct World {
     gate: Arc<Gate>,
     ledger: Handle,
     poisoned: Arc<AtomicBool>,
+    clock: Arc<Manual>,
 }
 
 fn world() -> World {
@@ -37,11 +40,11 @@ fn open_world(store: Memory, gate: Arc<Gate>) -> World {
         store: Arc::clone(&store) as Arc<dyn Store>,
         settings: Settings::default(),
         clock: clock.clone(),
-        mint: Mint::seeded(clock, 7),
+        mint: Mint::seeded(clock.clone(), 7),
         on_poison: Box::new(move |_| flag.store(true, Ordering::SeqCst)),
     })
     .unwrap();
-    World { store, gate, ledger, poisoned }
+    World { store, gate, ledger, poisoned, clock }
 }
 
 impl World {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::lookups::{Lookups, as_head};
 use super::overlay::{Overlay, Row, RowName};
 use super::reader::{ReadError, Reader};
-use super::{HeadCache, StoredHead, digest};
+use super::{HeadCache, StoredHead, digest, guards};
 use crate::graph::budget::BudgetRow;
 use crate::graph::decide;
 use crate::graph::ids::{Digest, SessionId};
-use crate::graph::session::{GuardRow, Head, KeyRow, SignalRow, StepRow};
+use crate::graph::session::{GuardOutcome, GuardRow, Head, KeyRow, SignalRow, StepRow};
 
 pub(super) struct View<'a> {
     pub(super) overlay: &'a Overlay,
@@ -53,35 +53,72 @@ impl decide::View for View<'_> {
     fn step(&self, session: SessionId, step_key: &str) -> Option<StepRow> {
         match self.row(&RowName::Step(session, digest::step_key_hash(step_key)))? {
             Row::Step(row) => Some(row.clone()),
-            Row::Head(_) | Row::Guard(_) | Row::Signal(_) | Row::SessionKey(_) | Row::Budget(_) => None,
+            Row::Head(_)
+            | Row::Guard(_)
+            | Row::GuardOutcome(_)
+            | Row::Signal(_)
+            | Row::SessionKey(_)
+            | Row::Budget(_) => None,
+        }
+    }
+
+    fn guard_outcome(&self, guard: &GuardRow) -> Option<GuardOutcome> {
+        match self.row(&guards::name(guard))? {
+            Row::GuardOutcome(outcome) => Some(outcome.clone()),
+            Row::Head(_)
+            | Row::Step(_)
+            | Row::Guard(_)
+            | Row::Signal(_)
+            | Row::SessionKey(_)
+            | Row::Budget(_) => None,
         }
     }
 
     fn guard(&self, digest: &Digest) -> Option<GuardRow> {
         match self.row(&RowName::Guard(*digest))? {
             Row::Guard(row) => Some(row.clone()),
-            Row::Head(_) | Row::Step(_) | Row::Signal(_) | Row::SessionKey(_) | Row::Budget(_) => None,
+            Row::Head(_)
+            | Row::Step(_)
+            | Row::GuardOutcome(_)
+            | Row::Signal(_)
+            | Row::SessionKey(_)
+            | Row::Budget(_) => None,
         }
     }
 
     fn signal(&self, session: SessionId, id: &str) -> Option<SignalRow> {
         match self.row(&RowName::Signal(session, digest::signal_id_hash(id)))? {
             Row::Signal(row) => Some(row.clone()),
-            Row::Head(_) | Row::Step(_) | Row::Guard(_) | Row::SessionKey(_) | Row::Budget(_) => None,
+            Row::Head(_)
+            | Row::Step(_)
+            | Row::GuardOutcome(_)
+            | Row::Guard(_)
+            | Row::SessionKey(_)
+            | Row::Budget(_) => None,
         }
     }
 
     fn session_key(&self, digest: &Digest) -> Option<KeyRow> {
         match self.row(&RowName::SessionKey(*digest))? {
             Row::SessionKey(row) => Some(row.clone()),
-            Row::Head(_) | Row::Step(_) | Row::Guard(_) | Row::Signal(_) | Row::Budget(_) => None,
+            Row::Head(_)
+            | Row::Step(_)
+            | Row::GuardOutcome(_)
+            | Row::Guard(_)
+            | Row::Signal(_)
+            | Row::Budget(_) => None,
         }
     }
 
     fn budget(&self, owner: SessionId) -> Option<BudgetRow> {
         match self.row(&RowName::Budget(owner))? {
             Row::Budget(row) => Some(*row),
-            Row::Head(_) | Row::Step(_) | Row::Guard(_) | Row::Signal(_) | Row::SessionKey(_) => None,
+            Row::Head(_)
+            | Row::Step(_)
+            | Row::GuardOutcome(_)
+            | Row::Guard(_)
+            | Row::Signal(_)
+            | Row::SessionKey(_) => None,
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod signals;
 pub mod status;
 mod stub;
 pub mod subscription;
+mod taken;
 pub mod tls;
 mod tokens;
 mod verify;

@@ -100,6 +100,8 @@ const fn grpc_code(code: Code) -> Grpc {
         | Code::VersionMismatch
         | Code::GuardNotOpen
         | Code::GuardNotDue
+        | Code::GuardInFlight
+        | Code::InProgress
         | Code::GuardUnresolved
         | Code::ZoneNotOpen
         | Code::OpenIntents

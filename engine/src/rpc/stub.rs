@@ -33,10 +33,10 @@ pub fn stubbed(
     let Converted { command: Command::Append(mut append), evidence } = converted else {
         return Ok(Ok(converted));
     };
-    if let Op::GuardIntent { intent, guard } = append.op {
+    if let Op::GuardIntent { intent, guard, taken } = append.op {
         append.op = match recorded(reader, append.session, &intent, blobs)? {
             Ok(Some(outcome)) => Op::GuardStub { intent, outcome },
-            Ok(None) => Op::GuardIntent { intent: never_called(intent), guard },
+            Ok(None) => Op::GuardIntent { intent: never_called(intent), guard, taken },
             Err(rejection) => return Ok(Err(rejection)),
         };
     }

@@ -19,6 +19,7 @@ use super::fields::{
     parent_step_key, pause_reason_from, pause_reason_to, present, role_from, role_to, step_state_from,
     step_state_to, text_or_none, top, top_to, whole,
 };
+use super::guards::{self, GuardOutcomeRow, GuardOwnedRow};
 use super::keys::Segment;
 use crate::graph::budget::BudgetRow;
 use crate::graph::ids::{
@@ -92,6 +93,8 @@ macro_rules! row {
 row!(StoredHead, disk::Head, "head", head_to, head_from);
 row!(StepRow, disk::StepRow, "step_row", step_to, step_from);
 row!(GuardRow, disk::GuardRow, "guard_row", guard_to, guard_from);
+row!(GuardOwnedRow, disk::GuardOwnedRow, "guard_owned_row", guards::owned_to, guards::owned_from);
+row!(GuardOutcomeRow, disk::GuardOutcomeRow, "guard_outcome_row", guards::outcome_to, guards::outcome_from);
 row!(SignalRow, disk::SignalRow, "signal_row", waits::signal_to, waits::signal_from);
 row!(KeyRow, disk::KeyRow, "key_row", key_to, key_from);
 row!(LineageRow, disk::LineageRow, "lineage_row", lineage_to, lineage_from);
@@ -145,6 +148,7 @@ fn head_to(stored: &StoredHead) -> disk::Head {
         incarnation: bytes_or_empty(head.incarnation.map(|incarnation| incarnation.0)),
         labels: labels_to(&head.labels),
         deadline_ms: head.deadline.map(|deadline| deadline.0),
+        owns_keys: head.owns_keys,
     }
 }
 
@@ -176,6 +180,7 @@ fn head_from(mut stored: disk::Head) -> Result<StoredHead, Malformed> {
         incarnation: exact_or_none(&stored.incarnation, "head.incarnation")?.map(Incarnation),
         labels: labels_from(stored.labels),
         deadline: stored.deadline_ms.map(TimeMs),
+        owns_keys: stored.owns_keys,
         cancel_requested: (stored.cancel_requested != 0).then_some(Seq(stored.cancel_requested)),
         continued_from: exact_or_none(&stored.continued_from, "head.continued_from")?.map(SessionId),
         continued_to: exact_or_none(&stored.continued_to, "head.continued_to")?.map(SessionId),

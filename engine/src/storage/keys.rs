@@ -23,8 +23,8 @@
 //!          33   system session 16, label 16, session 16   label (half of a hash of key and value), by creation
 //!          34   session 16, session 16                    to start: the second, child or successor of the first
 //!          35   session 16                                budget, by its owner
-//!          reserved: 14 stub of an archived lineage · 15 claim of a lineage for archiving · 33 labels
-//!                    40 price file
+//!          36   session 16, digest 32, part 4             guarded step, kept beside its lineage (digest of the step key):
+//!                                                         part 0 its idempotency key, 1 outcome, 2 and on a large output
 //!          reserved: 14 stub of an archived lineage · 15 claim of a lineage for archiving · 40 price file
 //! ledger   segment 4, lineage 16, kind
 //!          01                                             lineage: salt, creation
@@ -73,6 +73,7 @@ mod row {
     pub(super) const DUE: u8 = 0x32;
     pub(super) const TO_START: u8 = 0x34;
     pub(super) const BUDGET: u8 = 0x35;
+    pub(super) const GUARDED: u8 = 0x36;
 
     pub(super) const LABEL: u8 = 0x33;
 
@@ -105,6 +106,7 @@ const _: () = assert!(size_of::<LineageId>() == 16 && size_of::<SessionId>() == 
 const _: () = assert!(DIGEST == 32);
 const _: () = assert!(LEDGER_PREFIX == 21);
 const _: () = assert!(RowKey::LIST_BYTES == 33 && RowKey::TO_START_BYTES == 33 && RowKey::DUE_BYTES == 34);
+const _: () = assert!(RowKey::GUARDED_BYTES == 53);
 const _: () =
     assert!(LedgerKey::EVENT_BYTES == 45 && LedgerKey::STEP_BYTES == 69 && LedgerKey::CHUNK_BYTES == 57);
 const _: () = assert!(LedgerKey::EVIDENCE_BYTES == 53 && LedgerKey::SIGNAL_ID_BYTES == 53);
@@ -208,6 +210,25 @@ pub enum RowKey<'a> {
     },
     /// What a tree of sessions has spent and reserved, by the session that owns the limits.
     Budget(SessionId),
+    /// What is kept of a guarded step beside its lineage: archiving leaves it, erasing the lineage deletes it.
+    Guarded {
+        /// The session.
+        session: SessionId,
+        /// The digest of the step key.
+        step: Digest,
+        /// `OWNED`, `OUTCOME`, or from `OUTPUT` on a piece of the output.
+        part: u32,
+    },
+}
+
+/// Parts of what is kept of a guarded step.
+pub mod guarded {
+    /// The digest of its idempotency key.
+    pub const OWNED: u32 = 0;
+    /// What is known of it, with a small output.
+    pub const OUTCOME: u32 = 1;
+    /// First piece of a large output.
+    pub const OUTPUT: u32 = 2;
 }
 
 impl<'a> RowKey<'a> {
@@ -215,6 +236,7 @@ impl<'a> RowKey<'a> {
     const LABEL_BYTES: usize = 1 + 3 * ID;
     const TO_START_BYTES: usize = 1 + 2 * ID;
     const DUE_BYTES: usize = 1 + U64 + ID + 1 + U64;
+    const GUARDED_BYTES: usize = 1 + ID + DIGEST + U32;
 
     /// Returns the key's bytes.
     pub fn bytes(&self) -> Bytes {
@@ -243,6 +265,10 @@ impl<'a> RowKey<'a> {
                 .put(&[*what as u8])
                 .put(&seq.0.to_be_bytes()),
             RowKey::Budget(owner) => Writer::row(row::BUDGET, 1 + ID).put(&owner.0),
+            RowKey::Guarded { session, step, part } => Writer::row(row::GUARDED, Self::GUARDED_BYTES)
+                .put(&session.0)
+                .put(&step.0)
+                .put(&part.to_be_bytes()),
         }
         .finish()
     }
@@ -279,6 +305,9 @@ impl<'a> RowKey<'a> {
                 seq: Seq(reader.u64()?),
             },
             row::BUDGET => RowKey::Budget(reader.session()?),
+            row::GUARDED => {
+                RowKey::Guarded { session: reader.session()?, step: reader.digest()?, part: reader.u32()? }
+            }
             _ => return None,
         };
         reader.end(key)

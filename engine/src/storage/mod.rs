@@ -24,6 +24,7 @@ mod budgets;
 pub mod codec;
 pub mod events;
 pub mod faulty;
+pub mod guards;
 pub mod heads;
 pub mod keys;
 

@@ -114,7 +114,8 @@ class RunContext implements Context {
     const input = options.input as I;
     const guarded = options.idempotencyKey !== undefined || options.effect === "guarded";
     if (guarded && options.input === undefined) throw misuse.guardedStepWithoutInput(name);
-    if (!guarded && (options.reconcile !== undefined || options.onUnknown !== undefined)) {
+    const { reconcile, onUnknown, onInFlight } = options;
+    if (!guarded && (reconcile ?? onUnknown ?? onInFlight) !== undefined) {
       throw unguarded(name);
     }
     const call = (step: StepHandle): O | PromiseLike<O> => fn(input, step);
@@ -331,7 +332,16 @@ function guardWork<I, O>(
   options: StepOptions<I, O>,
   fn: GuardWork<O>["fn"],
 ): GuardWork<O> {
-  const { reconcile, onUnknown, idempotencyKey, retry, timeoutMs, totalTimeoutMs, resources } = options;
+  const {
+    reconcile,
+    onUnknown,
+    idempotencyKey,
+    onInFlight = "wait",
+    retry,
+    timeoutMs,
+    totalTimeoutMs,
+    resources,
+  } = options;
   const policy = onUnknown ?? (reconcile === undefined ? "pause" : "reconcile");
   if (policy === "reconcile" && reconcile === undefined) throw withoutReconcile(spec.name);
   return {
@@ -339,6 +349,7 @@ function guardWork<I, O>(
     reconcile: reconcile === undefined ? undefined : (step) => reconcile(options.input as I, step),
     policy,
     idempotencyKey: checkKey(spec.name, idempotencyKey ?? `${rootId}/${spec.key}`),
+    onInFlight,
     retry,
     timeoutMs,
     totalTimeoutMs,
@@ -356,7 +367,7 @@ function checkKey(step: string, key: string): string {
 function unguarded(step: string): MisuseError {
   return new MisuseError(
     "step_not_guarded",
-    `step "${step}" has onUnknown or reconcile but is not guarded, so its outcome is never unknown`,
+    `step "${step}" has onUnknown, reconcile or onInFlight but is not guarded, so its outcome is never unknown`,
     'add an idempotencyKey or effect: "guarded", or leave them out',
     { data: { step } },
   );

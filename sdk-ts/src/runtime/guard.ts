@@ -10,10 +10,12 @@
  * - G3 only `NotApplied` says that nothing happened; whatever else a tool throws, its outcome is unknown.
  * - G4 another attempt has another intent, and follows only a resolution that allows it.
  * - G5 an output is committed however late it comes; the engine refuses it if the attempt was resolved otherwise.
+ * - G6 an effect that another step or session has under the same idempotency key is never called here while that one may
+ *   have happened: its output is this step's, in an event of its own (`in-flight.ts` waits for it).
  */
 import { create } from "@bufbuild/protobuf";
 import { NotApplied } from "../errors.js";
-import { StepError, toFailure } from "../failure.js";
+import { type Failure, StepError, toFailure } from "../failure.js";
 import { GuardPolicy, type Payload, PayloadFormat, type Refusal } from "../gen/cellaflow/v1/common_pb.js";
 import {
   type Event,
@@ -30,6 +32,7 @@ import { Attempt, type Tried } from "./attempt.js";
 import { pauseExhausted } from "./exhausted.js";
 import { asStep } from "./fork.js";
 import { type KeyRecord, type WhyAgain, whyAgain } from "./history.js";
+import { InFlight } from "./in-flight.js";
 import { tooLarge } from "./limits.js";
 import type { Finding, Resource, RetryPolicy, StepHandle } from "./options.js";
 import { EFFECT_UNKNOWN, failurePayload, payload, payloadValue, stepErrorOf, valuePayload } from "./payloads.js";
@@ -46,6 +49,8 @@ export interface GuardWork<T> {
   reconcile: ((step: StepHandle) => Finding<T> | PromiseLike<Finding<T>>) | undefined;
   policy: "pause" | "fail" | "retry" | "reconcile";
   idempotencyKey: string;
+  /** While another step or session has the key in flight. */
+  onInFlight: "wait" | "fail";
   retry: RetryPolicy | undefined;
   timeoutMs: number | undefined;
   totalTimeoutMs: number | undefined;
@@ -78,6 +83,7 @@ export class GuardedStep<T> extends Request<T> {
   /** Attempts made before the session was resumed that they had paused. */
   private forgiven = 0;
   private readonly total: TotalTime;
+  private readonly elsewhere: InFlight;
 
   constructor(
     private readonly run: Run,
@@ -86,6 +92,8 @@ export class GuardedStep<T> extends Request<T> {
   ) {
     super(spec);
     this.total = new TotalTime(run.nowMs, work.totalTimeoutMs);
+    const { guardAttemptMs, guardGraceMs } = run.settings.limits;
+    this.elsewhere = new InFlight(spec.name, work.totalTimeoutMs ?? (work.timeoutMs ?? guardAttemptMs) + guardGraceMs);
   }
 
   override get holdsEnd(): boolean {
@@ -194,6 +202,7 @@ export class GuardedStep<T> extends Request<T> {
       policy: POLICIES[this.work.policy],
       idempotencyKey: payload(PayloadFormat.BYTES, new TextEncoder().encode(this.work.idempotencyKey)),
       inputHash: canonicalDigest(input),
+      refuseInFlight: this.work.onInFlight === "fail",
     });
     this.append({
       op: { case: "guardIntent", value },
@@ -334,9 +343,23 @@ export class GuardedStep<T> extends Request<T> {
       this.timer = setTimeout(() => this.intend(number), Math.max(50, Number(refusal.retryAfterMs)));
       return;
     }
+    if (refusal.code === "guard_in_flight") {
+      const waitMs = this.elsewhere.againInMs(Number(refusal.retryAfterMs)); // G6
+      if (waitMs === undefined) return this.neverCalled(number, this.elsewhere.failure());
+      this.timer = setTimeout(() => this.sendAgain(number), waitMs);
+      return;
+    }
     const { code, message } = refusal;
-    const failure = failurePayload({ name: "CellaflowError", code, message, retryable: false });
-    this.fail(number, failure, false);
+    this.neverCalled(number, { name: "CellaflowError", code, message, retryable: code === "in_progress" });
+  }
+
+  private sendAgain(number: number): void {
+    this.run.whenStartable(() => this.sendIntent(number), this as Request);
+  }
+
+  /** The attempt has no intent: without an earlier one the step fails like an unguarded one. */
+  private neverCalled(number: number, failure: Failure): void {
+    this.fail(Math.max(1, number - 1), failurePayload(failure), number > 1);
   }
 
   /** The attempt was resolved before this report: the resolution is the outcome. */

@@ -73,8 +73,17 @@ export interface StepOptions<I = unknown, O = unknown> {
   input?: I;
   /** Names the step in its scope in place of its occurrence. */
   key?: string;
-  /** Makes the step guarded, under this key: never started twice while its outcome is unknown. 1 to 512 bytes. */
+  /**
+   * Makes the step guarded, under this key: never started twice while its outcome is unknown. Another step of this name
+   * with this key and input, in any session of the namespace, gets the output that is recorded. 1 to 512 bytes.
+   */
   idempotencyKey?: string;
+  /**
+   * What happens while another step or session carries out the effect of this key. "wait": the step waits for its
+   * output, for `totalTimeoutMs` or else the time of one attempt and its grace, then fails with code `in_progress`.
+   * "fail": it fails with `in_progress` at once. Default: "wait".
+   */
+  onInFlight?: "wait" | "fail";
   /** Makes the step guarded, under a key derived from `ctx.rootId` and the step key. */
   effect?: "guarded";
   /** What happens when a guarded outcome stays unknown. Default: "reconcile" if that is given, else "pause". */

@@ -11,6 +11,7 @@ import {
   ChildEndedSchema,
   type Event,
   EventSchema,
+  type GuardIntent,
   GuardResolvedSchema,
   GuardUnknownSchema,
   LeaseGrantedSchema,
@@ -19,6 +20,7 @@ import {
   RollbackReason,
   type SessionContinued,
   SessionStartedSchema,
+  StepCompletedSchema,
   UnknownReason,
   ZoneRolledBackSchema,
 } from "../gen/cellaflow/v1/event_pb.js";
@@ -219,6 +221,13 @@ export class MemorySession implements Journal {
       this.evidence.push(Buffer.from(op.value.data).toString());
       return entry.acked({ seq: 0, timeMs: 0, duplicate: false, before: [] });
     }
+    if (op.case === "guardIntent") {
+      const elsewhere = this.elsewhere(op.value);
+      if (typeof elsewhere === "string") {
+        return entry.refused(create(RefusalSchema, { code: elsewhere, message: elsewhere, retryAfterMs: 10n }));
+      }
+      if (elsewhere !== undefined) return this.takeOver(op.value, elsewhere.output, entry);
+    }
     const refused = this.refusal(op.case);
     if (refused !== undefined) {
       return entry.refused(create(RefusalSchema, { code: refused, message: `${refused}: by the engine of tests` }));
@@ -248,6 +257,27 @@ export class MemorySession implements Journal {
       }
     });
   }
+
+  /** What another session has under the key of an intent: a refusal's code, or its output; undefined: nothing. */
+  elsewhere: (intent: GuardIntent) => string | { output: unknown } | undefined = () => undefined;
+
+  private takeOver(intent: GuardIntent, output: unknown, entry: Entry): void {
+    const { stepKey, name, attempt, inputDigest } = intent;
+    const value = create(StepCompletedSchema, { stepKey, name, attempt, inputDigest, guarded: true });
+    value.output = valuePayload(encodeValue(output));
+    value.deduplicatedFrom = `${ROOT.replace(/1$/, "2")}:4`;
+    const recorded = this.store({ case: "stepCompleted", value }, entry);
+    setImmediate(() => {
+      entry.acked({
+        seq: Number(recorded.seq),
+        timeMs: Number(recorded.timeMs),
+        duplicate: false,
+        recorded,
+        before: [],
+      });
+    });
+  }
+
   /** Called with every event that the run appended. */
   onStored: (event: Event) => void = () => {};
 

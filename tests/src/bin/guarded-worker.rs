@@ -80,6 +80,7 @@ fn intent(policy: GuardPolicy, attempt_ms: u64) -> Op {
         policy: policy.into(),
         idempotency_key: Some(payload::bytes("sleeper")),
         input_hash: vec![2; 32].into(),
+        refuse_in_flight: false,
     })
 }
 

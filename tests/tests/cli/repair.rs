@@ -20,6 +20,7 @@ async fn paused(engine: &Engine, key: &str) -> (Worker, v1::Assigned, String) {
         attempt: 1,
         input_digest: vec![1; 32].into(),
         input_hash: vec![2; 32].into(),
+        refuse_in_flight: false,
         attempt_ms: 100,
         grace_ms: 50,
         policy: v1::GuardPolicy::Pause.into(),

@@ -100,6 +100,7 @@ fn append_arm(arm: &str) -> Op {
             attempt_ms: 1_000,
             idempotency_key: Some(payload::bytes("k")),
             input_hash: vec![0; 32].into(),
+            refuse_in_flight: false,
             ..v1::GuardIntent::default()
         }),
         "guard_unknown" => Op::GuardUnknown(v1::GuardUnknown {

@@ -44,6 +44,7 @@ fn head(status: Status, holder: Option<InstanceId>, epoch: u64) -> Head {
         labels: Vec::new(),
         incarnation: None,
         deadline: None,
+        owns_keys: false,
         forked: None,
     }
 }

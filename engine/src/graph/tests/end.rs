@@ -3,6 +3,7 @@
 use super::story::*;
 use crate::graph::command::{Code, Op};
 use crate::graph::event::{GuardPolicy, PauseReason};
+use crate::graph::index::DueKind;
 use crate::graph::session::{DEDUPE_IDS_MAX, Status};
 
 fn pause() -> Op {
@@ -35,7 +36,12 @@ fn an_end_waits_for_open_effects() {
     story.run(not_applied("m", 1));
     story.run(Op::Fail { failure: payload(4) });
     assert_eq!(story.head().status, Status::Failed);
-    assert!(story.model.rows.due.is_empty());
+    let left: Vec<_> = story.model.rows.due.values().map(|due| due.kind).collect();
+    assert_eq!(
+        left,
+        [DueKind::Retention],
+        "what becomes due of an ended session is that its keys are dropped"
+    );
 }
 
 #[test]

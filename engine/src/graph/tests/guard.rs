@@ -58,18 +58,6 @@ fn an_intent_of_a_step_with_an_outcome_gets_the_outcome() {
 }
 
 #[test]
-fn a_key_belongs_to_one_step_and_one_input() {
-    let mut story = Story::running();
-    story.run(intent_with("m", 1, GuardPolicy::Pause, 40, 77));
-    story.run(guarded("m", 1, 5));
-    let other_step = intent_with("n", 1, GuardPolicy::Pause, 40, 77);
-    assert_eq!(story.run_refused(other_step.clone()), Code::GuardKeyInUse); // G2
-    story.ok(start(2, Some(lease(A, None))));
-    let same_key = intent_with("m", 1, GuardPolicy::Pause, 40, 77);
-    assert_eq!(story.code(append(session(2), 1, same_key)), Code::GuardKeyInUse);
-}
-
-#[test]
 fn a_key_with_another_input_is_refused() {
     let mut story = Story::running();
     story.run(intent_with("m", 1, GuardPolicy::Pause, 40, 77));
@@ -299,7 +287,9 @@ fn the_keys_of_what_is_open_fit_the_head() {
 #[test]
 fn times_are_bounded() {
     let mut story = Story::running();
-    let Op::GuardIntent { mut intent, guard } = intent("m", 1, GuardPolicy::Pause) else { unreachable!() };
+    let Op::GuardIntent { mut intent, guard, taken } = intent("m", 1, GuardPolicy::Pause) else {
+        unreachable!()
+    };
     intent.attempt_ms = 0;
-    assert_eq!(story.run_refused(Op::GuardIntent { intent, guard }), Code::InvalidArgument);
+    assert_eq!(story.run_refused(Op::GuardIntent { intent, guard, taken }), Code::InvalidArgument);
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::guard_key::{Effects, brought};
 use super::model::Model;
 use super::story::*;
 use crate::graph::budget::{Amounts, BudgetStart, Limits, OWNERS_MAX};
@@ -352,8 +353,11 @@ impl World {
     fn intent(&self, act: &Act, picked: SessionId) -> Op {
         let [.., n] = picked.0;
         let own = (act.key.bytes().next().unwrap() - b'a') * 8 + n % 8 + 2;
-        let guard = if act.stale > 0 { 2 } else { own };
-        intent_with(&act.key, self.next(act, picked), act.policy, guard, 77)
+        // Some steps share three keys, whatever their sessions.
+        let shared = 200 + act.session % 3;
+        let guard = if act.stale > 0 || act.instance == 1 { shared } else { own };
+        let input = if act.value == 2 && act.instance == 2 { 78 } else { 77 };
+        brought(&self.model, intent_with(&act.key, self.next(act, picked), act.policy, guard, input))
     }
 
     fn reconciled(&self, act: &Act, picked: SessionId) -> Op {
@@ -390,6 +394,7 @@ fn name(act: &Act) -> String {
 pub(super) fn play(acts: &[Act]) -> (Model, Vec<Command>) {
     let mut world = World::new();
     let mut accepted = Vec::new();
+    let mut keys = Effects::default();
     for act in acts {
         world.now = world.now.plus(act.wait_ms);
         let command = world.command(act);
@@ -399,6 +404,7 @@ pub(super) fn play(acts: &[Act]) -> (Model, Vec<Command>) {
             continue;
         };
         check_budgets(&world.model);
+        keys.check(&command, &decision.events);
         check_takeover(&command, &decision.events, before.get(&decision.session));
         check_answer(&command, &decision.reply, &decision.events);
         if decision.events.is_empty() {
@@ -457,7 +463,12 @@ fn check_answer(command: &Command, reply: &Reply, events: &[Event]) {
             let named = events.iter().any(|event| event.seq == *seq);
             assert_eq!(named, !duplicate, "{command:?} → {reply:?}");
         }
-        Reply::Recorded { .. } | Reply::Done { .. } => assert!(events.is_empty()),
+        // An outcome that is recorded with the answer is one that is taken over.
+        Reply::Recorded { seq } => assert!(events.iter().all(|event| {
+            let taken = matches!(&event.body, Body::StepCompleted(step) if step.deduplicated_from.is_some());
+            taken && event.seq == *seq
+        })),
+        Reply::Done { .. } => assert!(events.is_empty()),
         Reply::Bound { created, epoch } => {
             let started = events.iter().any(|event| matches!(event.body, Body::SessionStarted(_)));
             assert_eq!(started, *created);
@@ -575,7 +586,8 @@ fn check_log(events: &[Event]) {
             Body::StepCompleted(step) => {
                 let mut track = track(&step.step_key);
                 assert!(!track.outcome && !track.entered, "one outcome per step: {event:?}"); // P1
-                assert_eq!(track.unsettled, step.guarded);
+                // What is taken over needs no attempt of its own (K1).
+                assert_eq!(track.unsettled, step.guarded && step.deduplicated_from.is_none());
                 (track.unsettled, track.outcome) = (false, true);
                 Some((&step.step_key, track))
             }
@@ -815,7 +827,7 @@ fn the_random_commands_reach_every_kind_of_event() {
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for _ in 0..300 {
+    for _ in 0..400 {
         let acts = prop::collection::vec(act(), 200).new_tree(&mut runner).unwrap().current();
         let (model, _) = play(&acts);
         for (event, _) in model.events.values().flatten() {
@@ -825,6 +837,9 @@ fn the_random_commands_reach_every_kind_of_event() {
             if let Body::GuardResolved(resolved) = &event.body {
                 let by = format!("resolved by {}", resolved.by);
                 *seen.entry(by).or_default() += 1;
+            }
+            if matches!(&event.body, Body::StepCompleted(step) if step.deduplicated_from.is_some()) {
+                *seen.entry("taken over".to_owned()).or_default() += 1;
             }
             if matches!(&event.body, Body::LeaseReleased { reason: ReleaseReason::Waiting, .. }) {
                 *seen.entry("released to wait".to_owned()).or_default() += 1;
@@ -871,6 +886,7 @@ fn the_random_commands_reach_every_kind_of_event() {
         "resolved by tool",
         "resolved by reconcile",
         "resolved by ada",
+        "taken over",
     ] {
         assert!(seen.get(word).copied().unwrap_or_default() >= 10, "{word}: {seen:?}");
     }

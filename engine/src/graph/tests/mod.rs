@@ -11,6 +11,7 @@ mod end;
 mod evolve;
 mod fork;
 mod guard;
+mod guard_key;
 mod hold;
 mod index;
 mod laws;

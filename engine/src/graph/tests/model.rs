@@ -3,20 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::story::{RETENTION_MS, step_key_hash};
 use crate::graph::budget::BudgetRow;
-use crate::graph::command::{Command, Rejection};
+use crate::graph::command::{Command, ForgetKeys, KeptRow, Rejection};
 use crate::graph::decide::{Decision, View, decide};
-use crate::graph::event::{Body, Event, SessionStarted};
+use crate::graph::event::{Body, Event, PayloadRef, SessionStarted};
 use crate::graph::evolve::evolve;
+use crate::graph::guard_key::still_owns;
 use crate::graph::ids::{Digest, Epoch, Hash, Seq, SessionId, StepKey, TimeMs, TokenId};
-use crate::graph::index::{Digests, DueEntry, IndexChange, changes};
-use crate::graph::session::{GuardRow, Head, KeyRow, SignalRow, StepRow, TokenRow};
+use crate::graph::index::{Digests, DueEntry, DueKind, IndexChange, changes};
+use crate::graph::session::{GuardOutcome, GuardRow, Head, KeyRow, SignalRow, StepRow, StepState, TokenRow};
 
 /// Everything but heads and events.
 #[derive(Clone, Default, PartialEq, Debug)]
 pub struct Rows {
     pub steps: BTreeMap<(SessionId, String), StepRow>,
     pub guards: BTreeMap<Digest, GuardRow>,
+    /// What is known of guarded steps, and the output that is kept.
+    pub outcomes: BTreeMap<(SessionId, String), (GuardOutcome, Option<PayloadRef>)>,
     pub keys: BTreeMap<Digest, KeyRow>,
     pub live: BTreeSet<SessionId>,
     pub listed: BTreeSet<SessionId>,
@@ -59,6 +63,9 @@ impl View for Model {
     fn signal(&self, session: SessionId, id: &str) -> Option<SignalRow> {
         self.rows.signals.get(&(session, id.to_owned())).cloned()
     }
+    fn guard_outcome(&self, guard: &GuardRow) -> Option<GuardOutcome> {
+        self.rows.outcome(guard).map(|(outcome, _)| outcome.clone())
+    }
     fn session_key(&self, digest: &Digest) -> Option<KeyRow> {
         self.rows.keys.get(digest).cloned()
     }
@@ -71,6 +78,9 @@ impl Model {
     /// Decides and appends; panics if `evolve` does not accept what `decide` emitted.
     pub fn submit(&mut self, command: &Command, now: TimeMs) -> Result<Decision, Rejection> {
         let decision = decide(self, command, now)?;
+        if let Command::ForgetKeys(forget) = command {
+            self.rows.forget(forget);
+        }
         let digests = Digests::of(command);
         for event in &decision.events {
             let before = self.heads.get(&decision.session).cloned();
@@ -143,7 +153,61 @@ impl Model {
             }
             heads.extend(head.map(|head| (*session, Arc::new(head))));
         }
+        rows.guards = self.owners(&rows);
         (heads, rows)
+    }
+}
+
+impl Model {
+    /// Who owns each key, as a rebuild finds out: the one step that another may not follow; if there is none, it does
+    /// not matter which.
+    fn owners(&self, rebuilt: &Rows) -> BTreeMap<Digest, GuardRow> {
+        let mut owners = self.rows.guards.clone();
+        for (digest, row) in self.claims() {
+            let free = rebuilt.outcome(&row).is_none_or(|(outcome, _)| match outcome.state {
+                StepState::Retryable => true,
+                StepState::Failed => outcome.not_applied,
+                StepState::Open | StepState::Completed => false,
+            });
+            if !free {
+                owners.insert(digest, row);
+            }
+        }
+        owners
+    }
+
+    /// Every step that ever owned a key.
+    fn claims(&self) -> Vec<(Digest, GuardRow)> {
+        let mut claims = Vec::new();
+        for (session, events) in &self.events {
+            let stubs = self.heads.get(session).is_some_and(|head| head.stubs_effects());
+            for (event, digests) in events {
+                let (Body::GuardIntent(_), Some(guard), false) = (&event.body, &digests.guard, stubs) else {
+                    continue;
+                };
+                let row = GuardRow {
+                    session: *session,
+                    step_key_hash: guard.step_key_hash,
+                    input_digest: guard.input_digest,
+                };
+                claims.push((guard.digest, row));
+            }
+        }
+        claims
+    }
+
+    /// The rows that a driver finds of an ended session's keys.
+    pub fn kept(&self, session: SessionId) -> ForgetKeys {
+        let due = self.rows.due.values().zip(self.rows.due.keys());
+        let mut due = due.filter(|(entry, key)| entry.kind == DueKind::Retention && key.1 == session);
+        let (entry, _) = due.next().expect("the session's keys have a retention");
+        let claims = self.claims().into_iter().filter(|(_, row)| row.session == session);
+        let rows = claims.map(|(digest, row)| KeptRow {
+            step_key_hash: row.step_key_hash,
+            part: 0,
+            key: Some(digest),
+        });
+        ForgetKeys { session, due: entry.due, seq: entry.seq, rows: rows.collect(), last: true }
     }
 }
 
@@ -163,6 +227,14 @@ impl Rows {
             }
             IndexChange::Guard { digest, row } => {
                 self.guards.insert(digest, row);
+            }
+            IndexChange::GuardOutcome { step_key, outcome, output } => {
+                self.outcomes.insert((session, step_key.to_string()), (outcome, output));
+            }
+            IndexChange::KeysEnded { at, seq } => {
+                let due = at.plus(RETENTION_MS);
+                let entry = DueEntry { due, kind: DueKind::Retention, seq };
+                assert_eq!(self.due.insert((due, session, seq), entry), None);
             }
             IndexChange::Signal { id, row } => {
                 assert_eq!(self.signals.insert((session, id.to_string()), row), None);
@@ -204,6 +276,22 @@ impl Rows {
             }
             IndexChange::TokenRevoked { token, at } => self.revoke(token, at),
         }
+    }
+
+    fn outcome(&self, guard: &GuardRow) -> Option<&(GuardOutcome, Option<PayloadRef>)> {
+        let mut known = self.outcomes.iter().filter(|((session, _), _)| *session == guard.session);
+        known.find(|((_, key), _)| step_key_hash(key) == guard.step_key_hash).map(|(_, outcome)| outcome)
+    }
+
+    fn forget(&mut self, forget: &ForgetKeys) {
+        self.outcomes.retain(|(session, _), _| *session != forget.session);
+        for row in &forget.rows {
+            let place = (forget.session, row.step_key_hash);
+            let key = row.key.filter(|key| still_owns(self.guards.get(key), &place));
+            key.map(|key| self.guards.remove(&key));
+        }
+        self.due
+            .retain(|(_, session, _), entry| *session != forget.session || entry.kind != DueKind::Retention);
     }
 
     fn revoke(&mut self, token: TokenId, at: TimeMs) {

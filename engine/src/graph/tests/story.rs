@@ -24,6 +24,9 @@ use crate::graph::session::Head;
 pub const ATTEMPT_MS: u64 = 1000;
 pub const GRACE_MS: u64 = 100;
 
+/// How long an idempotency key is kept after its owner's end.
+pub const RETENTION_MS: u64 = 50_000;
+
 pub const A: InstanceId = InstanceId([0xa; 16]);
 pub const B: InstanceId = InstanceId([0xb; 16]);
 
@@ -384,11 +387,17 @@ pub fn intent(key: &str, attempt: u32, policy: GuardPolicy) -> Op {
     intent_with(key, attempt, policy, own, 77)
 }
 
-pub fn intent_with(key: &str, attempt: u32, policy: GuardPolicy, guard: u8, input: u8) -> Op {
-    let mut step_key_hash = [0; 32];
-    for (byte, of_key) in step_key_hash.iter_mut().zip(key.bytes()) {
+/// Stands for the hash of a step's key.
+pub fn step_key_hash(key: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    for (byte, of_key) in hash.iter_mut().zip(key.bytes()) {
         *byte = of_key;
     }
+    hash
+}
+
+pub fn intent_with(key: &str, attempt: u32, policy: GuardPolicy, guard: u8, input: u8) -> Op {
+    let step_key_hash = step_key_hash(key);
     Op::GuardIntent {
         intent: GuardIntent {
             step_key: key.into(),
@@ -400,7 +409,14 @@ pub fn intent_with(key: &str, attempt: u32, policy: GuardPolicy, guard: u8, inpu
             policy,
             idempotency_key: payload(guard),
         },
-        guard: GuardKey { digest: digest(guard), input_digest: digest(input), step_key_hash },
+        guard: GuardKey {
+            digest: digest(guard),
+            input_digest: digest(input),
+            step_key_hash,
+            refuse_in_flight: false,
+            output_gone: false,
+        },
+        taken: None,
     }
 }
 

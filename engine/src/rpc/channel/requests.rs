@@ -22,7 +22,7 @@ use crate::ledger::{
 use crate::rpc::auth::access;
 use crate::rpc::binding;
 use crate::rpc::convert::{self, Intake};
-use crate::rpc::stub;
+use crate::rpc::{stub, taken};
 
 /// Bytes from which on hashing and compressing a request moves off the network threads.
 const HEAVY_BYTES: u64 = 256 * 1024;
@@ -96,7 +96,8 @@ impl Connection {
             *minted = self.shared.parts.context.mint.related(session);
         }
         let reader = self.shared.parts.context.ledger.reader();
-        let converted = stub::stubbed(converted, &place, reader, &mut blobs)??;
+        let mut converted = stub::stubbed(converted, &place, reader, &mut blobs)??;
+        taken::bring(&mut converted.command, reader, &mut blobs)??;
         Ok(Submission {
             command: converted.command,
             blobs,

@@ -82,6 +82,8 @@ pub(super) fn guard_intent(intent: v1::GuardIntent, intake: &mut Intake<'_>) -> 
         digest: digest::keyed(salt, Purpose::Guard, &[name.as_bytes(), &parsed.bytes]),
         input_digest: digest::keyed(salt, Purpose::Input, &[&input_hash.0]),
         step_key_hash: digest::step_key_hash(&step_key),
+        refuse_in_flight: intent.refuse_in_flight,
+        output_gone: false,
     };
     let intent = GuardIntent {
         step_key,
@@ -93,7 +95,7 @@ pub(super) fn guard_intent(intent: v1::GuardIntent, intake: &mut Intake<'_>) -> 
         policy,
         idempotency_key: intake.blobs.add(parsed)?,
     };
-    Ok(Op::GuardIntent { intent, guard })
+    Ok(Op::GuardIntent { intent, guard, taken: None })
 }
 
 pub(super) fn guard_unknown(unknown: v1::GuardUnknown, intake: &mut Intake<'_>) -> Result<Op, Rejection> {

@@ -436,6 +436,7 @@ fn guard_intent(intent: &GuardIntent, out: &mut Outgoing<'_>) -> Result<v1::Guar
         policy: enums::guard_policy_to_wire(intent.policy).into(),
         idempotency_key: out.required(&intent.idempotency_key)?,
         input_hash: Bytes::new(),
+        refuse_in_flight: false,
     })
 }
 

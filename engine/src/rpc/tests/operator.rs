@@ -220,6 +220,7 @@ async fn an_unknown_effect_is_resolved_by_an_operator_once_it_is_due() {
                 policy: v1::GuardPolicy::Pause.into(),
                 idempotency_key: Some(key),
                 input_hash: vec![2; 32].into(),
+                refuse_in_flight: false,
             }),
         )
         .await;

@@ -85,6 +85,11 @@ impl KeyRange {
         KeyRange::prefix([row::TO_START])
     }
 
+    /// What is kept of a session's guarded steps.
+    pub fn guarded(session: SessionId) -> Self {
+        KeyRange::prefix(Writer::row(row::GUARDED, RowKey::GUARDED_BYTES).put(&session.0).0)
+    }
+
     /// What is due from `from` to `until`, both included: earliest first.
     pub fn due(from: TimeMs, until: TimeMs) -> Self {
         let at = |time: u64| Writer::row(row::DUE, 1 + U64).put(&time.to_be_bytes()).0;

@@ -6,12 +6,13 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::samples;
-use crate::graph::event::{Author, Event, Role};
+use crate::graph::event::{Author, Event, Format, Role};
 use crate::graph::ids::{Digest, Epoch, Incarnation, LineageId, Seq, SessionId, TimeMs, TokenId};
 use crate::graph::session::{
-    GuardRow, HEAD_BYTES_MAX, Head, KeyRow, SignalRow, Status, StepRow, StepState, TokenRow,
+    GuardOutcome, GuardRow, HEAD_BYTES_MAX, Head, KeyRow, SignalRow, Status, StepRow, StepState, TokenRow,
 };
 use crate::storage::events::{decode, encode};
+use crate::storage::guards::{GuardOutcomeRow, GuardOwnedRow, KeptOutput};
 use crate::storage::heads::{LedgerRow, LineageRow, NamespaceRow, Row, StoredHead};
 use crate::storage::keys::Segment;
 
@@ -33,6 +34,35 @@ fn round_trip<R: Row + PartialEq + std::fmt::Debug>(row: R) -> String {
 #[test]
 fn the_bytes_of_a_full_head_are_pinned() {
     assert_eq!(round_trip(stored(samples::head())), GOLDEN_HEAD.trim()); // H1
+}
+
+#[test]
+fn the_bytes_of_a_head_that_owns_idempotency_keys_are_pinned() {
+    let head = Head { owns_keys: true, ..samples::head() };
+    assert_eq!(round_trip(stored(head)), format!("{}a00301", GOLDEN_HEAD.trim())); // H1
+}
+
+#[test]
+fn the_bytes_of_what_is_kept_of_guarded_steps_are_pinned() {
+    let row = GuardOwnedRow { digest: Digest([1; 32]) };
+    assert_eq!(round_trip(row), format!("0a20{}", "01".repeat(32)));
+    let outcome = GuardOutcome { seq: Seq(9), state: StepState::Failed, not_applied: true };
+    assert_eq!(round_trip(GuardOutcomeRow { outcome, output: None }), "080910041801");
+    let outcome = GuardOutcome { seq: Seq(9), state: StepState::Completed, not_applied: false };
+    let kept = KeptOutput {
+        format: Format::Value,
+        codec: "c".into(),
+        size: 2,
+        content: Bytes::from_static(b"ok"),
+        pieces: 0,
+    };
+    let row = GuardOutcomeRow { outcome: outcome.clone(), output: Some(kept.clone()) };
+    assert_eq!(round_trip(row), "08091003220b08011201631802220 26f6b".replace(' ', ""));
+    let large = KeptOutput { size: 300_000, content: Bytes::new(), pieces: 2, ..kept };
+    let row = GuardOutcomeRow { outcome: outcome.clone(), output: Some(large.clone()) };
+    assert_eq!(round_trip(row), "0809100322 0b080112016318e0a7122802".replace(' ', ""));
+    let torn = GuardOutcomeRow { outcome, output: Some(KeptOutput { pieces: 0, ..large }) };
+    assert_eq!(GuardOutcomeRow::from_bytes(&torn.to_bytes()).unwrap_err().field, "kept_output.content");
 }
 
 const GOLDEN_TREE: &str = include_str!("golden_head_tree.in");

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::graph::ids::{Digest, LineageId, Seq, SessionId, TimeMs};
 use crate::storage::KeyRange;
-use crate::storage::keys::{Due, Item, LedgerKey, NAMESPACE_BYTES_MAX, RowKey, Segment};
+use crate::storage::keys::{Due, Item, LedgerKey, NAMESPACE_BYTES_MAX, RowKey, Segment, guarded};
 
 const SESSION: SessionId = SessionId([0x51; 16]);
 const LINEAGE: LineageId = LineageId([0x1a; 16]);
@@ -47,6 +47,9 @@ fn row_keys_are_pinned() {
         assert_eq!(hex::encode(key.bytes()), hex);
         assert_eq!(RowKey::parse(&key.bytes()).unwrap(), key);
     }
+    let guarded = RowKey::Guarded { session: SESSION, step: DIGEST, part: guarded::OUTPUT };
+    assert_eq!(hex::encode(guarded.bytes()), format!("36{s}{d}00000002"));
+    assert_eq!(RowKey::parse(&guarded.bytes()).unwrap(), guarded);
     let budget = RowKey::Budget(SESSION);
     assert_eq!(hex::encode(budget.bytes()), format!("35{}", "51".repeat(16)));
     assert_eq!(RowKey::parse(&budget.bytes()).unwrap(), budget);

@@ -590,6 +590,7 @@ pub fn head() -> Head {
         labels: Vec::new(),
         incarnation: None,
         deadline: None,
+        owns_keys: false,
         forked: None,
     }
 }
@@ -703,6 +704,7 @@ pub fn largest_reserved_head() -> Head {
     let largest = largest_head();
     let reservations = (0..OPEN_MAX).map(reservation).collect();
     Head {
+        owns_keys: true,
         waits: Vec::new(),
         intents: (0..OPEN_MAX).map(intent).collect(),
         budget: SessionBudget { reservations, ..largest.budget.clone() },
@@ -725,6 +727,7 @@ pub fn largest_head() -> Head {
     let signal: Arc<str> = "s".repeat(SIGNAL_NAME_BYTES_MAX / SIGNALS_BUFFERED_MAX).into();
     let most = NanoDollars(-1); // a negative number takes ten bytes
     Head {
+        owns_keys: true,
         namespace: name.clone(),
         workflow: name.clone(),
         version: name,

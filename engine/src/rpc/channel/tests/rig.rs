@@ -356,5 +356,6 @@ pub fn intent(key: &str, attempt_ms: u64, policy: v1::GuardPolicy) -> v1::append
             ..value(key.as_bytes())
         }),
         input_hash: vec![2; 32].into(),
+        refuse_in_flight: false,
     })
 }

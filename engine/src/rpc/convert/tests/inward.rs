@@ -228,12 +228,14 @@ fn v4_findings_say_what_was_found_and_by_whom() {
 
 #[test]
 fn an_idempotency_key_is_compared_under_the_namespaces_salt_and_an_input_hash_never_stored() {
-    let Op::GuardIntent { intent, guard } = op_of(v1::append::Op::GuardIntent(guard_intent())) else {
+    let Op::GuardIntent { intent, guard, .. } = op_of(v1::append::Op::GuardIntent(guard_intent())) else {
         panic!()
     };
     let expected = GuardKey {
         digest: keyed(&NAMESPACE_SALT, Purpose::Guard, &[b"mail", b"report-1"]),
         input_digest: keyed(&NAMESPACE_SALT, Purpose::Input, &[&[9; 32]]),
+        refuse_in_flight: false,
+        output_gone: false,
         step_key_hash: step_key_hash("root/mail#1"),
     };
     assert_eq!(guard, expected);

@@ -116,6 +116,7 @@ fn guard_intent() -> v1::GuardIntent {
         policy: v1::GuardPolicy::Reconcile.into(),
         idempotency_key: payload(v1::PayloadFormat::Bytes, "report-1"),
         input_hash: digest(9),
+        refuse_in_flight: false,
     }
 }
 

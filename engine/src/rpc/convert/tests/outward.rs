@@ -464,6 +464,7 @@ fn head(status: Status) -> Head {
         labels: vec![("customer".into(), "42".into())],
         incarnation: None,
         deadline: Some(TimeMs(12)),
+        owns_keys: true,
         continued_to: Some(ID),
         forked: None,
     }
