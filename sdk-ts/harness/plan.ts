@@ -27,6 +27,8 @@ export interface Place {
   waitMs: number;
   /** For people. */
   label: string;
+  /** Of a middle: when that began and ended in the uncrashed run, in ms since the Unix epoch. */
+  span?: { fromMs: number; toMs: number };
 }
 
 /** One run. */
@@ -94,7 +96,8 @@ function middles(boundaries: readonly Boundary[]): Place[] {
 /** Half way between a start and the event that ended it, as a wait after the event `after`. */
 function middle(kind: Place["kind"], after: Boundary, startMs: number, end: Boundary): Place {
   const half = (startMs + end.timeMs) / 2 - after.timeMs;
-  return { kind, seq: after.seq, waitMs: Math.max(0, Math.round(half)), label: `in the middle of ${end.key}` };
+  const span = { fromMs: startMs, toMs: end.timeMs };
+  return { kind, seq: after.seq, waitMs: Math.max(0, Math.round(half)), label: `in the middle of ${end.key}`, span };
 }
 
 function longest(boundaries: readonly Boundary[]): Boundary | undefined {

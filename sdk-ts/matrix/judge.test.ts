@@ -74,7 +74,7 @@ describe("J2: unknown effects", () => {
 });
 
 it("J3: counts what was made beyond once, per server", () => {
-  const effect = (server: "charge" | "mail", key: string) => ({ server, key, text: key });
+  const effect = (server: "charge" | "mail", key: string) => ({ server, key, atMs: 0, text: key });
   const effects = [effect("charge", "a"), effect("mail", "a"), effect("charge", "b"), effect("charge", "b")];
   assert.deepEqual(duplicates([...effects, effect("charge", "b")]), ["charge b again", "charge b again"]);
   assert.equal(inspectEffects(effects, new Map([["b", "<run>"]])), "charge <run>\ncharge a\nmail a");

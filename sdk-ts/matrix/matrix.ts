@@ -18,6 +18,9 @@ import { type Effect, World } from "./world.js";
 /** Undisturbed runs of each example: two that differ show that the example is not fit to be compared. */
 const REFERENCES = 2;
 
+/** How often a run is performed whose point did not come: children and outside actors take turns in another order. */
+const TRIES_MAX = 3;
+
 /** How long the servers may need to note what killed processes left, in ms. */
 const SETTLE_MS = 300;
 
@@ -137,16 +140,26 @@ export class Matrix {
   }
 
   private async one({ candidate, planned }: Task, lane: Lane): Promise<void> {
-    const { found, world, references } = candidate;
-    const { example } = found;
-    this.runs += 1;
-    // Of one length, so that no text grows with the number.
-    const key = `kill-matrix-${String(this.runs).padStart(6, "0")}`;
+    const { example } = candidate.found;
     const name =
       planned === undefined ? example.name : `${example.name}: ${planned.hit} at ${describePoint(planned.point)}`;
     this.progress.started(name);
+    let problem = "";
+    for (let tries = 1; tries <= TRIES_MAX; tries++) {
+      const { hit, stuck } = await this.once(candidate, planned, lane);
+      problem ||= stuck;
+      if (hit || planned === undefined || stuck !== "") break;
+    }
+    this.progress.done(name, problem);
+  }
+
+  private async once(candidate: Candidate, planned: Planned | undefined, lane: Lane): Promise<Outcome> {
+    const { found, world, references } = candidate;
+    this.runs += 1;
+    // Of one length, so that no text grows with the number.
+    const key = `kill-matrix-${String(this.runs).padStart(6, "0")}`;
     const outcome = await perform({
-      example,
+      example: found.example,
       world,
       lane,
       crew: await lane.crewFor(found, world, key),
@@ -157,29 +170,34 @@ export class Matrix {
     });
     if (planned === undefined) references.push(outcome);
     this.outcomes.push(outcome);
-    this.progress.done(name, outcome.stuck);
+    return outcome;
   }
 
-  /** Makes the middle of something last long enough to be hit. */
+  /** Makes the middle of something last long enough to be hit. @returns whether its effect was made, where it has one */
   private prepare(
     { world, references }: Candidate,
     planned: Planned | undefined,
     label: string,
     run: { sessionId: string; key: string },
-  ): void {
+  ): (() => Promise<boolean>) | undefined {
     const place = planned?.point.place;
     const reference = references[0];
-    if (place === undefined || planned?.point.session !== label || reference === undefined) return;
+    if (place === undefined || planned?.point.session !== label || reference === undefined) return undefined;
     if (place.kind === "stream") void this.world.slowStream(world.modelUrl, run.sessionId);
-    if (place.kind !== "guarded") return;
+    const { span } = place;
+    if (span === undefined || place.kind === "stream") return undefined;
     // The reference's own names lead to its effects, and their keys to this run's.
-    const theirs = namesOf(reference);
-    for (const { key } of ownEffects(this.world.effects(), theirs)) {
-      const ours = key
-        .replaceAll(reference.tree.branches.get(label)?.watch.sessionId || key, run.sessionId)
-        .replaceAll(reference.key, run.key);
-      void this.world.holdReply(ours);
-    }
+    const effects = ownEffects(this.world.effects(), namesOf(reference));
+    const ours = effects
+      .filter(({ atMs }) => atMs >= span.fromMs && atMs <= span.toMs)
+      .map(({ key }) =>
+        key
+          .replaceAll(reference.tree.branches.get(label)?.watch.sessionId || key, run.sessionId)
+          .replaceAll(reference.key, run.key),
+      );
+    for (const key of ours) void this.world.holdReply(key);
+    const [first] = ours;
+    return first === undefined ? undefined : () => this.world.made(first);
   }
 
   private differences(effects: readonly Effect[]): string[] {

@@ -32,6 +32,9 @@ const FROZEN_MS_MAX = 2 * TIMES_MS.lease_ttl;
 const ZOMBIE_MS = 300;
 /** How long a worker has to hit itself before it is done from outside, in ms. */
 const ITSELF_MS = 80;
+/** How often the server of an effect is asked whether it was made, and for how long, in ms. */
+const MADE_LOOK_MS = 5;
+const MADE_MS_MAX = 5_000;
 /** How often the workers of one run are started. */
 const STARTS_MAX = 12;
 
@@ -46,8 +49,11 @@ export interface Setting {
   planned: Planned | undefined;
   /** How long it may take, what its hit costs included, in ms. */
   timeoutMs: number;
-  /** Called once a session of the run exists. */
-  onSession(label: string, sessionId: string): void;
+  /**
+   * Called once a session of the run exists. Where the point is in the middle of an effect, it returns what says whether
+   * the effect was made.
+   */
+  onSession(label: string, sessionId: string): (() => Promise<boolean>) | undefined;
 }
 
 /** What became of a run. */
@@ -108,6 +114,8 @@ class Running {
   private wake: () => void = () => undefined;
   private readonly startsBefore: number;
   private startFailed: unknown;
+  /** Says whether the effect was made in the middle of which the run is hit. */
+  private made: (() => Promise<boolean>) | undefined;
 
   constructor(private readonly setting: Setting) {
     this.startsBefore = setting.crew.started;
@@ -180,7 +188,7 @@ class Running {
     const { label } = branch;
     this.eventMs.set(label, Date.now());
     if (branch.seen.length === 1) {
-      this.setting.onSession(label, branch.watch.sessionId);
+      this.made ??= this.setting.onSession(label, branch.watch.sessionId);
       if (label === this.setting.planned?.point.session) this.arm(branch.watch.sessionId);
     }
     if (body.case === "sessionPaused") {
@@ -195,9 +203,17 @@ class Running {
     const point = this.setting.planned?.point;
     if (point !== undefined && this.hitMs === 0 && point.session === label && Number(seq) === point.place.seq) {
       this.reached = true;
-      setTimeout(() => this.strike(), this.byItself ? ITSELF_MS : point.place.waitMs);
+      void this.whenItCounts(this.byItself ? ITSELF_MS : point.place.waitMs).then(() => this.strike());
     }
     this.wake();
+  }
+
+  /** Waits for the moment to hit: after a time, or when an effect was made whose answer is on its way. */
+  private async whenItCounts(waitMs: number): Promise<void> {
+    const { made } = this;
+    if (made === undefined) return void (await delay(waitMs));
+    const untilMs = Date.now() + MADE_MS_MAX;
+    while (!this.over && Date.now() < untilMs && !(await made().catch(() => false))) await delay(MADE_LOOK_MS);
   }
 
   /** Whether a worker hits itself, exactly at its event. An engine is always hit from outside, as soon as it is seen. */

@@ -26,6 +26,8 @@ export interface Effect {
   server: "charge" | "mail";
   /** Idempotency key or Message-ID. */
   key: string;
+  /** When, in ms since the Unix epoch. */
+  atMs: number;
   /** All that the server knows of it, as text. */
   text: string;
 }
@@ -65,9 +67,14 @@ export class World {
       smtpUrl: this.mail.smtpUrl ?? "",
       mailQueryUrl: this.mail.url ?? "",
       repository: join(this.folder, "repository"),
-      charges: (key) => this.count(`${this.charge.url}/count?key=${encodeURIComponent(key)}`),
-      mails: (id) => this.count(`${this.mail.url}/delivered?message_id=${encodeURIComponent(id)}`),
+      charges: (key) => this.charges(key),
+      mails: (id) => this.mails(id),
     };
+  }
+
+  /** Whether an effect was made, whatever server makes it. */
+  async made(effectKey: string): Promise<boolean> {
+    return (await this.charges(effectKey)) + (await this.mails(effectKey)) > 0;
   }
 
   /** Lets the servers make the next effect of this key at once but answer late. */
@@ -89,11 +96,21 @@ export class World {
 
   /** Every effect that was made. */
   effects(): Effect[] {
-    const charges = linesOf(join(this.folder, "counting-server.jsonl")) as { key: string }[];
-    const mails = linesOf(join(this.folder, "smtp.jsonl")) as { message_id: string }[];
+    const charges = linesOf(join(this.folder, "counting-server.jsonl")) as { key: string; at_ms: number }[];
+    const mails = linesOf(join(this.folder, "smtp.jsonl")) as {
+      message_id: string;
+      delivered_ms: number;
+    }[];
     return [
-      ...charges.map((one): Effect => ({ server: "charge", key: one.key, text: JSON.stringify(one) })),
-      ...mails.map((one): Effect => ({ server: "mail", key: one.message_id, text: JSON.stringify(one) })),
+      ...charges.map((one): Effect => ({ server: "charge", key: one.key, atMs: one.at_ms, text: JSON.stringify(one) })),
+      ...mails.map(
+        (one): Effect => ({
+          server: "mail",
+          key: one.message_id,
+          atMs: one.delivered_ms,
+          text: JSON.stringify(one),
+        }),
+      ),
     ];
   }
 
@@ -119,6 +136,14 @@ export class World {
       this.models.set(script, model);
     }
     return model;
+  }
+
+  private charges(key: string): Promise<number> {
+    return this.count(`${this.charge.url}/count?key=${encodeURIComponent(key)}`);
+  }
+
+  private mails(id: string): Promise<number> {
+    return this.count(`${this.mail.url}/delivered?message_id=${encodeURIComponent(id)}`);
   }
 
   private async count(url: string): Promise<number> {

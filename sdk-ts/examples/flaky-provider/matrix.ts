@@ -10,7 +10,8 @@ async function charged(
   _effect: UnknownEffect,
   { world, key }: MatrixRun,
 ): Promise<{ applied: unknown } | "notApplied"> {
-  return (await world.charges(`charge ${key}`)) > 0 ? { applied: true } : "notApplied";
+  const receipt = `charge ${key}`;
+  return (await world.charges(receipt)) > 0 ? { applied: receipt } : "notApplied";
 }
 
 export default {

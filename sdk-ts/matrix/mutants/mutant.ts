@@ -8,9 +8,15 @@ import type { MatrixExample } from "../example.js";
 
 const Input = z.object({ run: z.string() });
 
+/** What a session does first, in ms: long enough that it is known and the worker has been told where to hit itself. */
+const PRELUDE_MS = 300;
+
 /** Makes an example of code with a mistake. */
 export function mutant(name: string, run: (ctx: Context, input: z.infer<typeof Input>) => Promise<unknown>) {
-  const mistaken = workflow({ name, version: "1", input: Input }, run);
+  const mistaken = workflow({ name, version: "1", input: Input }, async (ctx, input) => {
+    await ctx.step("prelude", () => delay(PRELUDE_MS));
+    return run(ctx, input);
+  });
   const example: MatrixExample<z.input<typeof Input>> = {
     name,
     workflows: [mistaken],

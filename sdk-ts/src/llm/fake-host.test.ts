@@ -162,6 +162,7 @@ export class FakeRun {
           sessionId: "session-1",
           callKey: key,
           log: () => undefined,
+          sure: async () => undefined,
           emit: (text) => void this.evidence.push(text),
         });
       } catch (error) {

@@ -326,7 +326,7 @@ describe("metadata of the provider", () => {
     ];
     const bodies: { messages: Record<string, unknown>[] }[] = [];
     const fetched: typeof fetch = async (_url, init) => {
-      bodies.push(JSON.parse(String(init?.body)) as { messages: Record<string, unknown>[] });
+      bodies.push((await new Response(init?.body).json()) as { messages: Record<string, unknown>[] });
       const message = answers[bodies.length - 1];
       return Response.json({ id: "x", model: "m", choices: [{ index: 0, message, finish_reason: "stop" }] });
     };

@@ -16,6 +16,7 @@ import type { CallAnswer, CallAttempt } from "../runtime/internals.js";
 import type { Message } from "../runtime/messages.js";
 import { AnswerAssembler, type Wire } from "./answer.js";
 import { bodyOf, type RequestParams } from "./body.js";
+import { certainFetch } from "./certain-fetch.js";
 import { aborted, providerFailure, toProviderFailure, withUsage } from "./failures.js";
 import type { Endpoint, StreamEvent } from "./types.js";
 import { estimateTokens, toUsage } from "./usage.js";
@@ -72,7 +73,8 @@ async function perform(
   const body = bodyOf(request.params, request.messages(), baseUrl, stream);
   const headers = { ...request.endpoint?.headers, ...request.headers, ...callHeaders(attempt) };
   try {
-    await exchange(client, body, { headers, signal: attempt.signal }, assembler);
+    const certain = client.withOptions({ fetch: certainFetch(() => attempt.sure()) });
+    await exchange(certain, body, { headers, signal: attempt.signal }, assembler);
   } catch (thrown) {
     // P3: what broke after the finish reason (usage, the closing line) is not worth paying twice.
     if (!assembler.isWhole) throw failed(openai, thrown, attempt, assembler, request, body);

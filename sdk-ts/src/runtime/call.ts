@@ -46,7 +46,8 @@ export class CallRequest extends JournaledStep<CallOutcome, CallAnswer> {
     this.request ??= this.call.request();
     const { sessionId } = this.run.settings.session;
     const { signal, attempt, log } = step;
-    return this.call.perform({ signal, attempt, sessionId, callKey: this.spec.key, log, emit: () => {} });
+    const sure = (): Promise<void> => new Promise((resolve) => this.run.whenSure(resolve));
+    return this.call.perform({ signal, attempt, sessionId, callKey: this.spec.key, log, sure, emit: () => {} });
   }
 
   protected override store(answer: CallAnswer): StoredOutput {

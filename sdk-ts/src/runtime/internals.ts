@@ -38,6 +38,8 @@ export interface CallAttempt {
   /** The call's step key; with the session's id it names this call to the outside (request headers, records). */
   readonly callKey: string;
   readonly log: StepLog;
+  /** Resolves at once, unless this process stood still: then once the session is certainly held here, if ever. */
+  sure(): Promise<void>;
   /** Takes text as it is streamed; inside a zone it is kept as evidence until the zone commits, else ignored. */
   emit(text: string): void;
 }

@@ -181,8 +181,10 @@ export class ZoneInner {
     const request = spec.request();
     const options = { digest: inner.digest, retry: spec.retry, timeoutMs: spec.timeoutMs, worst: spec.worst };
     const { sessionId } = this.run.settings.session;
+    const { key: callKey } = inner;
+    const sure = (): Promise<void> => new Promise((resolve) => this.run.whenSure(resolve));
     const perform = ({ signal, attempt, log }: StepHandle) =>
-      spec.perform({ signal, attempt, sessionId, callKey: inner.key, log, emit: (text) => this.emit(inner.key, text) });
+      spec.perform({ signal, attempt, sessionId, callKey, log, sure, emit: (text) => this.emit(callKey, text) });
     const store = (answer: CallAnswer, attempt: Attempt): InnerResult => ({
       outcome: { case: "llm", value: answer.response },
       attempt: attempt.attempt,
