@@ -1,6 +1,6 @@
 # Each target is one script; `make help` lists them. What a script needs set up, it sets up itself.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo kill-matrix sleepers flatness test lint format
+.PHONY: help setup build demo kill-matrix budget sleepers flatness test lint format
 
 help: ## Lists the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ demo: ## Kills agent and engine at every step of a real job and shows what it co
 
 kill-matrix: ## Kills every example at every event, in every way, and compares what came of it
 	@scripts/kill-matrix
+
+budget: ## Measures whether 64 children in parallel ever exceed one budget
+	@scripts/budget
 
 sleepers: ## Measures 10,000 sleeping sessions: memory, and how late their timers fire
 	@scripts/sleepers

@@ -51,6 +51,15 @@ describe("examples that wait", { skip }, () => {
     for (const one of desks) await one.kill();
   });
 
+  it("a campaign stops where its money ends, and goes on with more", async () => {
+    const spend = (usd: string): Promise<string> => start("spend-cap/main.js", [usd, "6"]).ended();
+    const first = await spend("0.0006");
+    // Each reserves a third of it at first; it uses a little less than it reserved.
+    assert.match(first, /2 slogans are there, 4 wait for money/);
+    assert.match(first, /cellaflow sessions budget raise \S+ --usd 0\.0024/);
+    assert.match(await spend("0.003"), /6 slogans; the last one: Ride on, 6 times over\./);
+  });
+
   it("a refund waits for a person, who decides on the page", async () => {
     const port = String(await freePort());
     const asking = start("approvals/main.js", ["A-1", "500"], { PORT: port });

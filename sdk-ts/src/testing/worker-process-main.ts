@@ -15,7 +15,8 @@ type Hits = Partial<Record<NodeJS.Signals, CrashPoint>>;
 
 async function main([module = ""]: readonly string[]): Promise<void> {
   const url = module.startsWith("file:") ? module : pathToFileURL(resolve(module)).href;
-  const exported = Object.values((await import(url)) as Record<string, unknown>).flat();
+  // One that is exported by itself and in a list is one.
+  const exported = [...new Set(Object.values((await import(url)) as Record<string, unknown>).flat())];
   const workflows = exported.filter(isWorkflow);
   if (workflows.length === 0) throw new Error(`${module} exports no workflow; export what workflow(…) returns`);
   hitAt(JSON.parse(process.env.CELLAFLOW_TEST_HITS ?? "{}") as Hits);
