@@ -10,6 +10,8 @@
 mod ledger;
 #[path = "cli/repair.rs"]
 mod repair;
+#[path = "cli/savings.rs"]
+mod savings;
 #[path = "cli/sessions.rs"]
 mod sessions;
 #[path = "cli/tail.rs"]

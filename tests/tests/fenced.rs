@@ -145,6 +145,8 @@ async fn a_lease_that_changes_hands_often_is_held_by_one_at_a_time() {
     let recorded = events::all(&client, &session).await;
     assert_one_holder_at_a_time(&recorded);
     assert!(matches!(&recorded.last().unwrap().body, Some(Body::LeaseGranted(granted)) if !granted.takeover));
+    let totals = client.session(&session).await.totals.unwrap();
+    assert_eq!(totals.takeovers, 4, "a lease that was given back is no takeover");
 }
 
 /// A worker process in a guarded call, and where it says how far it is.

@@ -28,6 +28,7 @@ mod payload;
 mod refusal;
 mod restore;
 mod retry;
+mod savings;
 mod session_ref;
 mod sessions;
 mod setting_flags;
@@ -87,6 +88,9 @@ enum Command {
     /// Puts a backup together as a ledger again, with a new incarnation; offline
     #[command(after_help = restore::EXAMPLES)]
     Restore(restore::Restore),
+    /// Says what durable steps and compacted prompts save in a year
+    #[command(after_help = savings::EXAMPLES)]
+    Savings(savings::Savings),
     /// Creates, lists and revokes tokens
     #[command(subcommand)]
     Tokens(tokens::Tokens),
@@ -188,6 +192,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         Command::Ledger(command) => done(command.run()),
         Command::Backup(command) => done(command.run()),
         Command::Restore(command) => done(command.run()),
+        Command::Savings(command) => done(command.run()),
         Command::Tokens(command) => done(command.run()),
     }
 }

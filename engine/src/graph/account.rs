@@ -38,9 +38,11 @@ impl Counters {
             Body::ForkEdited(edited) => {
                 self.steps = self.steps.saturating_add(u64::from(edited.edit.step_key().is_some()));
             }
+            Body::LeaseGranted(grant) => {
+                self.takeovers = self.takeovers.saturating_add(u64::from(grant.takeover));
+            }
             Body::SessionStarted(_)
             | Body::DivergenceAccepted(_)
-            | Body::LeaseGranted(_)
             | Body::LeaseReleased { .. }
             | Body::SessionPaused { .. }
             | Body::SessionResumed { .. }

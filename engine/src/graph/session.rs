@@ -278,6 +278,8 @@ pub struct Counters {
     pub wasted_cost: NanoDollars,
     /// Model calls whose price was unknown.
     pub unpriced_calls: u64,
+    /// Times the session was taken over from a worker that was gone.
+    pub takeovers: u64,
 }
 
 /// Index row of a step or zone: its last recorded attempt.

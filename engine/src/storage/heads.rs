@@ -276,6 +276,7 @@ fn counters_to(counters: &Counters) -> disk::Counters {
         wasted_tokens: counters.wasted_tokens,
         wasted_cost_nanos: counters.wasted_cost.0,
         unpriced_calls: counters.unpriced_calls,
+        takeovers: counters.takeovers,
     }
 }
 
@@ -291,6 +292,7 @@ fn counters_from(counters: &disk::Counters) -> Counters {
         wasted_tokens: counters.wasted_tokens,
         wasted_cost: NanoDollars(counters.wasted_cost_nanos),
         unpriced_calls: counters.unpriced_calls,
+        takeovers: counters.takeovers,
     }
 }
 

@@ -98,6 +98,8 @@ export interface SessionInfo {
     wastedCostNanos: number;
     /** Model calls whose price was unknown: the cost lacks them. */
     unpricedCalls: number;
+    /** Times the session was taken over from a worker that was gone. */
+    takeovers: number;
   };
 }
 
@@ -187,6 +189,7 @@ export function sessionInfo(session: Session | undefined): SessionInfo {
       wastedTokens: Number(totals?.wastedTokens ?? 0),
       wastedCostNanos: Number(totals?.wastedCostNanos ?? 0),
       unpricedCalls: Number(totals?.unpricedCalls ?? 0),
+      takeovers: Number(totals?.takeovers ?? 0),
     },
   };
 }

@@ -134,6 +134,7 @@ const fn totals(counters: &Counters) -> v1::Totals {
         wasted_tokens: counters.wasted_tokens,
         wasted_cost_nanos: counters.wasted_cost.0,
         unpriced_calls: counters.unpriced_calls,
+        takeovers: counters.takeovers,
     }
 }
 

@@ -576,6 +576,7 @@ pub fn head() -> Head {
             wasted_tokens: 8,
             wasted_cost: NanoDollars(9),
             unpriced_calls: 0,
+            takeovers: 0,
         },
         budget: SessionBudget::default(),
         dedupe: vec![(DedupeId([0xdd; 16]), Seq(9))],
@@ -627,6 +628,7 @@ pub fn forked() -> Forked {
             wasted_tokens: u64::MAX,
             wasted_cost: NanoDollars(-1),
             unpriced_calls: 0,
+            takeovers: 0,
         },
     }
 }
@@ -755,6 +757,7 @@ pub fn largest_head() -> Head {
             wasted_tokens: u64::MAX,
             wasted_cost: most,
             unpriced_calls: u64::MAX,
+            takeovers: u64::MAX,
         },
         forked: Some(forked()),
         budget: largest_budget(),
