@@ -13,6 +13,7 @@ import {
   type ScriptedLlm,
   type ScriptedReply,
   type ScriptedRequest,
+  startCountingServer,
   startEngine,
   startScriptedLlm,
   startSmtp,
@@ -137,6 +138,17 @@ describe("the examples on an engine", { skip }, () => {
     assert.equal(fetched, 1);
     assert.equal(model.received - before, 1);
     site.close();
+  });
+
+  it("two orders pay one invoice with one charge, however often they are started", async () => {
+    const bank = await startCountingServer();
+    for (let start = 0; start < 2; start++) {
+      const agent = new Agent("payments/main.js", ["A-17"], folder, { CHARGE_URL: bank.url });
+      await agent.done();
+      assert.equal(agent.lines.filter((line) => line.includes("receipt of invoice A-17")).length, 2);
+    }
+    assert.equal(bank.count("invoice A-17"), 1);
+    await bank.close();
   });
 
   it("the audit agent goes on in another folder after kill -9, pays nothing twice and mails once", async () => {

@@ -36,6 +36,11 @@ export interface EventInfo {
   /** Name of the step, zone, signal, … concerned; undefined: none. */
   name: string | undefined;
   /**
+   * Of a guarded step that did not call: the event whose output it has, in the session that called (the one that was
+   * forked, in a fork). Undefined: it called itself.
+   */
+  deduplicatedFrom?: { sessionId: string; seq: number };
+  /**
    * Where values were asked for: input or output of the session, output of a step or zone, value of a signal, or the
    * {@link Failure}. Undefined also when it was erased or is sealed.
    */
@@ -62,6 +67,7 @@ export async function* eventInfo(stream: AsyncIterable<SubscribeSessionResponse>
 export function infoOf(event: Event): EventInfo {
   const { body } = event;
   const value = (body.value ?? {}) as { stepKey?: string; zoneKey?: string; attempt?: number; name?: string };
+  const from = deduplicatedFrom(event);
   return {
     seq: Number(event.seq),
     time: new Date(Number(event.timeMs)),
@@ -70,7 +76,14 @@ export function infoOf(event: Event): EventInfo {
     attempt: value.attempt,
     name: value.name,
     usage: usagesOf(event).map(usageInfo),
+    ...(from === undefined ? {} : { deduplicatedFrom: from }),
   };
+}
+
+/** Reads "session:seq". */
+function deduplicatedFrom({ body }: Event): EventInfo["deduplicatedFrom"] {
+  const [sessionId = "", seq] = body.case === "stepCompleted" ? body.value.deduplicatedFrom.split(":") : [];
+  return sessionId === "" ? undefined : { sessionId, seq: Number(seq) };
 }
 
 /** Returns what an event's model calls used, those of failed attempts included. */
