@@ -1,2 +1,6 @@
 //! The compactor: a worker beside the engine that reads what its ledger holds and writes what is cheaper to keep and
 //! to prompt with.
+
+pub mod bench;
+pub mod ccs;
+pub mod transcripts;
