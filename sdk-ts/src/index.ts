@@ -9,11 +9,13 @@
 
 export type { ApprovalInfo, ApprovalRef, DecideOptions } from "./client/approvals.js";
 export type { BudgetAmounts, BudgetInfo, BudgetLimits } from "./client/budgets.js";
+export type { CheckOptions, CheckResult } from "./client/check.js";
 export {
   type Client,
   type ClientOptions,
   createClient,
   type ListOptions,
+  type NamedWorkflow,
   type ResultOptions,
   type RunHereOptions,
   type SessionHandle,

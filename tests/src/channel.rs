@@ -476,5 +476,6 @@ impl Drop for Alive {
 }
 
 fn served(workflow: &str, version: &str) -> ServedWorkflow {
-    ServedWorkflow { workflow: workflow.to_owned(), versions: vec![version.to_owned()] }
+    let versions = vec![version.to_owned()];
+    ServedWorkflow { workflow: workflow.to_owned(), versions, definitions: Vec::new() }
 }

@@ -75,8 +75,13 @@ async fn every_way_to_read_gives_the_same_bytes_before_and_after_kill_9() {
     assert_eq!((bound.epoch, bound.replay_to_seq), (1, last));
     assert_eq!(again.events_to(&session, last).await, before, "a worker is replayed what a thin client is");
     let again = Worker::reconnect(&client, &first.instance).await;
-    let attach =
-        v1::Attach { session_id: session.clone(), epoch: 1, from_seq: 6, version: "1".into(), request_id: 0 };
+    let attach = v1::Attach {
+        session_id: session.clone(),
+        epoch: 1,
+        from_seq: 6,
+        version: "1".into(),
+        ..v1::Attach::default()
+    };
     again.attach_with(attach).await.unwrap();
     assert_eq!(again.events_to(&session, last).await, before[5..], "it is sent what it lacks");
     client.verify().await;

@@ -168,6 +168,16 @@ fn describe(event: &Event) -> (&'static str, String) {
             )
         }
         Body::TokenRevoked(e) => ("token_revoked", e.token_id.clone()),
+        Body::WorkflowRegistered(e) => {
+            let compatible = e.compatible.join(", ");
+            let compatible =
+                if compatible.is_empty() { compatible } else { format!("compatible with {compatible}") };
+            ("workflow_registered", join([format!("{}@{}", e.workflow, e.version), compatible]))
+        }
+        Body::WorkflowDrained(e) => {
+            let what = if e.draining { "begun" } else { "undone" };
+            ("workflow_drained", format!("{}@{} {what} by {}", e.workflow, e.version, e.by))
+        }
     }
 }
 

@@ -228,7 +228,9 @@ fn payloads(event: &mut Event) -> Vec<&mut Payload> {
             | Body::BudgetRaised(_)
             | Body::BudgetReleased(_)
             | Body::TokenCreated(_)
-            | Body::TokenRevoked(_),
+            | Body::TokenRevoked(_)
+            | Body::WorkflowRegistered(_)
+            | Body::WorkflowDrained(_),
         )
         | None => {}
     }

@@ -47,6 +47,7 @@ shown! {
     v1::VerifyFault = "cellaflow.v1.VerifyFault";
     v1::VerifySummary = "cellaflow.v1.VerifySummary";
     v1::Wait = "cellaflow.v1.Wait";
+    v1::WorkflowVersion = "cellaflow.v1.WorkflowVersion";
     content::StepFailure = "cellaflow.content.v1.StepFailure";
     content::Message = "cellaflow.content.v1.Message";
     content::LlmRequest = "cellaflow.content.v1.LlmRequest";

@@ -38,6 +38,7 @@ mod streamed;
 mod table;
 mod tokens;
 mod value;
+mod workflows;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -79,6 +80,9 @@ enum Command {
     /// Lists approvals that sessions wait for, and decides them
     #[command(subcommand)]
     Approvals(approvals::Approvals),
+    /// Lists the versions of workflows: what runs on each, what waits and why; drains them
+    #[command(after_help = workflows::EXAMPLES)]
+    Workflows(workflows::Workflows),
     /// Verifies the ledger; goes on after a loss
     #[command(subcommand)]
     Ledger(ledger::Ledger),
@@ -189,6 +193,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Outcome {
         Command::Sessions(command) => done(command.run()),
         Command::Steps(command) => done(command.run()),
         Command::Approvals(command) => done(command.run()),
+        Command::Workflows(command) => done(command.run()),
         Command::Ledger(command) => done(command.run()),
         Command::Backup(command) => done(command.run()),
         Command::Restore(command) => done(command.run()),

@@ -90,6 +90,8 @@ fn moves(body: &Body) -> bool {
         | Body::BudgetReleased { .. }
         | Body::LabelsSet(_)
         | Body::TokenCreated(_)
-        | Body::TokenRevoked { .. } => false,
+        | Body::TokenRevoked { .. }
+        | Body::WorkflowRegistered(_)
+        | Body::WorkflowDrained(_) => false,
     }
 }

@@ -35,10 +35,12 @@ fn phrase(head: &Head, waiting: &Waiting) -> String {
     let Head { workflow, version, .. } = head;
     match waiting {
         Waiting::NoWorker { served } if served.is_empty() => {
-            format!("a worker for {workflow} {version}; start one that serves this version")
+            format!(
+                "a worker for {workflow} {version}; start one that serves this version, or code compatible with it"
+            )
         }
         Waiting::NoWorker { served } => format!(
-            "a worker for {workflow} {version}; connected ones serve {}: start one that serves this version",
+            "a worker for {workflow} {version}; connected ones serve {}: start one that serves this version, or code compatible with it",
             served.join(", ")
         ),
         Waiting::Busy { workers } => {
@@ -58,7 +60,10 @@ mod tests {
     fn the_words_name_version_and_remedy() {
         let head = crate::dispatch::sessions::test_head("audit", "3");
         let none = phrase(&head, &Waiting::NoWorker { served: vec![] });
-        assert_eq!(none, "a worker for audit 3; start one that serves this version");
+        assert_eq!(
+            none,
+            "a worker for audit 3; start one that serves this version, or code compatible with it"
+        );
         let others = phrase(&head, &Waiting::NoWorker { served: vec!["1".into(), "2".into()] });
         assert!(others.contains("serve 1, 2"), "{others}");
         assert!(phrase(&head, &Waiting::Busy { workers: 2 }).contains("capacity"));

@@ -72,7 +72,9 @@ impl Counters {
             | Body::LabelsSet(_)
             | Body::SessionReleased { .. }
             | Body::TokenCreated(_)
-            | Body::TokenRevoked { .. } => {}
+            | Body::TokenRevoked { .. }
+            | Body::WorkflowRegistered(_)
+            | Body::WorkflowDrained(_) => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a command is about: the rows it looks up and the row it would leave. Owns these tables; judges nothing.
 
-use super::command::{Command, Finding, Op};
+use super::command::{Command, DrainWorkflow, Finding, Op, RegisterWorkflow};
 use super::ids::{Digest, SessionId};
 use super::session::{END_KEY, StepState};
 
@@ -15,6 +15,8 @@ pub struct Lookups<'a> {
     /// A signal's id in that session.
     pub signal: Option<&'a str>,
     pub session_key: Option<Digest>,
+    /// The row of a workflow's version: namespace, workflow, version.
+    pub workflow: Option<(&'a str, &'a str, &'a str)>,
 }
 
 /// What an append would have left in its step's row.
@@ -159,8 +161,20 @@ impl Command {
     pub fn lookups(&self) -> Lookups<'_> {
         let of = |session| Lookups { session: Some(session), ..Lookups::default() };
         match self {
-            Self::Start(start) => {
-                Lookups { session_key: start.key.as_ref().map(|key| key.digest), ..of(start.session) }
+            Self::Start(start) => Lookups {
+                session_key: start.key.as_ref().map(|key| key.digest),
+                workflow: (!start.system && start.descent.is_none()).then_some((
+                    &start.namespace,
+                    &start.workflow,
+                    &start.version,
+                )),
+                ..of(start.session)
+            },
+            Self::RegisterWorkflow(RegisterWorkflow { session, namespace, code, .. }) => {
+                Lookups { workflow: Some((namespace, &code.workflow, &code.version)), ..of(*session) }
+            }
+            Self::DrainWorkflow(DrainWorkflow { session, namespace, drained, .. }) => {
+                Lookups { workflow: Some((namespace, &drained.workflow, &drained.version)), ..of(*session) }
             }
             Self::Fork(fork) => {
                 Lookups { session_key: fork.key.as_ref().map(|key| key.digest), ..of(fork.session) }

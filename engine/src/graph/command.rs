@@ -7,7 +7,8 @@ use super::budget::{Ask, BudgetStart, Raise};
 use super::event::{
     After, ApprovalDecision, Author, ChildEnded, ChildSpawned, ForkEdited, GuardIntent, GuardPolicy, Labels,
     LabelsSet, LeaseGranted, Parent, PauseReason, PayloadRef, ReleaseReason, Resolution, SessionContinued,
-    StepCompleted, StepFailed, TokenCreated, UnknownReason, ZoneCommitted, ZoneFailed,
+    StepCompleted, StepFailed, TokenCreated, UnknownReason, WorkflowDrained, WorkflowRegistered,
+    ZoneCommitted, ZoneFailed,
 };
 use super::ids::{
     DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, Namespace, Seq, SessionId, StepKey, TimeMs,
@@ -85,6 +86,10 @@ pub enum Command {
         session: SessionId,
         token: TokenId,
     },
+    /// A worker brings code of a version.
+    RegisterWorkflow(RegisterWorkflow),
+    /// Drains a version, or undoes it.
+    DrainWorkflow(DrainWorkflow),
 }
 
 /// Starts a session, or finds the one its key names.
@@ -112,6 +117,27 @@ pub struct Start {
     pub incarnation: Incarnation,
     /// Time the session has; `None`: as long as it takes.
     pub timeout_ms: Option<u64>,
+}
+
+/// A worker brings code of a version, or leaves with it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RegisterWorkflow {
+    /// The namespace's system session.
+    pub session: SessionId,
+    pub namespace: Namespace,
+    pub code: WorkflowRegistered,
+    /// True: the worker that brought it leaves.
+    pub leaving: bool,
+}
+
+/// Drains a version, or undoes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DrainWorkflow {
+    /// The namespace's system session.
+    pub session: SessionId,
+    pub namespace: Namespace,
+    pub drained: WorkflowDrained,
+    pub dedupe: Option<DedupeId>,
 }
 
 /// Changes a session's labels.
@@ -563,6 +589,8 @@ pub enum Code {
     Fenced,
     LeaseHeld,
     VersionMismatch,
+    VersionDraining,
+    NoVersion,
     KeyConflict,
     StepConflict,
     GuardKeyInUse,

@@ -18,9 +18,10 @@ use super::session::{
     GuardOutcome, GuardRow, Head, KeyRow, NAME_BYTES_MAX, STEP_KEY_BYTES_MAX, SignalRow, Status, StepRow,
     StepState,
 };
+use super::version::WorkflowRow;
 use super::{
     approval, budget, cancel, child, draft::Draft, end, fork, guard, guard_key, hold, label, lease, signal,
-    start, step, succession, timer, token, wait, zone,
+    start, step, succession, timer, token, version, wait, zone,
 };
 
 /// The point look-ups a decision may make, all answered before it starts.
@@ -39,6 +40,8 @@ pub trait View {
     fn session_key(&self, digest: &Digest) -> Option<KeyRow>;
     /// The row of a budget, by its owner.
     fn budget(&self, owner: SessionId) -> Option<BudgetRow>;
+    /// The row of a workflow's version in a namespace.
+    fn workflow(&self, namespace: &str, workflow: &str, version: &str) -> Option<WorkflowRow>;
 }
 
 /// What a command comes to.
@@ -106,6 +109,8 @@ pub fn decide(view: &impl View, command: &Command, now: TimeMs) -> Result<Decisi
         Command::ReleaseHold(release) => hold::release(&*found(view, release.session)?, release, now),
         Command::CreateToken { session, token } => token::create(&*found(view, *session)?, token, now),
         Command::RevokeToken { session, token } => token::revoke(&*found(view, *session)?, *token, now),
+        Command::RegisterWorkflow(register) => version::register(view, register, now),
+        Command::DrainWorkflow(drain) => version::drain(view, drain, now),
     }
 }
 

@@ -200,6 +200,8 @@ pub enum Body {
     TokenRevoked {
         token: TokenId,
     },
+    WorkflowRegistered(WorkflowRegistered),
+    WorkflowDrained(WorkflowDrained),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -615,6 +617,24 @@ pub struct TokenCreated {
     pub secret_hash: Digest,
 }
 
+/// Code of a version, as a worker brings it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WorkflowRegistered {
+    pub workflow: Arc<str>,
+    pub version: Arc<str>,
+    /// Earlier versions whose sessions it goes on with.
+    pub compatible: Vec<Arc<str>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WorkflowDrained {
+    pub workflow: Arc<str>,
+    pub version: Arc<str>,
+    /// False: not any more.
+    pub draining: bool,
+    pub by: Arc<str>,
+}
+
 impl Event {
     /// The event's payloads, in the order in which inline bytes follow its stored header.
     pub fn payloads(&self) -> Vec<&PayloadRef> {
@@ -683,6 +703,8 @@ impl Body {
             | Self::SessionReleased { .. }
             | Self::TokenCreated(_)
             | Self::TokenRevoked { .. }
+            | Self::WorkflowRegistered(_)
+            | Self::WorkflowDrained(_)
             | Self::DivergenceAccepted(_) => {}
         }
     }

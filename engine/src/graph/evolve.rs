@@ -196,6 +196,9 @@ fn apply(head: &mut Head, event: &Event) -> Result<(), String> {
         Body::TokenCreated(_) | Body::TokenRevoked { token: _ } => ensure(head.system, || {
             "a token is journaled in a session that is not a system session".to_owned()
         }),
+        Body::WorkflowRegistered(_) | Body::WorkflowDrained(_) => ensure(head.system, || {
+            "a workflow is journaled in a session that is not a system session".to_owned()
+        }),
     }
 }
 

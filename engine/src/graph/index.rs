@@ -14,10 +14,11 @@ use super::budget::{Amounts, BudgetChange, BudgetRow, Limits};
 use super::command::{Command, GuardKey, Op, StartKey};
 use super::event::{Author, Body, Edit, Event, GuardResolved, PayloadRef, Resolution, TokenCreated};
 use super::guard_key;
-use super::ids::{Digest, Epoch, Seq, SessionId, StepKey, TimeMs, TokenId};
+use super::ids::{Digest, Epoch, Namespace, Seq, SessionId, StepKey, TimeMs, TokenId};
 use super::session::{
     END_KEY, GuardOutcome, GuardRow, Head, KeyRow, SignalRow, StepRow, StepState, TokenRow, WaitKind,
 };
+use super::version::WorkflowChange;
 
 /// What an event's rows need and its header does not hold (I4).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -71,6 +72,8 @@ pub enum IndexChange {
     TokenPut { secret_hash: Digest, row: TokenRow },
     /// A token was revoked; its row gets this time.
     TokenRevoked { token: TokenId, at: TimeMs },
+    /// What is known of a workflow's version changes.
+    Workflow { namespace: Namespace, workflow: Arc<str>, version: Arc<str>, change: WorkflowChange },
 }
 
 /// Something as the due index names it.
@@ -158,7 +161,9 @@ impl Digests {
             | Command::BudgetDue { .. }
             | Command::ForgetKeys(_)
             | Command::CreateToken { .. }
-            | Command::RevokeToken { .. } => Self::default(),
+            | Command::RevokeToken { .. }
+            | Command::RegisterWorkflow(_)
+            | Command::DrainWorkflow(_) => Self::default(),
         }
     }
 }
@@ -335,6 +340,21 @@ fn body_changes(
         Body::TokenRevoked { token } => {
             changes.push(IndexChange::TokenRevoked { token: *token, at: event.time })
         }
+        Body::WorkflowRegistered(code) => changes.push(IndexChange::Workflow {
+            namespace: after.namespace.clone(),
+            workflow: code.workflow.clone(),
+            version: code.version.clone(),
+            change: WorkflowChange::Registered { compatible: code.compatible.clone(), at: event.time },
+        }),
+        Body::WorkflowDrained(drained) => changes.push(IndexChange::Workflow {
+            namespace: after.namespace.clone(),
+            workflow: drained.workflow.clone(),
+            version: drained.version.clone(),
+            change: WorkflowChange::Drained {
+                since: drained.draining.then_some(event.time),
+                by: drained.by.clone(),
+            },
+        }),
         // An unknown outcome is none: the row stays the intent's.
         Body::GuardUnknown { .. }
         | Body::DivergenceAccepted(_)

@@ -5,7 +5,7 @@
 //! file that states and numbers its invariants: lease (L), guard (G), zone (Z), step (P), start (K), end (E), cancel (C),
 //! child (H),
 //! succession (N), token (T), wait (W), timer (M), signal (S), approval (A), stream (S).
-//! succession (N), token (T), wait (W), timer (M), signal (S), approval (A), stream (S), fork (F), hold (H), label (B).
+//! succession (N), token (T), wait (W), timer (M), signal (S), approval (A), stream (S), fork (F), hold (H), label (B), version (R).
 
 pub mod budget;
 pub mod child;
@@ -19,6 +19,7 @@ pub mod index;
 pub mod session;
 pub mod signal;
 pub mod stream;
+pub mod version;
 pub mod wait;
 
 mod account;

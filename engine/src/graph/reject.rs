@@ -27,7 +27,7 @@ impl std::error::Error for Rejection {}
 
 impl Code {
     /// All codes.
-    pub const ALL: [Code; 37] = [
+    pub const ALL: [Code; 39] = [
         Code::SessionNotFound,
         Code::SessionEnded,
         Code::SessionPaused,
@@ -36,6 +36,8 @@ impl Code {
         Code::Fenced,
         Code::LeaseHeld,
         Code::VersionMismatch,
+        Code::VersionDraining,
+        Code::NoVersion,
         Code::KeyConflict,
         Code::StepConflict,
         Code::GuardKeyInUse,
@@ -79,6 +81,8 @@ impl Code {
             Self::Fenced => "fenced",
             Self::LeaseHeld => "lease_held",
             Self::VersionMismatch => "version_mismatch",
+            Self::VersionDraining => "version_draining",
+            Self::NoVersion => "no_version",
             Self::KeyConflict => "key_conflict",
             Self::StepConflict => "step_conflict",
             Self::GuardKeyInUse => "guard_key_in_use",
@@ -134,6 +138,8 @@ impl Code {
             | Self::TreeTooDeep
             | Self::Fenced
             | Self::VersionMismatch
+            | Self::VersionDraining
+            | Self::NoVersion
             | Self::KeyConflict
             | Self::StepConflict
             | Self::GuardKeyInUse

@@ -17,12 +17,15 @@ use super::label;
 use super::lease::{self, Bind};
 use super::session::{Head, KeyRow, NAME_BYTES_MAX};
 use super::succession;
+use super::version;
 
 /// Starts a session, or binds to the one its key names.
 pub(super) fn start(view: &impl View, start: &Start, now: TimeMs) -> Result<Decision, Rejection> {
     check_length("namespace", &start.namespace, NAME_BYTES_MAX)?;
     check_length("workflow name", &start.workflow, NAME_BYTES_MAX)?;
-    check_length("workflow version", &start.version, NAME_BYTES_MAX)?;
+    if !start.version.is_empty() || start.system || start.lease.is_some() || start.descent.is_some() {
+        check_length("workflow version", &start.version, NAME_BYTES_MAX)?;
+    }
     budget::check_start(&start.budget)?;
     label::check(&start.labels)?;
     if start.system && start.lease.is_some() {
@@ -44,6 +47,7 @@ pub(super) fn start(view: &impl View, start: &Start, now: TimeMs) -> Result<Deci
     if view.head(start.session).is_some() {
         return Err(invalid("this session id is taken; mint another one"));
     }
+    version::check_open(view, start)?;
     Ok(create(start, start.key.as_ref(), first_generation(start), now))
 }
 
@@ -68,6 +72,7 @@ fn named(
     };
     // A session that is being continued has not ended for its callers (N4).
     if start.if_ended_restart && head.status.is_terminal() && head.continued_to.is_none() {
+        version::check_open(view, start)?;
         return Ok(create(start, start.key.as_ref(), row.generation.saturating_add(1), now)); // K3
     }
     bind(&head, start, now)

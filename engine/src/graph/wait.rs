@@ -275,7 +275,9 @@ fn wakes(body: &Body) -> bool {
         | Body::BudgetRaised { .. }
         | Body::BudgetReleased { .. }
         | Body::TokenCreated(_)
-        | Body::TokenRevoked { .. } => false,
+        | Body::TokenRevoked { .. }
+        | Body::WorkflowRegistered(_)
+        | Body::WorkflowDrained(_) => false,
     }
 }
 

@@ -11,6 +11,7 @@ use super::{HeadCache, StoredHead, Watermark, digest, guards};
 use crate::graph::command::Command;
 use crate::graph::ids::{Digest, SessionId};
 use crate::graph::session::{GuardRow, KeyRow, SignalRow};
+use crate::graph::version::WorkflowRow;
 use crate::storage::heads::Row as _;
 use crate::storage::keys::{Item, LedgerKey, RowKey};
 use crate::storage::{Snapshot, Table};
@@ -61,6 +62,9 @@ impl<'a> Fetch<'a> {
         }
         if let Command::ForgetKeys(forget) = command {
             guards::keys(forget).try_for_each(|key| self.guard(key))?;
+        }
+        if let Some((namespace, workflow, version)) = needed.workflow {
+            self.workflow(digest::workflow(namespace, workflow, version))?;
         }
         // The session of a client's start is about to be minted: there is nothing to read of it.
         let minted = match command {
@@ -125,6 +129,13 @@ impl<'a> Fetch<'a> {
         Ok(())
     }
 
+    fn workflow(&mut self, digest: Digest) -> Result<(), ReadError> {
+        let row = reader::read_row(self.snapshot(), Table::Rows, &RowKey::Workflow(digest).bytes())?;
+        let found = row.map(|row| WorkflowRow::from_bytes(&row)).transpose()?;
+        self.rows.push((RowName::Workflow(digest), found.map(Row::Workflow)));
+        Ok(())
+    }
+
     fn guard(&mut self, digest: Digest) -> Result<(), ReadError> {
         let row = reader::read_row(self.snapshot(), Table::Rows, &RowKey::Guard(digest).bytes())?;
         let found = row.map(|row| GuardRow::from_bytes(&row)).transpose()?;
@@ -157,6 +168,7 @@ pub(super) fn as_head(row: &Row) -> Option<&StoredHead> {
         | Row::GuardOutcome(_)
         | Row::Signal(_)
         | Row::SessionKey(_)
-        | Row::Budget(_) => None,
+        | Row::Budget(_)
+        | Row::Workflow(_) => None,
     }
 }

@@ -9,6 +9,7 @@ use super::StoredHead;
 use crate::graph::budget::BudgetRow;
 use crate::graph::ids::{Digest, FrameNumber, SessionId};
 use crate::graph::session::{GuardOutcome, GuardRow, KeyRow, SignalRow, StepRow};
+use crate::graph::version::WorkflowRow;
 
 /// Names a row that decisions look up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +24,8 @@ pub(super) enum RowName {
     Signal(SessionId, [u8; 16]),
     SessionKey(Digest),
     Budget(SessionId),
+    /// By the hash of namespace, workflow and version.
+    Workflow(Digest),
 }
 
 /// A row that decisions look up.
@@ -35,6 +38,7 @@ pub(super) enum Row {
     Signal(SignalRow),
     SessionKey(KeyRow),
     Budget(BudgetRow),
+    Workflow(WorkflowRow),
 }
 
 /// Recently decided rows.

@@ -15,6 +15,7 @@ use crate::graph::event::{Body, Event};
 use crate::graph::ids::{Digest, Hash, Seq, SessionId, TimeMs};
 use crate::graph::index::{DueEntry, DueKind, IndexChange};
 use crate::graph::session::Head;
+use crate::graph::version::WorkflowRow;
 use crate::storage::heads::{self, LineageRow, NamespaceRow, Row as _};
 use crate::storage::keys::{BadKey, Due, Item, LedgerKey, RowKey, Segment};
 use crate::storage::{KeyRange, Op, Table, codec, events};
@@ -134,6 +135,14 @@ impl Changes {
                 let (hash, mut row) = context.token(token)?;
                 row.revoked = Some(at);
                 self.row(Table::Rows, RowKey::Token(Digest(hash)).bytes(), &row);
+            }
+            IndexChange::Workflow { namespace, workflow, version, change } => {
+                let digest = digest::workflow(&namespace, &workflow, &version);
+                let before = context.view.workflow(&namespace, &workflow, &version);
+                let before = before.unwrap_or_else(|| WorkflowRow::unknown(namespace, workflow, version));
+                let row = before.changed(change);
+                self.row(Table::Rows, RowKey::Workflow(digest).bytes(), &row);
+                self.rows.push((RowName::Workflow(digest), Row::Workflow(row)));
             }
         }
         Ok(())

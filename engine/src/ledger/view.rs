@@ -11,6 +11,7 @@ use crate::graph::budget::BudgetRow;
 use crate::graph::decide;
 use crate::graph::ids::{Digest, SessionId};
 use crate::graph::session::{GuardOutcome, GuardRow, Head, KeyRow, SignalRow, StepRow};
+use crate::graph::version::WorkflowRow;
 
 pub(super) struct View<'a> {
     pub(super) overlay: &'a Overlay,
@@ -58,7 +59,8 @@ impl decide::View for View<'_> {
             | Row::GuardOutcome(_)
             | Row::Signal(_)
             | Row::SessionKey(_)
-            | Row::Budget(_) => None,
+            | Row::Budget(_)
+            | Row::Workflow(_) => None,
         }
     }
 
@@ -70,7 +72,8 @@ impl decide::View for View<'_> {
             | Row::Guard(_)
             | Row::Signal(_)
             | Row::SessionKey(_)
-            | Row::Budget(_) => None,
+            | Row::Budget(_)
+            | Row::Workflow(_) => None,
         }
     }
 
@@ -82,7 +85,8 @@ impl decide::View for View<'_> {
             | Row::GuardOutcome(_)
             | Row::Signal(_)
             | Row::SessionKey(_)
-            | Row::Budget(_) => None,
+            | Row::Budget(_)
+            | Row::Workflow(_) => None,
         }
     }
 
@@ -94,7 +98,8 @@ impl decide::View for View<'_> {
             | Row::GuardOutcome(_)
             | Row::Guard(_)
             | Row::SessionKey(_)
-            | Row::Budget(_) => None,
+            | Row::Budget(_)
+            | Row::Workflow(_) => None,
         }
     }
 
@@ -106,6 +111,20 @@ impl decide::View for View<'_> {
             | Row::GuardOutcome(_)
             | Row::Guard(_)
             | Row::Signal(_)
+            | Row::Budget(_)
+            | Row::Workflow(_) => None,
+        }
+    }
+
+    fn workflow(&self, namespace: &str, workflow: &str, version: &str) -> Option<WorkflowRow> {
+        match self.row(&RowName::Workflow(digest::workflow(namespace, workflow, version)))? {
+            Row::Workflow(row) => Some(row.clone()),
+            Row::Head(_)
+            | Row::Step(_)
+            | Row::Guard(_)
+            | Row::GuardOutcome(_)
+            | Row::Signal(_)
+            | Row::SessionKey(_)
             | Row::Budget(_) => None,
         }
     }
@@ -118,7 +137,8 @@ impl decide::View for View<'_> {
             | Row::GuardOutcome(_)
             | Row::Guard(_)
             | Row::Signal(_)
-            | Row::SessionKey(_) => None,
+            | Row::SessionKey(_)
+            | Row::Workflow(_) => None,
         }
     }
 }

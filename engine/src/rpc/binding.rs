@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::auth::Principal;
 use super::context::Context;
 use super::convert;
-use super::status;
+use super::{status, workflows};
 use crate::dispatch::lease_request;
 use crate::graph::budget::BudgetStart;
 use crate::graph::command::{Acquire, Code, Command, LeaseRequest, Rejection, Start, StartKey};
@@ -57,6 +57,10 @@ pub async fn start(
         }
         None => None,
     };
+    let version = match &*start.version {
+        "" => workflows::newest(context, &namespace, &start.workflow).map_err(Refused::Failed)?,
+        _ => Arc::clone(&start.version),
+    };
     let lineage = context.ledger.mint_lineage();
     let mut blobs = context.ledger.blobs(&lineage.salt);
     let key = start_key(&info, &start, &mut blobs).map_err(Refused::Rejected)?;
@@ -65,7 +69,7 @@ pub async fn start(
         lineage: lineage.lineage,
         namespace,
         workflow: start.workflow,
-        version: start.version,
+        version,
         input: blobs.add(start.input).map_err(Refused::Rejected)?,
         key,
         if_ended_restart: start.if_ended_restart,

@@ -26,6 +26,7 @@ mod tokens;
 mod verify;
 pub mod vitals;
 mod waits;
+mod workflows;
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use super::convert::{self, Intake};
 use super::journal::{self, Ended, Outlet};
 use super::tokens;
 use super::verify::{self, Scope};
-use super::{backup, status, vitals};
+use super::{backup, status, vitals, workflows};
 use crate::graph::command::Command;
 use crate::graph::ids::SessionId;
 use crate::ledger::{Blobs, Origin, ReadError, Refused, Submission};
@@ -191,6 +191,25 @@ impl v1::operator_service_server::OperatorService for Service {
         let caller = caller(&request)?;
         let written = backup::write(&self.0, &caller, request.into_inner()).await;
         written.map(Response::new).map_err(status::refused)
+    }
+
+    async fn list_workflows(
+        &self,
+        request: Request<v1::ListWorkflowsRequest>,
+    ) -> Result<Response<v1::ListWorkflowsResponse>, Status> {
+        let caller = caller(&request)?;
+        let listed = workflows::list(&self.0, &caller, request.into_inner()).await;
+        listed.map(Response::new).map_err(status::refused)
+    }
+
+    async fn drain_workflow(
+        &self,
+        request: Request<v1::DrainWorkflowRequest>,
+    ) -> Result<Response<v1::DrainWorkflowResponse>, Status> {
+        let caller = caller(&request)?;
+        let version = workflows::drain(&self.0, &caller, request.into_inner()).await;
+        let version = Some(version.map_err(status::refused)?);
+        Ok(Response::new(v1::DrainWorkflowResponse { version }))
     }
 
     async fn get_status(

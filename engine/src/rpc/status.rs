@@ -98,6 +98,8 @@ const fn grpc_code(code: Code) -> Grpc {
         | Code::CancelRequested
         | Code::OpenChildren
         | Code::VersionMismatch
+        | Code::VersionDraining
+        | Code::NoVersion
         | Code::GuardNotOpen
         | Code::GuardNotDue
         | Code::GuardInFlight

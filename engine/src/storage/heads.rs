@@ -30,6 +30,8 @@ use crate::graph::session::{
     Counters, GuardRow, Head, KeyRow, OpenIntent, OpenZone, SignalRow, Status, StepRow, TokenRow,
 };
 
+use crate::graph::version::WorkflowRow;
+
 /// A row that is one message of the disk package.
 pub trait Row: Sized {
     /// Encodes the row, without its envelope.
@@ -100,6 +102,7 @@ row!(KeyRow, disk::KeyRow, "key_row", key_to, key_from);
 row!(LineageRow, disk::LineageRow, "lineage_row", lineage_to, lineage_from);
 row!(NamespaceRow, disk::NamespaceRow, "namespace_row", namespace_to, namespace_from);
 row!(BudgetRow, disk::BudgetRow, "budget_row", budgets::row_to, budgets::row_from);
+row!(WorkflowRow, disk::WorkflowRow, "workflow_row", workflow_to, workflow_from);
 row!(TokenRow, disk::TokenRow, "token_row", token_to, token_from);
 row!(LedgerRow, disk::LedgerRow, "ledger_row", ledger_to, ledger_from);
 
@@ -413,6 +416,34 @@ fn token_from(row: disk::TokenRow) -> Result<TokenRow, Malformed> {
         revoked: row.revoked_ms.map(TimeMs),
         name: row.name.into(),
         namespace: row.namespace.into(),
+    })
+}
+
+fn workflow_to(row: &WorkflowRow) -> disk::WorkflowRow {
+    disk::WorkflowRow {
+        namespace: row.namespace.to_string(),
+        workflow: row.workflow.to_string(),
+        version: row.version.to_string(),
+        compatible: row.compatible.iter().map(ToString::to_string).collect(),
+        first_seen_ms: row.first_seen.map(|at| at.0),
+        last_seen_ms: row.last_seen.map(|at| at.0),
+        draining_since_ms: row.draining.as_ref().map(|(since, _)| since.0),
+        draining_by: row.draining.as_ref().map(|(_, by)| by.to_string()).unwrap_or_default(),
+    }
+}
+
+fn workflow_from(row: disk::WorkflowRow) -> Result<WorkflowRow, Malformed> {
+    if row.draining_since_ms.is_none() && !row.draining_by.is_empty() {
+        return Err(malformed("workflow_row.draining_since_ms", "is missing"));
+    }
+    Ok(WorkflowRow {
+        compatible: row.compatible.into_iter().map(Into::into).collect(),
+        first_seen: row.first_seen_ms.map(TimeMs),
+        last_seen: row.last_seen_ms.map(TimeMs),
+        draining: row.draining_since_ms.map(|since| (TimeMs(since), row.draining_by.into())),
+        namespace: row.namespace.into(),
+        workflow: row.workflow.into(),
+        version: row.version.into(),
     })
 }
 

@@ -25,6 +25,7 @@
 //!          35   session 16                                budget, by its owner
 //!          36   session 16, digest 32, part 4             guarded step, kept beside its lineage (digest of the step key):
 //!                                                         part 0 its idempotency key, 1 outcome, 2 and on a large output
+//!          37   digest 32                                 version of a workflow (hash of namespace, workflow, version)
 //!          reserved: 14 stub of an archived lineage · 15 claim of a lineage for archiving · 40 price file
 //! ledger   segment 4, lineage 16, kind
 //!          01                                             lineage: salt, creation
@@ -74,6 +75,7 @@ mod row {
     pub(super) const TO_START: u8 = 0x34;
     pub(super) const BUDGET: u8 = 0x35;
     pub(super) const GUARDED: u8 = 0x36;
+    pub(super) const WORKFLOW: u8 = 0x37;
 
     pub(super) const LABEL: u8 = 0x33;
 
@@ -219,6 +221,8 @@ pub enum RowKey<'a> {
         /// `OWNED`, `OUTCOME`, or from `OUTPUT` on a piece of the output.
         part: u32,
     },
+    /// A version of a workflow in a namespace.
+    Workflow(Digest),
 }
 
 /// Parts of what is kept of a guarded step.
@@ -269,6 +273,7 @@ impl<'a> RowKey<'a> {
                 .put(&session.0)
                 .put(&step.0)
                 .put(&part.to_be_bytes()),
+            RowKey::Workflow(digest) => Writer::row(row::WORKFLOW, 1 + DIGEST).put(&digest.0),
         }
         .finish()
     }
@@ -308,6 +313,7 @@ impl<'a> RowKey<'a> {
             row::GUARDED => {
                 RowKey::Guarded { session: reader.session()?, step: reader.digest()?, part: reader.u32()? }
             }
+            row::WORKFLOW => RowKey::Workflow(reader.digest()?),
             _ => return None,
         };
         reader.end(key)

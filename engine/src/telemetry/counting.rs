@@ -87,7 +87,9 @@ impl Counting {
             | Body::LabelsSet(_)
             | Body::SessionReleased { .. }
             | Body::TokenCreated(_)
-            | Body::TokenRevoked { .. } => None,
+            | Body::TokenRevoked { .. }
+            | Body::WorkflowRegistered(_)
+            | Body::WorkflowDrained(_) => None,
         }
     }
 }

@@ -32,6 +32,7 @@ import {
   openApprovals,
 } from "./approvals.js";
 import { type BudgetInfo, type BudgetLimits, budgetsOf, raiseBudget, storedLimits } from "./budgets.js";
+import { type CheckOptions, type CheckResult, check, idOf } from "./check.js";
 import { type CallOptions, ClientCore, refOf, type SessionName } from "./core.js";
 import { type BranchDiff, diffSessions } from "./diff.js";
 import { acceptDivergence } from "./divergence.js";
@@ -99,6 +100,13 @@ export interface RunHereOptions extends StartOptions {
 /** What to do while a session waits. */
 export type WhileWaiting = "return" | "follow";
 
+/** A workflow whose code is elsewhere. */
+export interface NamedWorkflow {
+  name: string;
+  /** Default: the newest that a worker serves or has served and that is not drained. */
+  version?: string;
+}
+
 /** How long a result is waited for. */
 export interface ResultOptions extends CallOptions {
   /** In ms. */
@@ -148,11 +156,14 @@ export type SessionResult<O = unknown> =
 /** A client of an engine. */
 export interface Client extends Operations {
   /**
-   * Starts a session for some worker to run; returns the key's session if there is one.
+   * Starts a session for some worker to run; returns the key's session if there is one. A workflow that is only named
+   * runs in the version it is named with, or in the newest one that is not drained; its input is not checked here.
    *
+   * @throws CellaflowError `version_draining`: this version starts no new sessions; `no_version`: none does
    * @throws CellaflowError `key_conflict` when the key's session has another input
    */
   start<I, O>(workflow: Workflow<I, O>, input: I, options?: StartOptions): Promise<SessionHandle<O>>;
+  start<O = unknown>(workflow: NamedWorkflow, input: unknown, options?: StartOptions): Promise<SessionHandle<O>>;
   /** Returns a handle of a session. No call is made. */
   attach<O = unknown>(sessionId: string): SessionHandle<O>;
   /** Returns what a session is, by id or by workflow and key. @throws CellaflowError `session_not_found` */
@@ -233,6 +244,14 @@ export interface Client extends Operations {
    */
   acceptDivergence(session: SessionName, options?: CallOptions): Promise<void>;
   /**
+   * Runs code over a session's ledger without a lease, an effect or an event: does it ask for what was recorded? For
+   * sessions that sleep, are paused or have no worker, before a new version serves them.
+   *
+   * @returns compatible, with what the code would do next, or the first difference with both sides
+   * @throws CellaflowError `session_not_found`, `check_undecided`; MisuseError `invalid_check` for another workflow's code
+   */
+  check(session: SessionName, options: CheckOptions): Promise<CheckResult>;
+  /**
    * Changes the labels of a session that has not ended; undefined removes one.
    *
    * @throws CellaflowError `session_ended`, `invalid_argument` (more than 16, or more than 1,024 bytes)
@@ -280,7 +299,11 @@ class EngineClient implements Client {
     Object.assign(this, operationsOf(this.core));
   }
 
-  async start<I, O>(workflow: Workflow<I, O>, input: I, options: StartOptions = {}): Promise<SessionHandle<O>> {
+  async start<I, O>(
+    workflow: Workflow<I, O> | NamedWorkflow,
+    input: I,
+    options: StartOptions = {},
+  ): Promise<SessionHandle<O>> {
     const request = await this.startRequest(workflow, input, options);
     const { session, created } = await this.core.call(EngineService.method.startSession, request, options);
     return new Handle<O>(this, session?.sessionId ?? "", created);
@@ -437,6 +460,11 @@ class EngineClient implements Client {
     return run.result();
   }
 
+  async check(session: SessionName, options: CheckOptions): Promise<CheckResult> {
+    const sessionId = await idOf(session, () => this.get(session, options));
+    return check(this.core, sessionId, { ...options, hooks: this.options.hooks });
+  }
+
   /** @internal */
   async *events(
     sessionId: string,
@@ -450,11 +478,11 @@ class EngineClient implements Client {
     yield* eventInfo(this.core.stream(SessionService.method.subscribeSession, request, options.signal));
   }
 
-  private async startRequest<I>(workflow: Workflow<I>, input: I, options: StartOptions) {
-    await workflow.checkInput(input);
+  private async startRequest<I>(workflow: Workflow<I> | NamedWorkflow, input: I, options: StartOptions) {
+    if ("checkInput" in workflow) await workflow.checkInput(input);
     const request = create(StartSessionRequestSchema, {
       workflow: workflow.name,
-      version: workflow.version,
+      version: workflow.version ?? "",
       key: options.key ?? "",
       input: valuePayload(this.core.codec.encode(input, { kind: "input", name: workflow.name })),
       inputDigest: canonicalDigest(input),

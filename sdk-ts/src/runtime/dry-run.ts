@@ -6,8 +6,11 @@
  *
  * Invariants:
  * - D1 nothing starts: the journal of a dry run never has room.
- * - D2 the verdict is the one that a worker would come to: the same `Run` judges.
+ * - D2 the verdict is the one that a worker would come to: the same `Run` judges. It comes sooner in one case: code that
+ *   does not ask for what the ledger has open (a wait, an effect, a zone) differs before it has begun anything else.
+ * - D3 a verdict always comes, or an error that says why there is none.
  */
+import { CellaflowError } from "../errors.js";
 import type { Event } from "../gen/cellaflow/v1/event_pb.js";
 import { redaction } from "../internal/hosting.js";
 import { sealerOf } from "../internal/sealing.js";
@@ -34,6 +37,11 @@ export interface DryRunOptions {
   stallMs?: number;
   /** The payload hooks of the recorded session. Default: none. */
   hooks?: PayloadHooks;
+  /**
+   * What `ctx.resource` does: "acquire" as in every replay, or "standIn": nothing is acquired, and there is no verdict on
+   * code that uses a resource outside of steps. Default: "acquire".
+   */
+  resources?: "acquire" | "standIn";
 }
 
 /** What a dry run came to. */
@@ -42,8 +50,16 @@ export type DryRunResult =
       compatible: true;
       /** Outcomes that were delivered from the ledger. */
       outcomes: number;
-      /** True if the code came to the recorded end; false: the ledger has none, and the code asked for more. */
-      ended: boolean;
+      /** The code came to the recorded end. */
+      ended: true;
+    }
+  | {
+      compatible: true;
+      outcomes: number;
+      /** The ledger has no end. */
+      ended: false;
+      /** What the code would do next: steps it asks for, its end; empty: it goes on waiting. */
+      next: readonly string[];
     }
   | {
       compatible: false;
@@ -84,10 +100,13 @@ class DryRun implements Journal {
   private readonly recordedEnd: Event["body"] | undefined;
   private outcomes = 0;
   private settle!: (result: DryRunResult) => void;
+  private fail!: (error: CellaflowError) => void;
   private timer: NodeJS.Timeout | undefined;
+  private movedMs = 0;
   private readonly stallMs: number;
 
-  constructor(ledger: Ledger, workflow: Workflow, { hooks, stallMs = STALL_MS_DEFAULT }: DryRunOptions) {
+  constructor(ledger: Ledger, workflow: Workflow, options: DryRunOptions) {
+    const { hooks, stallMs = STALL_MS_DEFAULT, resources = "acquire" } = options;
     const sealer = sealerOf(hooks);
     this.stallMs = stallMs;
     const events = sealer?.open(ledger.events) ?? ledger.events;
@@ -109,6 +128,7 @@ class DryRun implements Journal {
         replayFinished: () => this.quiet(),
       },
       ackLog: undefined,
+      ...(resources === "standIn" && { standIn: (name) => this.standIn(name) }),
       // Longer than any verdict takes: nothing is given back.
       suspendLingerMs: 3_600_000,
       grantedMs: performance.now(),
@@ -116,8 +136,13 @@ class DryRun implements Journal {
   }
 
   async verdict(): Promise<DryRunResult> {
-    const result = new Promise<DryRunResult>((resolve) => {
+    const result = new Promise<DryRunResult>((resolve, reject) => {
       this.settle = resolve;
+      this.fail = reject;
+    });
+    void this.run.ended.then((end) => {
+      const cause = "error" in end ? end.error : undefined;
+      this.fail(cause ?? undecided("the run ended before a verdict", "check it again")); // D3
     });
     this.run.noteEvents(this.events);
     this.run.start(this.events.length);
@@ -158,6 +183,10 @@ class DryRun implements Journal {
 
   // ---- inside ----
 
+  private standIn(name: string): unknown {
+    return untouchable(name, (error) => this.fail(error));
+  }
+
   private delivered(): void {
     this.outcomes += 1;
     if (this.timer !== undefined) this.quiet();
@@ -167,21 +196,46 @@ class DryRun implements Journal {
   private quiet(): void {
     if (this.run.isReplaying) return;
     clearTimeout(this.timer);
-    const { outcomes } = this;
-    this.timer = setTimeout(
-      () => {
-        if (this.recordedEnd === undefined) return this.settle({ compatible: true, outcomes, ended: false });
-        const requested = "more, or nothing at all";
-        this.settle({ compatible: false, stepKey: "", recorded: endInWords(this.recordedEnd), requested });
-      },
-      this.recordedEnd === undefined ? QUIET_MS : this.stallMs,
-    );
+    this.movedMs = performance.now();
+    this.timer = setTimeout(() => this.stoodStill(), QUIET_MS);
+  }
+
+  private stoodStill(): void {
+    const { outcomes, recordedEnd } = this;
+    const whole = recordedEnd === undefined && this.run.history.allRequested;
+    if (!whole && performance.now() - this.movedMs < this.stallMs) {
+      this.timer = setTimeout(() => this.stoodStill(), QUIET_MS);
+      return;
+    }
+    const next = this.next();
+    const missing = this.run.history.unrequested();
+    if (missing.length > 0) {
+      const [stepKey = ""] = missing;
+      const requested = next.length > 0 ? `${next.join(", ")} in its place` : "nothing of the kind";
+      this.settle({ compatible: false, stepKey, recorded: missing.map((key) => `"${key}"`).join(", "), requested });
+    } else if (recordedEnd === undefined) this.settle({ compatible: true, outcomes, ended: false, next });
+    else {
+      const requested = next.length > 0 ? next.join(", ") : "nothing at all";
+      this.settle({ compatible: false, stepKey: "", recorded: endInWords(recordedEnd), requested });
+    }
+  }
+
+  /** What the code asks for that the ledger has not. */
+  private next(): string[] {
+    const { history } = this.run;
+    const fresh = [...this.run.pending()].filter(({ spec }) => history.get(spec.key) === undefined);
+    return fresh.map(({ spec }) => `${spec.kind} "${spec.key}"`);
   }
 
   private ended(op: Entry["op"]): void {
     const { recordedEnd, outcomes } = this;
     const found = endInWords(op as Event["body"]);
-    if (recordedEnd === undefined) return this.settle({ compatible: true, outcomes, ended: false });
+    if (recordedEnd === undefined) {
+      if (op.case !== "sessionFailed") {
+        return this.settle({ compatible: true, outcomes, ended: false, next: [`the end: ${found}`] });
+      }
+      return this.settle({ compatible: false, stepKey: "", recorded: "a session that goes on", requested: found });
+    }
     const recorded = endInWords(recordedEnd);
     if (recorded === found) this.settle({ compatible: true, outcomes, ended: true });
     else this.settle({ compatible: false, stepKey: "", recorded, requested: found });
@@ -192,6 +246,30 @@ class DryRun implements Journal {
     const { stepKey = "", recorded = "", requested = "" } = (data ?? {}) as Record<string, string | undefined>;
     this.settle({ compatible: false, stepKey, recorded, requested });
   }
+}
+
+/** In place of a resource: there is no verdict on code that looks at it. */
+function untouchable(name: string, touched: (error: CellaflowError) => void): unknown {
+  const refuse = (): never => {
+    const problem = `the code uses the resource "${name}" outside of steps, and a check acquires nothing`;
+    const error = undecided(problem, 'allow it to acquire: { resources: "acquire" }, --acquire');
+    touched(error);
+    throw error;
+  };
+  return new Proxy(() => undefined, {
+    // A promise looks whether its value is one.
+    get: (_target, key) => (key === "then" ? undefined : refuse()),
+    set: refuse,
+    has: refuse,
+    apply: refuse,
+    construct: refuse,
+    ownKeys: refuse,
+    getOwnPropertyDescriptor: refuse,
+  });
+}
+
+function undecided(problem: string, action: string): CellaflowError {
+  return new CellaflowError("check_undecided", problem, action);
 }
 
 /** An end as text, its value included. */

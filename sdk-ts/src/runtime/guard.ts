@@ -381,7 +381,10 @@ export class GuardedStep<T> extends Request<T> {
   private reconcile(number: number): void {
     if (this.work.policy !== "reconcile" || this.reconciling >= number || !this.run.isRunning) return;
     this.reconciling = number;
-    this.ask(number, 1);
+    // What it finds has to be appended.
+    const { journal } = this.run.settings;
+    if (journal.full) journal.whenRoom(() => this.ask(number, 1));
+    else this.ask(number, 1);
   }
 
   private ask(number: number, round: number): void {

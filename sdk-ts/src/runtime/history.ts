@@ -288,6 +288,8 @@ export class History {
       case "budgetReleased":
       case "tokenCreated":
       case "tokenRevoked":
+      case "workflowRegistered":
+      case "workflowDrained":
         return NOTHING;
       case undefined:
         throw new CellaflowError(

@@ -14,10 +14,14 @@ export class Resources {
   /** Acquisitions under way: while there are any, a replay does not count as stalled. */
   pending = 0;
 
-  constructor(private readonly log: Logger) {}
+  constructor(
+    private readonly log: Logger,
+    private readonly standIn?: (name: string) => unknown,
+  ) {}
 
   /** Returns the instance under this name, acquiring it at the first call. */
   async get<T>(name: string, acquire: (signal: AbortSignal) => T | PromiseLike<T>): Promise<T> {
+    if (this.standIn !== undefined) return this.standIn(name) as T;
     const known = this.acquired.get(name);
     if (known !== undefined) return known as Promise<T>;
     const made = this.acquire(acquire);

@@ -42,6 +42,8 @@ export interface RunSettings {
   ackLog: ((line: AckLine) => void) | undefined;
   /** Code of the user's is about to run that may block this thread: leases must be renewed from elsewhere. */
   mayBlock?: () => void;
+  /** Makes what `ctx.resource` returns, in place of what the code would acquire; undefined: it is acquired. */
+  standIn?: (name: string) => unknown;
   /** How long a run whose code only waits is kept before it is given back, in ms. */
   suspendLingerMs: number;
   /** `performance.now()` when the lease was granted. */

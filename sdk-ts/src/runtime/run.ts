@@ -86,7 +86,7 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
 
   constructor(readonly settings: RunSettings) {
     this.state = new StateStore(settings.codec, (call) => this.check(call));
-    this.resources = new Resources(settings.log);
+    this.resources = new Resources(settings.log, settings.standIn);
     this.inputDigest = new InputDigest(settings.digestSalt);
     this.activity = new Activity(settings.limits.openMax);
     this.budgets = new Budgets(this);

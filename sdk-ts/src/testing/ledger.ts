@@ -7,20 +7,17 @@
  * and the salt of its lineage, which stands between its input digests and whoever guesses inputs: keep test data in it.
  */
 import { readFileSync, writeFileSync } from "node:fs";
-import { create, fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
+import { fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
+import { ledgerOf } from "../client/ledger.js";
 import { CellaflowError } from "../errors.js";
-import { type Event, EventSchema } from "../gen/cellaflow/v1/event_pb.js";
-import { SessionService, SubscribeSessionRequestSchema } from "../gen/cellaflow/v1/session_pb.js";
-import { connectionOf, type Shared } from "../internal/connection.js";
+import { SessionStatus } from "../gen/cellaflow/v1/common_pb.js";
+import { EventSchema } from "../gen/cellaflow/v1/event_pb.js";
+import { connectionOf } from "../internal/connection.js";
 import { type DryRunOptions, type DryRunResult, dryRun, type Ledger } from "../runtime/dry-run.js";
 import type { Workflow } from "../runtime/workflow.js";
 import type { ConnectionOptions } from "../transport/lookup.js";
-import { Joiner } from "../transport/pieces.js";
 
 const FORM = 1;
-
-/** No session is pinned to it: one that can go on is refused to us instead of leased. */
-const NO_VERSION = "(only looking)";
 
 interface Head {
   cellaflowLedger: number;
@@ -41,28 +38,18 @@ export async function exportLedger(
   file: string,
   options: { connection?: ConnectionOptions } = {},
 ): Promise<void> {
-  const shared = connectionOf(options.connection);
-  // A session that does not run is bound without a lease; the salt comes with the binding.
-  const { assigned, link } = await shared.channel.attach(sessionId, NO_VERSION).catch((error: unknown) => {
-    const code = error instanceof CellaflowError ? error.code : "";
-    throw code === "version_mismatch" || code === "lease_held" ? running(sessionId) : error;
-  });
-  if (link !== undefined) {
-    await link.release("unable");
-    link.close();
-    throw running(sessionId);
-  }
-  const { session, digestSalt } = assigned;
+  const { ledger, session } = await ledgerOf(connectionOf(options.connection), sessionId);
+  const { status } = session;
+  if (status === SessionStatus.PENDING || status === SessionStatus.RUNNING) throw running(sessionId);
   const head: Head = {
     cellaflowLedger: FORM,
     sessionId,
-    rootId: session?.rootId ?? sessionId,
-    workflow: session?.workflow ?? "",
-    version: session?.version ?? "",
-    digestSalt: Buffer.from(digestSalt).toString("base64"),
+    rootId: ledger.session.rootId,
+    workflow: ledger.session.workflow,
+    version: ledger.session.version,
+    digestSalt: Buffer.from(ledger.digestSalt).toString("base64"),
   };
-  const events = await eventsOf(shared, sessionId);
-  const lines = [head, ...events.map((event) => toJson(EventSchema, event))];
+  const lines = [head, ...ledger.events.map((event) => toJson(EventSchema, event))];
   writeFileSync(file, lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
 }
 
@@ -99,21 +86,6 @@ function headOf(line: string): Partial<Head> {
   } catch {
     return {};
   }
-}
-
-async function eventsOf({ client }: Shared, sessionId: string): Promise<Event[]> {
-  const request = create(SubscribeSessionRequestSchema, {
-    session: { by: { case: "sessionId", value: sessionId } },
-    fromSeq: 1n,
-    untilCaughtUp: true,
-  });
-  const joiner = new Joiner();
-  const events: Event[] = [];
-  for await (const { body } of client.serverStream(SessionService.method.subscribeSession, request)) {
-    if (body.case === "piece") joiner.take(body.value);
-    else if (body.case === "event") events.push(joiner.join(body.value));
-  }
-  return events;
 }
 
 function running(sessionId: string): CellaflowError {

@@ -31,6 +31,7 @@ import {
 } from "../gen/cellaflow/v1/worker_pb.js";
 import type { EngineLimits } from "../runtime/journal.js";
 import type { Logger } from "../runtime/observer.js";
+import type { ServedWorkflow } from "../runtime/version.js";
 import { Awake } from "./awake.js";
 import { type Duplex, type GrpcClient, refusalError } from "./grpc.js";
 import { Heartbeat } from "./heartbeat.js";
@@ -68,7 +69,7 @@ export interface Binding {
 
 /** What a worker serves. */
 export interface Serving {
-  workflows: readonly { name: string; versions: readonly string[] }[];
+  workflows: readonly ServedWorkflow[];
   /** Free slots now. */
   free(): number;
   /** A session was dispatched to this worker. */
@@ -159,6 +160,14 @@ export class Channel {
     return this.bind(signal, (requestId) =>
       workerMessage({ case: "attach", value: create(AttachSchema, { requestId, sessionId, fromSeq: 1n, version }) }),
     );
+  }
+
+  /** Learns what a session is, with the salt that its inputs are compared with. Nothing is leased or appended. */
+  async look(sessionId: string, signal?: AbortSignal): Promise<Assigned> {
+    const { assigned } = await this.bind(signal, (requestId) =>
+      workerMessage({ case: "attach", value: create(AttachSchema, { requestId, sessionId, look: true }) }),
+    );
+    return assigned;
   }
 
   /** Says goodbye and closes the stream. */

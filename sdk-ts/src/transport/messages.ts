@@ -14,11 +14,12 @@ import {
 } from "../gen/cellaflow/v1/worker_pb.js";
 import { SDK_VERSION } from "../internal/version.js";
 import type { EngineLimits } from "../runtime/journal.js";
+import type { ServedWorkflow } from "../runtime/version.js";
 
 /** What a worker says of itself first. */
 export interface Opening {
   instance: string;
-  workflows: readonly { name: string; versions: readonly string[] }[];
+  workflows: readonly ServedWorkflow[];
   capacity: number;
   creditBytes: number;
   incarnation: string;
@@ -27,8 +28,12 @@ export interface Opening {
 
 /** The first message of a stream. */
 export function helloMessage(opening: Opening): WorkerMessage {
-  const workflows = opening.workflows.map(({ name, versions }) =>
-    create(ServedWorkflowSchema, { workflow: name, versions: [...versions] }),
+  const workflows = opening.workflows.map(({ name, versions, definitions }) =>
+    create(ServedWorkflowSchema, {
+      workflow: name,
+      versions: [...versions],
+      definitions: definitions.map(({ version, compatible }) => ({ version, compatible: [...compatible] })),
+    }),
   );
   const { instance, capacity, incarnation, namespace } = opening;
   const creditBytes = BigInt(opening.creditBytes);

@@ -50,6 +50,8 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/cellaflow.v1.OperatorService/CreateToken", ADMINS),
     ("/cellaflow.v1.OperatorService/ListTokens", ADMINS),
     ("/cellaflow.v1.OperatorService/RevokeToken", ADMINS),
+    ("/cellaflow.v1.OperatorService/ListWorkflows", EVERYONE),
+    ("/cellaflow.v1.OperatorService/DrainWorkflow", REPAIRS),
     ("/cellaflow.v1.OperatorService/GetStatus", EVERYONE),
     (REFLECTION, EVERYONE),
 ];

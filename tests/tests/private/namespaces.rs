@@ -301,7 +301,20 @@ fn verbs(session: &str) -> Vec<Reach> {
         reason: reason(),
         dry_run: false,
     };
+    let versions =
+        |namespace: &str| v1::ListWorkflowsRequest { workflow: String::new(), namespace: namespace.into() };
+    let drain = |namespace: &str| v1::DrainWorkflowRequest {
+        workflow: "test".into(),
+        version: "1".into(),
+        draining: true,
+        namespace: namespace.into(),
+        dedupe_id: dedupe_id(),
+    };
     vec![
+        reach("its versions", "/cellaflow.v1.OperatorService/ListWorkflows", &versions("red"), Denied),
+        reach("all versions", "/cellaflow.v1.OperatorService/ListWorkflows", &versions(""), Own),
+        reach("its version", "/cellaflow.v1.OperatorService/DrainWorkflow", &drain("red"), Denied),
+        reach("a version of its name", "/cellaflow.v1.OperatorService/DrainWorkflow", &drain(""), Own),
         reach("its session", "/cellaflow.v1.OperatorService/PauseSession", &pause, Absent),
         reach("its session", "/cellaflow.v1.OperatorService/RetrySession", &retry, Absent),
         reach("its session", "/cellaflow.v1.OperatorService/CancelSession", &cancel, Absent),

@@ -761,7 +761,9 @@ fn check_log(events: &[Event]) {
             Body::ForkEdited(_)
             | Body::DivergenceAccepted(_)
             | Body::TokenCreated(_)
-            | Body::TokenRevoked { .. } => {
+            | Body::TokenRevoked { .. }
+            | Body::WorkflowRegistered(_)
+            | Body::WorkflowDrained(_) => {
                 panic!("nobody asked for {event:?}")
             }
         };

@@ -21,5 +21,6 @@ mod step;
 mod stream;
 mod succession;
 mod token;
+mod version;
 mod wait;
 mod zone;

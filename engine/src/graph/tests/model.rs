@@ -13,6 +13,7 @@ use crate::graph::guard_key::still_owns;
 use crate::graph::ids::{Digest, Epoch, Hash, Seq, SessionId, StepKey, TimeMs, TokenId};
 use crate::graph::index::{Digests, DueEntry, DueKind, IndexChange, changes};
 use crate::graph::session::{GuardOutcome, GuardRow, Head, KeyRow, SignalRow, StepRow, StepState, TokenRow};
+use crate::graph::version::WorkflowRow;
 
 /// Everything but heads and events.
 #[derive(Clone, Default, PartialEq, Debug)]
@@ -31,6 +32,7 @@ pub struct Rows {
     pub budgets: BTreeMap<SessionId, BudgetRow>,
     pub tokens: BTreeMap<Digest, TokenRow>,
     pub to_start: BTreeSet<(SessionId, SessionId)>,
+    pub workflows: BTreeMap<[String; 3], WorkflowRow>,
 }
 
 #[derive(Default)]
@@ -71,6 +73,9 @@ impl View for Model {
     }
     fn budget(&self, owner: SessionId) -> Option<BudgetRow> {
         self.rows.budgets.get(&owner).copied()
+    }
+    fn workflow(&self, namespace: &str, workflow: &str, version: &str) -> Option<WorkflowRow> {
+        self.rows.workflows.get(&[namespace, workflow, version].map(str::to_owned)).cloned()
     }
 }
 
@@ -275,6 +280,12 @@ impl Rows {
                 self.tokens.insert(secret_hash, row);
             }
             IndexChange::TokenRevoked { token, at } => self.revoke(token, at),
+            IndexChange::Workflow { namespace, workflow, version, change } => {
+                let key = [&namespace, &workflow, &version].map(|text| text.to_string());
+                let before = self.workflows.remove(&key);
+                let before = before.unwrap_or_else(|| WorkflowRow::unknown(namespace, workflow, version));
+                self.workflows.insert(key, before.changed(change));
+            }
         }
     }
 

@@ -74,6 +74,6 @@ fn names_are_bounded() {
     let mut story = Story::new();
     let long = Start { workflow: "w".repeat(NAME_BYTES_MAX + 1).into(), ..start(1, None) };
     assert_eq!(story.code(long), Code::InvalidArgument);
-    let empty = Start { version: "".into(), ..start(1, None) };
-    assert_eq!(story.code(empty), Code::InvalidArgument);
+    let empty = Start { version: "".into(), ..start(1, Some(lease(A, None))) };
+    assert_eq!(story.code(empty), Code::InvalidArgument, "who runs it says what it runs");
 }

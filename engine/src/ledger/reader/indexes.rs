@@ -7,6 +7,7 @@ use crate::graph::budget::BudgetRow;
 use crate::graph::ids::{Digest, Seq, SessionId, TimeMs};
 use crate::graph::index::DueKind;
 use crate::graph::session::{Head, TokenRow};
+use crate::graph::version::WorkflowRow;
 use crate::ledger::place::NamespaceInfo;
 use crate::ledger::{digest, rows};
 use crate::storage::heads::{NamespaceRow, Row as _};
@@ -155,6 +156,23 @@ impl Reader {
     /// As every read.
     pub fn budget(&self, owner: SessionId) -> Result<Option<BudgetRow>, ReadError> {
         read_budget(self.snapshot()?.as_ref(), owner)
+    }
+
+    /// What is known of the versions of a namespace's workflows.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn workflows(&self, namespace: &str) -> Result<Vec<WorkflowRow>, ReadError> {
+        let mut found = Vec::new();
+        self.each(Table::Rows, &KeyRange::workflows(), |row| {
+            let body = codec::open_as(codec::Format::Row, Table::Rows, &row.key, &row.value)?;
+            let row = WorkflowRow::from_bytes(&body)?;
+            if &*row.namespace == namespace {
+                found.push(row);
+            }
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// A token by the hash of its secret.

@@ -48,6 +48,8 @@ const METHODS: &[(&str, &[Role])] = &[
     ("/cellaflow.v1.OperatorService/RevokeToken", ADMINS),
     ("/cellaflow.v1.OperatorService/ReleaseSession", REPAIRS),
     ("/cellaflow.v1.OperatorService/BackupLedger", ADMINS),
+    ("/cellaflow.v1.OperatorService/ListWorkflows", EVERYONE),
+    ("/cellaflow.v1.OperatorService/DrainWorkflow", REPAIRS),
     ("/cellaflow.v1.OperatorService/GetStatus", EVERYONE),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", EVERYONE),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", EVERYONE),

@@ -8,6 +8,7 @@ use tonic::Status;
 use super::{CREDIT_BYTES, Parts, WORKER_CREDIT_BYTES_MIN};
 use crate::dispatch::Kind;
 use crate::graph::command::Rejection;
+use crate::graph::event::WorkflowRegistered;
 use crate::graph::ids::{Incarnation, InstanceId, Namespace};
 use crate::graph::session::OPEN_MAX;
 use crate::rpc::auth::{Principal, Role};
@@ -21,6 +22,8 @@ pub struct Opening {
     pub instance: InstanceId,
     pub namespace: Namespace,
     pub kinds: Vec<Kind>,
+    /// The code that serves them.
+    pub code: Vec<WorkflowRegistered>,
     pub capacity: u32,
     pub credit_bytes: u64,
     /// Ledger it last spoke to.
@@ -47,10 +50,11 @@ pub fn open(hello: v1::Hello, principal: &Principal) -> Result<Opening, Status> 
         .transpose()
         .map_err(|error| Status::invalid_argument(format!("hello.incarnation is {error}")))?;
     // A client runs what it starts or attaches to itself; dispatch gives it nothing.
-    let (kinds, capacity) = match principal.role {
-        Role::Client => (Vec::new(), 0),
+    let (kinds, code, capacity) = match principal.role {
+        Role::Client => (Vec::new(), Vec::new(), 0),
         Role::Worker | Role::Admin | Role::Compactor | Role::Viewer => {
-            (kinds(hello.workflows, &namespace)?, hello.capacity)
+            let code = code(&hello.workflows)?;
+            (kinds(hello.workflows, &namespace)?, code, hello.capacity)
         }
     };
     let client = hello.client.chars().filter(|c| !c.is_control()).take(64).collect();
@@ -58,6 +62,7 @@ pub fn open(hello: v1::Hello, principal: &Principal) -> Result<Opening, Status> 
         instance,
         namespace,
         kinds,
+        code,
         capacity,
         credit_bytes: hello.credit_bytes,
         incarnation,
@@ -81,6 +86,32 @@ fn kinds(served: Vec<v1::ServedWorkflow>, namespace: &Namespace) -> Result<Vec<K
         )));
     }
     Ok(kinds)
+}
+
+/// The code that a worker brings; one that names none has one definition per version.
+fn code(served: &[v1::ServedWorkflow]) -> Result<Vec<WorkflowRegistered>, Status> {
+    let mut code = Vec::new();
+    for served in served {
+        let workflow = convert::workflow(served.workflow.clone()).map_err(invalid)?;
+        let plain =
+            |version: &String| v1::WorkflowDefinition { version: version.clone(), compatible: vec![] };
+        let definitions = match served.definitions.as_slice() {
+            [] => served.versions.iter().map(plain).collect(),
+            some => some.to_vec(),
+        };
+        for v1::WorkflowDefinition { version, compatible } in definitions {
+            let version = convert::version(version).map_err(invalid)?;
+            let compatible = compatible.into_iter().map(convert::version);
+            let compatible = compatible.collect::<Result<_, _>>().map_err(invalid)?;
+            code.push(WorkflowRegistered { workflow: Arc::clone(&workflow), version, compatible });
+        }
+    }
+    if code.len() > KINDS_MAX {
+        let count = code.len();
+        let message = format!("a worker brings at most {KINDS_MAX} definitions; this one names {count}");
+        return Err(Status::invalid_argument(message));
+    }
+    Ok(code)
 }
 
 fn invalid(rejection: Rejection) -> Status {
@@ -129,6 +160,7 @@ mod tests {
             workflows: vec![v1::ServedWorkflow {
                 workflow: "audit".into(),
                 versions: vec!["1".into(), "2".into()],
+                definitions: Vec::new(),
             }],
             capacity: 7,
             credit_bytes: WORKER_CREDIT_BYTES_MIN,
@@ -143,6 +175,8 @@ mod tests {
         let opening = open(hello(), &principal(Role::Worker)).unwrap();
         assert_eq!((opening.kinds.len(), opening.capacity), (2, 7));
         assert!(opening.kinds.iter().all(|kind| &*kind.namespace == "team"));
+        let versions: Vec<&str> = opening.code.iter().map(|code| &*code.version).collect();
+        assert_eq!(versions, ["1", "2"], "a worker that names no code has one per version");
         assert_eq!(opening.client, "sdk-ts/0.1.0");
     }
 

@@ -21,6 +21,7 @@ mod hello;
 mod outbox;
 mod reader;
 mod refuse;
+mod register;
 mod replay;
 mod requests;
 mod stream;
@@ -70,6 +71,8 @@ struct Shared {
     parts: Parts,
     /// Of pieces, over all connections.
     pieces: Budget,
+    /// Code that was registered by this process.
+    registered: register::Registered,
 }
 
 impl Service {
@@ -79,7 +82,7 @@ impl Service {
         // One payload of the largest size is always taken, and as much as the decider's queue would hold.
         let bytes_max = parts.limits.payload_bytes_max.max(parts.limits.queue_bytes_max);
         let pieces = Budget::new(usize::try_from(bytes_max).unwrap_or(usize::MAX));
-        Self { shared: Arc::new(Shared { parts, pieces }) }
+        Self { shared: Arc::new(Shared { parts, pieces, registered: register::Registered::default() }) }
     }
 
     /// The tonic server of this service, with its message limits.

@@ -13,8 +13,10 @@ use super::credit::{FRAMING_BYTES, Overrun};
 use super::fleet;
 use super::hello::{self, Opening};
 use super::outbox::Outbox;
+use super::register;
 use super::transfers::{TRANSFERS_MAX, Transfers};
 use crate::dispatch::{ConnId, Joining, Peer, Pulse};
+use crate::graph::event::WorkflowRegistered;
 use crate::graph::ids::InstanceId;
 use crate::ledger::NamespaceInfo;
 use crate::rpc::auth::{self, Principal, access};
@@ -34,6 +36,8 @@ pub struct Connection {
     pub transfers: Transfers,
     /// True if the worker's epochs are of another incarnation of the ledger.
     pub other_incarnation: bool,
+    /// Code that the worker brought.
+    code: Vec<WorkflowRegistered>,
     pulse: Pulse,
     nothing_in_flight: bool,
 }
@@ -61,8 +65,9 @@ pub async fn read(
     shared.parts.metrics.workers_connected.inc();
     let ended = connection.serve(&mut inbound, rest).await;
     shared.parts.metrics.workers_connected.dec();
-    let Connection { instance, conn, nothing_in_flight, .. } = connection;
+    let Connection { instance, conn, nothing_in_flight, namespace, code, .. } = connection;
     shared.parts.dispatch.disconnect(instance, conn, nothing_in_flight);
+    register::left(&shared, &namespace, code);
     match ended {
         Ended::Politely => outbox.finish(None),
         Ended::With(status) => {
@@ -113,6 +118,7 @@ impl Connection {
         let connected = parts.dispatch.connect(joining);
         let (conn, pulse) = connected.map_err(|other| status::rejected(&fleet::foreign(other)))?;
         tracing::info!(instance = %opening.instance, client = opening.client, "worker connected");
+        register::register(shared, &namespace, &opening.code);
         let payload_bytes_max = usize::try_from(parts.limits.payload_bytes_max).unwrap_or(usize::MAX);
         let incarnation = parts.context.ledger.identity().incarnation;
         Ok(Self {
@@ -124,6 +130,7 @@ impl Connection {
             conn,
             transfers: Transfers::new(payload_bytes_max, shared.pieces.clone()),
             other_incarnation: opening.incarnation.is_some_and(|theirs| theirs != incarnation),
+            code: opening.code,
             pulse,
             nothing_in_flight: false,
         })

@@ -134,6 +134,12 @@ impl Connection {
             cost,
             names_child: false,
         };
+        if attach.look {
+            return match self.looking(&attach) {
+                Ok(bound) => self.outbox.answer_bound(bound, cost),
+                Err(stop) => self.refuse(asked, stop),
+            };
+        }
         match self.attaching(attach) {
             Ok((submission, from)) => self.submit_binding(submission, asked, from),
             Err(stop) => self.refuse(asked, stop),
@@ -157,6 +163,15 @@ impl Connection {
         Ok((self.plain(Command::Acquire(acquire)), attach.from))
     }
 
+    /// What a session is, for who does not run it: nothing is submitted.
+    fn looking(&self, attach: &v1::Attach) -> Result<Bound, Stop> {
+        let session = convert::session_id(&attach.session_id)?;
+        self.place(session)?;
+        let head = self.shared.parts.context.ledger.reader().head(session)?.ok_or_else(refuse::no_session)?;
+        let from = head.seq;
+        Ok(Bound { request_id: attach.request_id, head, epoch: None, created: false, from })
+    }
+
     /// Starts a session and takes its lease.
     pub async fn start(&mut self, start: v1::Start, cost: u64) {
         let asked = Asked { request_id: start.request_id, session: None, cost, names_child: false };
@@ -177,6 +192,9 @@ impl Connection {
         let transfers = &mut self.transfers;
         let start = convert::start(request, &mut |id| transfers.take(id));
         let start = start.map_err(|rejection| self.transfers.refusal().unwrap_or(rejection))?;
+        if start.version.is_empty() {
+            return Err(invalid("start.request.version must be set: it is the code that runs here"));
+        }
         let own = &self.namespace.name;
         if !start.namespace.is_empty() && *start.namespace != **own {
             return Err(refuse::other_namespace(own));

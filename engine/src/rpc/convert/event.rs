@@ -335,6 +335,17 @@ fn body(body: &Body, out: &mut Outgoing<'_>) -> Result<v1::event::Body, ReadErro
         Body::TokenRevoked { token } => {
             v1::event::Body::TokenRevoked(v1::TokenRevoked { token_id: token.to_string() })
         }
+        Body::WorkflowRegistered(code) => v1::event::Body::WorkflowRegistered(v1::WorkflowRegistered {
+            workflow: code.workflow.to_string(),
+            version: code.version.to_string(),
+            compatible: code.compatible.iter().map(ToString::to_string).collect(),
+        }),
+        Body::WorkflowDrained(drained) => v1::event::Body::WorkflowDrained(v1::WorkflowDrained {
+            workflow: drained.workflow.to_string(),
+            version: drained.version.to_string(),
+            draining: drained.draining,
+            by: drained.by.to_string(),
+        }),
     })
 }
 

@@ -36,7 +36,7 @@ pub use filter::filter_fits;
 pub use fork::{Fork, ForkEdit, accept, fork};
 pub use limits::PIECE_BYTES_MAX;
 pub use payload::Intake;
-pub use session::{refusal, session, token_offsets};
+pub use session::{pause_reason, refusal, session, token_offsets};
 pub use start::{Start, start};
 pub use waits::{decide_approval, signal};
 

@@ -75,7 +75,7 @@ pub fn session(head: &Head, key: &str, hint: Option<&str>) -> v1::Session {
     }
 }
 
-pub(super) const fn pause_reason(status: &Status) -> v1::PauseReason {
+pub const fn pause_reason(status: &Status) -> v1::PauseReason {
     match status {
         Status::Paused { reason, .. } => enums::pause_reason_to_wire(*reason),
         Status::Pending

@@ -56,7 +56,7 @@ pub fn start(
     Ok(Start {
         namespace: request.namespace,
         workflow: fields::workflow(request.workflow)?,
-        version: fields::version(request.version)?,
+        version: version(request.version, instance.is_some())?,
         key: fields::session_key(request.key)?,
         input: payload::parse(input, input.set(request.input)?, Fits::Value, transfers)?,
         input_digest: fields::optional_digest(Field("", "input_digest"), &request.input_digest)?,
@@ -67,6 +67,11 @@ pub fn start(
         labels: fields::labels(request.labels),
         timeout_ms: (request.timeout_ms > 0).then_some(request.timeout_ms),
     })
+}
+
+/// A version may be left to the engine by who does not run the session.
+fn version(version: String, runs: bool) -> Result<Arc<str>, Rejection> {
+    if version.is_empty() && !runs { Ok("".into()) } else { fields::version(version) }
 }
 
 fn if_ended_restart(number: i32) -> Result<bool, Rejection> {

@@ -7,8 +7,8 @@ use super::{tree, waits};
 use crate::graph::event::{
     After, Author, Body, DivergenceAccepted, Edit, Event, ForkEdited, ForkedFrom, GuardIntent, GuardResolved,
     LabelsSet, LeaseGranted, LlmCall, PayloadRef, Resolution, Resource, SessionCancelled, SessionContinued,
-    SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, ZoneCommitted, ZoneFailed,
-    ZoneRolledBack,
+    SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, WorkflowDrained, WorkflowRegistered,
+    ZoneCommitted, ZoneFailed, ZoneRolledBack,
 };
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs, TokenId,
@@ -172,6 +172,17 @@ fn body(body: event_header::Body) -> Result<Body, Malformed> {
         Stored::TokenRevoked(revoked) => {
             Body::TokenRevoked { token: TokenId(exact(&revoked.token_id, "token_revoked.token_id")?) }
         }
+        Stored::WorkflowRegistered(code) => Body::WorkflowRegistered(WorkflowRegistered {
+            workflow: code.workflow.into(),
+            version: code.version.into(),
+            compatible: code.compatible.into_iter().map(Into::into).collect(),
+        }),
+        Stored::WorkflowDrained(drained) => Body::WorkflowDrained(WorkflowDrained {
+            workflow: drained.workflow.into(),
+            version: drained.version.into(),
+            draining: drained.draining,
+            by: drained.by.into(),
+        }),
     })
 }
 

@@ -163,6 +163,17 @@ fn body(body: &Body) -> event_header::Body {
         Body::TokenRevoked { token } => {
             Stored::TokenRevoked(disk::TokenRevoked { token_id: bytes_of(&token.0) })
         }
+        Body::WorkflowRegistered(code) => Stored::WorkflowRegistered(disk::WorkflowRegistered {
+            workflow: code.workflow.to_string(),
+            version: code.version.to_string(),
+            compatible: code.compatible.iter().map(ToString::to_string).collect(),
+        }),
+        Body::WorkflowDrained(drained) => Stored::WorkflowDrained(disk::WorkflowDrained {
+            workflow: drained.workflow.to_string(),
+            version: drained.version.to_string(),
+            draining: drained.draining,
+            by: drained.by.to_string(),
+        }),
     }
 }
 

@@ -60,6 +60,11 @@ impl KeyRange {
         KeyRange::prefix([row::TOKEN])
     }
 
+    /// The versions of workflows, of all namespaces.
+    pub fn workflows() -> Self {
+        KeyRange::prefix([row::WORKFLOW])
+    }
+
     /// All heads.
     pub fn heads() -> Self {
         KeyRange::prefix([row::HEAD])

@@ -11,6 +11,7 @@ use crate::graph::ids::{Digest, Epoch, Incarnation, LineageId, Seq, SessionId, T
 use crate::graph::session::{
     GuardOutcome, GuardRow, HEAD_BYTES_MAX, Head, KeyRow, SignalRow, Status, StepRow, StepState, TokenRow,
 };
+use crate::graph::version::WorkflowRow;
 use crate::storage::events::{decode, encode};
 use crate::storage::guards::{GuardOutcomeRow, GuardOwnedRow, KeptOutput};
 use crate::storage::heads::{LedgerRow, LineageRow, NamespaceRow, Row, StoredHead};
@@ -148,6 +149,16 @@ fn the_bytes_of_rows_are_pinned() {
     assert_eq!(round_trip(row), format!("0a10{twos}10031a20{ones}"));
     let row = LineageRow { salt: Some([1; 32]), root: SessionId([2; 16]), namespace: "d".into() };
     assert_eq!(round_trip(row), format!("0a20{ones}1210{twos}1a0164"));
+    let row = WorkflowRow {
+        namespace: "d".into(),
+        workflow: "w".into(),
+        version: "2".into(),
+        compatible: vec!["1".into()],
+        first_seen: Some(TimeMs(5)),
+        last_seen: Some(TimeMs(7)),
+        draining: Some((TimeMs(6), "ada".into())),
+    };
+    assert_eq!(round_trip(row), "0a01641201771a0132220131280530063a036164614007");
     let row = LineageRow { salt: None, root: SessionId([2; 16]), namespace: "d".into() };
     assert_eq!(round_trip(row), format!("1210{twos}1a0164"));
     let row =

@@ -53,6 +53,9 @@ fn row_keys_are_pinned() {
     let budget = RowKey::Budget(SESSION);
     assert_eq!(hex::encode(budget.bytes()), format!("35{}", "51".repeat(16)));
     assert_eq!(RowKey::parse(&budget.bytes()).unwrap(), budget);
+    let workflow = RowKey::Workflow(DIGEST);
+    assert_eq!(hex::encode(workflow.bytes()), format!("37{}", "d1".repeat(32)));
+    assert_eq!(RowKey::parse(&workflow.bytes()).unwrap(), workflow);
     let whats = [Due::Timer, Due::Intent, Due::Retry, Due::Wait, Due::Retention, Due::Archive, Due::Budget];
     assert_eq!(whats.map(|what| what as u8), [1, 2, 3, 4, 5, 6, 7]);
     let whats = [

@@ -11,7 +11,7 @@ use crate::graph::event::{
     GuardResolved, LabelsSet, LeaseGranted, LlmCall, Parent, PauseReason, PayloadRef, ReleaseReason,
     Resolution, Resource, ResourceMode, Role, RollbackReason, SessionCancelled, SessionContinued,
     SessionStarted, SignalReceived, StepCompleted, StepFailed, TokenCreated, UnknownReason, Usage,
-    ZoneCommitted, ZoneFailed, ZoneRolledBack,
+    WorkflowDrained, WorkflowRegistered, ZoneCommitted, ZoneFailed, ZoneRolledBack,
 };
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs,
@@ -24,7 +24,7 @@ use crate::graph::session::{
 };
 
 /// How many kinds of event there are.
-pub const KINDS: usize = 40;
+pub const KINDS: usize = 42;
 
 pub fn kind(body: &Body) -> &'static str {
     match body {
@@ -68,6 +68,8 @@ pub fn kind(body: &Body) -> &'static str {
         Body::LabelsSet(_) => "labels_set",
         Body::SessionReleased { .. } => "session_released",
         Body::TokenRevoked { .. } => "token_revoked",
+        Body::WorkflowRegistered(_) => "workflow_registered",
+        Body::WorkflowDrained(_) => "workflow_drained",
     }
 }
 
@@ -145,6 +147,8 @@ pub fn events() -> Vec<Event> {
             worker,
             Body::ChildCancelRequested { step_key: "child#1".into(), reason: "lost the race".into() },
         ),
+        around(Author::Driver, workflow_registered()),
+        around(operator, workflow_drained(true)),
     ]
 }
 
@@ -536,6 +540,19 @@ fn token_created() -> Body {
         expires: Some(TimeMs(1_760_000_000_000)),
         secret_hash: Digest([0xab; 32]),
     })
+}
+
+fn workflow_registered() -> Body {
+    Body::WorkflowRegistered(WorkflowRegistered {
+        workflow: "audit".into(),
+        version: "1.1.0".into(),
+        compatible: vec!["1.0.0".into(), "1.0.1".into()],
+    })
+}
+
+fn workflow_drained(draining: bool) -> Body {
+    let (workflow, version, by) = ("audit".into(), "1.0.0".into(), "ada".into());
+    Body::WorkflowDrained(WorkflowDrained { workflow, version, draining, by })
 }
 
 /// A small head with every field set.

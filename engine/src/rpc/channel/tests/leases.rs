@@ -204,7 +204,8 @@ async fn a_live_lease_is_never_taken_and_another_version_gets_none() {
         }))
         .await;
     holder.ack().await;
-    let attach = v1::Attach { request_id: 7, session_id: id, epoch: 0, from_seq: 0, version: "2".into() };
+    let attach =
+        v1::Attach { request_id: 7, session_id: id, epoch: 0, from_seq: 0, version: "2".into(), look: false };
     other.say(Say::Attach(attach)).await;
     assert_eq!(other.nack().await.code, "version_mismatch");
 }

@@ -177,7 +177,11 @@ impl Engine {
 pub fn hello(n: u8, capacity: u32) -> v1::Hello {
     v1::Hello {
         instance: instance(n).to_string(),
-        workflows: vec![v1::ServedWorkflow { workflow: "audit".into(), versions: vec!["1".into()] }],
+        workflows: vec![v1::ServedWorkflow {
+            workflow: "audit".into(),
+            versions: vec!["1".into()],
+            definitions: Vec::new(),
+        }],
         capacity,
         credit_bytes: 1024 * 1024,
         client: "test".into(),
@@ -297,7 +301,8 @@ impl Worker {
     pub async fn attach(&mut self, session_id: &str, epoch: u64, from_seq: u64) {
         let request_id = self.id();
         let (session_id, version) = (session_id.to_owned(), "1".to_owned());
-        self.say(Say::Attach(v1::Attach { request_id, session_id, epoch, from_seq, version })).await;
+        self.say(Say::Attach(v1::Attach { request_id, session_id, epoch, from_seq, version, look: false }))
+            .await;
     }
 
     pub async fn append(&mut self, session_id: &str, epoch: u64, op: v1::append::Op) -> u64 {

@@ -10,7 +10,8 @@ use crate::graph::event::{
     DivergenceAccepted, Edit, Event, ForkEdited, Format, GuardIntent, GuardPolicy, GuardResolved, LabelsSet,
     LeaseGranted, Parent, PauseReason, PayloadRef, ReleaseReason, Resolution, Role, RollbackReason,
     SessionCancelled, SessionContinued, SessionStarted, SignalReceived, StepCompleted, StepFailed,
-    TokenCreated, UnknownReason, ZoneCommitted, ZoneFailed, ZoneRolledBack,
+    TokenCreated, UnknownReason, WorkflowDrained, WorkflowRegistered, ZoneCommitted, ZoneFailed,
+    ZoneRolledBack,
 };
 use crate::graph::ids::{
     Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs, TokenId,
@@ -207,6 +208,17 @@ pub(super) fn bodies() -> Vec<Body> {
         }),
         Body::SessionReleased { incarnation: Incarnation([4; 16]), by: "ada".into() },
         Body::TokenRevoked { token: TokenId([6; 16]) },
+        Body::WorkflowRegistered(WorkflowRegistered {
+            workflow: "audit".into(),
+            version: "2".into(),
+            compatible: vec!["1".into()],
+        }),
+        Body::WorkflowDrained(WorkflowDrained {
+            workflow: "audit".into(),
+            version: "1".into(),
+            draining: true,
+            by: "ada".into(),
+        }),
     ]
 }
 
@@ -303,6 +315,8 @@ pub(super) fn wire_name(body: Body) -> &'static str {
         Body::LabelsSet(_) => "labels_set",
         Body::SessionReleased(_) => "session_released",
         Body::TokenRevoked(_) => "token_revoked",
+        Body::WorkflowRegistered(_) => "workflow_registered",
+        Body::WorkflowDrained(_) => "workflow_drained",
         Body::ForkEdited(_) => "fork_edited",
         Body::DivergenceAccepted(_) => "divergence_accepted",
     }

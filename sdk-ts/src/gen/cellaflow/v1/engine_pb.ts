@@ -37,7 +37,8 @@ export type StartSessionRequest = Message<"cellaflow.v1.StartSessionRequest"> & 
   workflow: string;
 
   /**
-   * Version the session is pinned to, 1 to 64 bytes.
+   * Version the session is pinned to, 1 to 64 bytes. Empty (only without an instance): the newest one that a worker serves
+   * or has served and that is not drained; refused with no_version if there is none.
    *
    * @generated from field: string version = 3;
    */

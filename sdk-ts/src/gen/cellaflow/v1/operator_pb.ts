@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cellaflow/v1/operator.proto.
  */
 export const file_cellaflow_v1_operator: GenFile = /*@__PURE__*/
-  fileDesc("ChtjZWxsYWZsb3cvdjEvb3BlcmF0b3IucHJvdG8SDGNlbGxhZmxvdy52MSI9ChRSZXN1bWVTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCWRlZHVwZV9pZBgCIAEoDCI/ChVSZXN1bWVTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uIkwKE1BhdXNlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIj4KFFBhdXNlU2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbiJMChNSZXRyeVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSDgoGcmVhc29uGAIgASgJEhEKCWRlZHVwZV9pZBgDIAEoDCI+ChRSZXRyeVNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iTQoUQ2FuY2VsU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIj8KFUNhbmNlbFNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iUAoXVGVybWluYXRlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIkIKGFRlcm1pbmF0ZVNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24ikQEKFEJhdGNoU2Vzc2lvbnNSZXF1ZXN0EisKBmFjdGlvbhgBIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uQWN0aW9uEisKBmZpbHRlchgCIAEoCzIbLmNlbGxhZmxvdy52MS5TZXNzaW9uRmlsdGVyEg4KBnJlYXNvbhgDIAEoCRIPCgdkcnlfcnVuGAQgASgIInsKFUJhdGNoU2Vzc2lvbnNSZXNwb25zZRIrCgZyZXN1bHQYASABKAsyGS5jZWxsYWZsb3cudjEuQmF0Y2hSZXN1bHRIABItCgdzdW1tYXJ5GAIgASgLMhouY2VsbGFmbG93LnYxLkJhdGNoU3VtbWFyeUgAQgYKBGJvZHkiVAoLQmF0Y2hSZXN1bHQSJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEgwKBGNvZGUYAiABKAkSDwoHbWVzc2FnZRgDIAEoCSI+CgxCYXRjaFN1bW1hcnkSDwoHbWF0Y2hlZBgBIAEoBBIMCgRkb25lGAIgASgEEg8KB3JlZnVzZWQYAyABKAQiYQoSUmFpc2VCdWRnZXRSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSJAoGbGltaXRzGAIgASgLMhQuY2VsbGFmbG93LnYxLkJ1ZGdldBIRCglkZWR1cGVfaWQYAyABKAwiaAoTUmFpc2VCdWRnZXRSZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SKQoGYnVkZ2V0GAIgASgLMhkuY2VsbGFmbG93LnYxLkJ1ZGdldFN0YXRlItUBChJSZXNvbHZlU3RlcFJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghzdGVwX2tleRgCIAEoCRInCgZvdXRwdXQYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAEigKB2ZhaWx1cmUYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAEhUKC25vdF9hcHBsaWVkGAUgASgISAASEQoJZGVkdXBlX2lkGAYgASgMEg4KBnJlc3VtZRgHIAEoCEIMCgpyZXNvbHV0aW9uIj0KE1Jlc29sdmVTdGVwUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uIokBChdBY2NlcHREaXZlcmdlbmNlUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCHN0ZXBfa2V5GAIgASgJEhQKDGlucHV0X2RpZ2VzdBgDIAEoDBIMCgRkcm9wGAQgASgIEhEKCWFsc29fZHJvcBgFIAMoCRIRCglkZWR1cGVfaWQYBiABKAwiQgoYQWNjZXB0RGl2ZXJnZW5jZVJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbiI7ChNWZXJpZnlMZWRnZXJSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSEAoIcGF5bG9hZHMYAiABKAgirAEKFFZlcmlmeUxlZGdlclJlc3BvbnNlEjAKCHByb2dyZXNzGAEgASgLMhwuY2VsbGFmbG93LnYxLlZlcmlmeVByb2dyZXNzSAASKgoFZmF1bHQYAiABKAsyGS5jZWxsYWZsb3cudjEuVmVyaWZ5RmF1bHRIABIuCgdzdW1tYXJ5GAMgASgLMhsuY2VsbGFmbG93LnYxLlZlcmlmeVN1bW1hcnlIAEIGCgRib2R5IkoKDlZlcmlmeVByb2dyZXNzEhAKCHNlc3Npb25zGAEgASgEEhYKDnNlc3Npb25zX3RvdGFsGAIgASgEEg4KBmV2ZW50cxgDIAEoBCI/CgtWZXJpZnlGYXVsdBISCgpzZXNzaW9uX2lkGAEgASgJEgsKA3NlcRgCIAEoBBIPCgdtZXNzYWdlGAMgASgJIlMKDVZlcmlmeVN1bW1hcnkSEAoIc2Vzc2lvbnMYASABKAQSDgoGZXZlbnRzGAIgASgEEhAKCHBheWxvYWRzGAMgASgEEg4KBmZhdWx0cxgEIAEoBCJnChJDcmVhdGVUb2tlblJlcXVlc3QSDAoEbmFtZRgBIAEoCRIgCgRyb2xlGAIgASgOMhIuY2VsbGFmbG93LnYxLlJvbGUSEQoJbmFtZXNwYWNlGAMgASgJEg4KBnR0bF9tcxgEIAEoBCJJChNDcmVhdGVUb2tlblJlc3BvbnNlEiIKBXRva2VuGAEgASgLMhMuY2VsbGFmbG93LnYxLlRva2VuEg4KBnNlY3JldBgCIAEoCSKsAQoFVG9rZW4SEAoIdG9rZW5faWQYASABKAkSDAoEbmFtZRgCIAEoCRIgCgRyb2xlGAMgASgOMhIuY2VsbGFmbG93LnYxLlJvbGUSEQoJbmFtZXNwYWNlGAQgASgJEhIKCmNyZWF0ZWRfbXMYBSABKAQSEgoKZXhwaXJlc19tcxgGIAEoBBISCgpyZXZva2VkX21zGAcgASgEEhIKCmNvbmZpZ3VyZWQYCCABKAgiIAoRTGlzdFRva2Vuc1JlcXVlc3QSCwoDYWxsGAEgASgIIjkKEkxpc3RUb2tlbnNSZXNwb25zZRIjCgZ0b2tlbnMYASADKAsyEy5jZWxsYWZsb3cudjEuVG9rZW4iJgoSUmV2b2tlVG9rZW5SZXF1ZXN0EhAKCHRva2VuX2lkGAEgASgJIjkKE1Jldm9rZVRva2VuUmVzcG9uc2USIgoFdG9rZW4YASABKAsyEy5jZWxsYWZsb3cudjEuVG9rZW4iPgoVUmVsZWFzZVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSEQoJZGVkdXBlX2lkGAIgASgMIkAKFlJlbGVhc2VTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uIiMKE0JhY2t1cExlZGdlclJlcXVlc3QSDAoEbmFtZRgBIAEoCSJdChRCYWNrdXBMZWRnZXJSZXNwb25zZRIRCglkaXJlY3RvcnkYASABKAkSDQoFZnJhbWUYAiABKAQSEgoKc2l6ZV9ieXRlcxgDIAEoBBIPCgd0b29rX21zGAQgASgEIhIKEEdldFN0YXR1c1JlcXVlc3QimgIKEUdldFN0YXR1c1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSEQoJbGVkZ2VyX2lkGAIgASgJEhMKC2luY2FybmF0aW9uGAMgASgJEg0KBWZyYW1lGAQgASgEEhEKCXVwdGltZV9tcxgFIAEoBBIrCghzZXNzaW9ucxgGIAMoCzIZLmNlbGxhZmxvdy52MS5TdGF0dXNDb3VudBIrCgd3b3JrZXJzGAcgAygLMhouY2VsbGFmbG93LnYxLldvcmtlclN0YXR1cxISCgpkaXNrX2J5dGVzGAggASgEEhcKD2Rpc2tfZnJlZV9ieXRlcxgJIAEoBBIRCglyc3NfYnl0ZXMYCiABKAQSEAoIZGlza19sb3cYCyABKAgiSQoLU3RhdHVzQ291bnQSKwoGc3RhdHVzGAEgASgOMhsuY2VsbGFmbG93LnYxLlNlc3Npb25TdGF0dXMSDQoFY291bnQYAiABKAQidAoMV29ya2VyU3RhdHVzEhAKCGluc3RhbmNlGAEgASgJEg4KBmNsaWVudBgCIAEoCRIRCgl3b3JrZmxvd3MYAyADKAkSEAoIc2Vzc2lvbnMYBCABKA0SDAoEZnJlZRgFIAEoDRIPCgdpZGxlX21zGAYgASgEKtMBCg1TZXNzaW9uQWN0aW9uEh4KGlNFU1NJT05fQUNUSU9OX1VOU1BFQ0lGSUVEEAASGAoUU0VTU0lPTl9BQ1RJT05fUEFVU0UQARIZChVTRVNTSU9OX0FDVElPTl9SRVNVTUUQAhIYChRTRVNTSU9OX0FDVElPTl9SRVRSWRADEhkKFVNFU1NJT05fQUNUSU9OX0NBTkNFTBAEEhwKGFNFU1NJT05fQUNUSU9OX1RFUk1JTkFURRAFEhoKFlNFU1NJT05fQUNUSU9OX1JFTEVBU0UQBjKRCwoPT3BlcmF0b3JTZXJ2aWNlElgKDVJlc3VtZVNlc3Npb24SIi5jZWxsYWZsb3cudjEuUmVzdW1lU2Vzc2lvblJlcXVlc3QaIy5jZWxsYWZsb3cudjEuUmVzdW1lU2Vzc2lvblJlc3BvbnNlElUKDFBhdXNlU2Vzc2lvbhIhLmNlbGxhZmxvdy52MS5QYXVzZVNlc3Npb25SZXF1ZXN0GiIuY2VsbGFmbG93LnYxLlBhdXNlU2Vzc2lvblJlc3BvbnNlElUKDFJldHJ5U2Vzc2lvbhIhLmNlbGxhZmxvdy52MS5SZXRyeVNlc3Npb25SZXF1ZXN0GiIuY2VsbGFmbG93LnYxLlJldHJ5U2Vzc2lvblJlc3BvbnNlElgKDUNhbmNlbFNlc3Npb24SIi5jZWxsYWZsb3cudjEuQ2FuY2VsU2Vzc2lvblJlcXVlc3QaIy5jZWxsYWZsb3cudjEuQ2FuY2VsU2Vzc2lvblJlc3BvbnNlEmEKEFRlcm1pbmF0ZVNlc3Npb24SJS5jZWxsYWZsb3cudjEuVGVybWluYXRlU2Vzc2lvblJlcXVlc3QaJi5jZWxsYWZsb3cudjEuVGVybWluYXRlU2Vzc2lvblJlc3BvbnNlEloKDUJhdGNoU2Vzc2lvbnMSIi5jZWxsYWZsb3cudjEuQmF0Y2hTZXNzaW9uc1JlcXVlc3QaIy5jZWxsYWZsb3cudjEuQmF0Y2hTZXNzaW9uc1Jlc3BvbnNlMAESUgoLUmVzb2x2ZVN0ZXASIC5jZWxsYWZsb3cudjEuUmVzb2x2ZVN0ZXBSZXF1ZXN0GiEuY2VsbGFmbG93LnYxLlJlc29sdmVTdGVwUmVzcG9uc2USYQoQQWNjZXB0RGl2ZXJnZW5jZRIlLmNlbGxhZmxvdy52MS5BY2NlcHREaXZlcmdlbmNlUmVxdWVzdBomLmNlbGxhZmxvdy52MS5BY2NlcHREaXZlcmdlbmNlUmVzcG9uc2USUgoLUmFpc2VCdWRnZXQSIC5jZWxsYWZsb3cudjEuUmFpc2VCdWRnZXRSZXF1ZXN0GiEuY2VsbGFmbG93LnYxLlJhaXNlQnVkZ2V0UmVzcG9uc2USVwoMVmVyaWZ5TGVkZ2VyEiEuY2VsbGFmbG93LnYxLlZlcmlmeUxlZGdlclJlcXVlc3QaIi5jZWxsYWZsb3cudjEuVmVyaWZ5TGVkZ2VyUmVzcG9uc2UwARJSCgtDcmVhdGVUb2tlbhIgLmNlbGxhZmxvdy52MS5DcmVhdGVUb2tlblJlcXVlc3QaIS5jZWxsYWZsb3cudjEuQ3JlYXRlVG9rZW5SZXNwb25zZRJPCgpMaXN0VG9rZW5zEh8uY2VsbGFmbG93LnYxLkxpc3RUb2tlbnNSZXF1ZXN0GiAuY2VsbGFmbG93LnYxLkxpc3RUb2tlbnNSZXNwb25zZRJSCgtSZXZva2VUb2tlbhIgLmNlbGxhZmxvdy52MS5SZXZva2VUb2tlblJlcXVlc3QaIS5jZWxsYWZsb3cudjEuUmV2b2tlVG9rZW5SZXNwb25zZRJbCg5SZWxlYXNlU2Vzc2lvbhIjLmNlbGxhZmxvdy52MS5SZWxlYXNlU2Vzc2lvblJlcXVlc3QaJC5jZWxsYWZsb3cudjEuUmVsZWFzZVNlc3Npb25SZXNwb25zZRJVCgxCYWNrdXBMZWRnZXISIS5jZWxsYWZsb3cudjEuQmFja3VwTGVkZ2VyUmVxdWVzdBoiLmNlbGxhZmxvdy52MS5CYWNrdXBMZWRnZXJSZXNwb25zZRJMCglHZXRTdGF0dXMSHi5jZWxsYWZsb3cudjEuR2V0U3RhdHVzUmVxdWVzdBofLmNlbGxhZmxvdy52MS5HZXRTdGF0dXNSZXNwb25zZWIGcHJvdG8z", [file_cellaflow_v1_common, file_cellaflow_v1_event, file_cellaflow_v1_session]);
+  fileDesc("ChtjZWxsYWZsb3cvdjEvb3BlcmF0b3IucHJvdG8SDGNlbGxhZmxvdy52MSI9ChRSZXN1bWVTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhEKCWRlZHVwZV9pZBgCIAEoDCI/ChVSZXN1bWVTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uIkwKE1BhdXNlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIj4KFFBhdXNlU2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbiJMChNSZXRyeVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSDgoGcmVhc29uGAIgASgJEhEKCWRlZHVwZV9pZBgDIAEoDCI+ChRSZXRyeVNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iTQoUQ2FuY2VsU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIj8KFUNhbmNlbFNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24iUAoXVGVybWluYXRlU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkSEQoJZGVkdXBlX2lkGAMgASgMIkIKGFRlcm1pbmF0ZVNlc3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24ikQEKFEJhdGNoU2Vzc2lvbnNSZXF1ZXN0EisKBmFjdGlvbhgBIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uQWN0aW9uEisKBmZpbHRlchgCIAEoCzIbLmNlbGxhZmxvdy52MS5TZXNzaW9uRmlsdGVyEg4KBnJlYXNvbhgDIAEoCRIPCgdkcnlfcnVuGAQgASgIInsKFUJhdGNoU2Vzc2lvbnNSZXNwb25zZRIrCgZyZXN1bHQYASABKAsyGS5jZWxsYWZsb3cudjEuQmF0Y2hSZXN1bHRIABItCgdzdW1tYXJ5GAIgASgLMhouY2VsbGFmbG93LnYxLkJhdGNoU3VtbWFyeUgAQgYKBGJvZHkiVAoLQmF0Y2hSZXN1bHQSJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEgwKBGNvZGUYAiABKAkSDwoHbWVzc2FnZRgDIAEoCSI+CgxCYXRjaFN1bW1hcnkSDwoHbWF0Y2hlZBgBIAEoBBIMCgRkb25lGAIgASgEEg8KB3JlZnVzZWQYAyABKAQiYQoSUmFpc2VCdWRnZXRSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSJAoGbGltaXRzGAIgASgLMhQuY2VsbGFmbG93LnYxLkJ1ZGdldBIRCglkZWR1cGVfaWQYAyABKAwiaAoTUmFpc2VCdWRnZXRSZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SKQoGYnVkZ2V0GAIgASgLMhkuY2VsbGFmbG93LnYxLkJ1ZGdldFN0YXRlItUBChJSZXNvbHZlU3RlcFJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIQCghzdGVwX2tleRgCIAEoCRInCgZvdXRwdXQYAyABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAEigKB2ZhaWx1cmUYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAEhUKC25vdF9hcHBsaWVkGAUgASgISAASEQoJZGVkdXBlX2lkGAYgASgMEg4KBnJlc3VtZRgHIAEoCEIMCgpyZXNvbHV0aW9uIj0KE1Jlc29sdmVTdGVwUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uIokBChdBY2NlcHREaXZlcmdlbmNlUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCHN0ZXBfa2V5GAIgASgJEhQKDGlucHV0X2RpZ2VzdBgDIAEoDBIMCgRkcm9wGAQgASgIEhEKCWFsc29fZHJvcBgFIAMoCRIRCglkZWR1cGVfaWQYBiABKAwiQgoYQWNjZXB0RGl2ZXJnZW5jZVJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5jZWxsYWZsb3cudjEuU2Vzc2lvbiI7ChNWZXJpZnlMZWRnZXJSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSEAoIcGF5bG9hZHMYAiABKAgirAEKFFZlcmlmeUxlZGdlclJlc3BvbnNlEjAKCHByb2dyZXNzGAEgASgLMhwuY2VsbGFmbG93LnYxLlZlcmlmeVByb2dyZXNzSAASKgoFZmF1bHQYAiABKAsyGS5jZWxsYWZsb3cudjEuVmVyaWZ5RmF1bHRIABIuCgdzdW1tYXJ5GAMgASgLMhsuY2VsbGFmbG93LnYxLlZlcmlmeVN1bW1hcnlIAEIGCgRib2R5IkoKDlZlcmlmeVByb2dyZXNzEhAKCHNlc3Npb25zGAEgASgEEhYKDnNlc3Npb25zX3RvdGFsGAIgASgEEg4KBmV2ZW50cxgDIAEoBCI/CgtWZXJpZnlGYXVsdBISCgpzZXNzaW9uX2lkGAEgASgJEgsKA3NlcRgCIAEoBBIPCgdtZXNzYWdlGAMgASgJIlMKDVZlcmlmeVN1bW1hcnkSEAoIc2Vzc2lvbnMYASABKAQSDgoGZXZlbnRzGAIgASgEEhAKCHBheWxvYWRzGAMgASgEEg4KBmZhdWx0cxgEIAEoBCJnChJDcmVhdGVUb2tlblJlcXVlc3QSDAoEbmFtZRgBIAEoCRIgCgRyb2xlGAIgASgOMhIuY2VsbGFmbG93LnYxLlJvbGUSEQoJbmFtZXNwYWNlGAMgASgJEg4KBnR0bF9tcxgEIAEoBCJJChNDcmVhdGVUb2tlblJlc3BvbnNlEiIKBXRva2VuGAEgASgLMhMuY2VsbGFmbG93LnYxLlRva2VuEg4KBnNlY3JldBgCIAEoCSKsAQoFVG9rZW4SEAoIdG9rZW5faWQYASABKAkSDAoEbmFtZRgCIAEoCRIgCgRyb2xlGAMgASgOMhIuY2VsbGFmbG93LnYxLlJvbGUSEQoJbmFtZXNwYWNlGAQgASgJEhIKCmNyZWF0ZWRfbXMYBSABKAQSEgoKZXhwaXJlc19tcxgGIAEoBBISCgpyZXZva2VkX21zGAcgASgEEhIKCmNvbmZpZ3VyZWQYCCABKAgiIAoRTGlzdFRva2Vuc1JlcXVlc3QSCwoDYWxsGAEgASgIIjkKEkxpc3RUb2tlbnNSZXNwb25zZRIjCgZ0b2tlbnMYASADKAsyEy5jZWxsYWZsb3cudjEuVG9rZW4iJgoSUmV2b2tlVG9rZW5SZXF1ZXN0EhAKCHRva2VuX2lkGAEgASgJIjkKE1Jldm9rZVRva2VuUmVzcG9uc2USIgoFdG9rZW4YASABKAsyEy5jZWxsYWZsb3cudjEuVG9rZW4iPgoVUmVsZWFzZVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSEQoJZGVkdXBlX2lkGAIgASgMIkAKFlJlbGVhc2VTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uIiMKE0JhY2t1cExlZGdlclJlcXVlc3QSDAoEbmFtZRgBIAEoCSJdChRCYWNrdXBMZWRnZXJSZXNwb25zZRIRCglkaXJlY3RvcnkYASABKAkSDQoFZnJhbWUYAiABKAQSEgoKc2l6ZV9ieXRlcxgDIAEoBBIPCgd0b29rX21zGAQgASgEIjsKFExpc3RXb3JrZmxvd3NSZXF1ZXN0EhAKCHdvcmtmbG93GAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCSJIChVMaXN0V29ya2Zsb3dzUmVzcG9uc2USLwoIdmVyc2lvbnMYASADKAsyHS5jZWxsYWZsb3cudjEuV29ya2Zsb3dWZXJzaW9uIq4CCg9Xb3JrZmxvd1ZlcnNpb24SEAoId29ya2Zsb3cYASABKAkSDwoHdmVyc2lvbhgCIAEoCRISCgpjb21wYXRpYmxlGAMgAygJEisKCHNlc3Npb25zGAQgAygLMhkuY2VsbGFmbG93LnYxLlN0YXR1c0NvdW50EikKB3dhaXRpbmcYBSADKAsyGC5jZWxsYWZsb3cudjEuV2FpdFJlYXNvbhIPCgd3b3JrZXJzGAYgAygJEhUKDWZpcnN0X3NlZW5fbXMYByABKAQSGQoRZHJhaW5pbmdfc2luY2VfbXMYCCABKAQSEwoLZHJhaW5pbmdfYnkYCSABKAkSDwoHZHJhaW5lZBgKIAEoCBIUCgxsYXN0X3NlZW5fbXMYCyABKAQSDQoFbmVlZHMYDCABKAkiQAoKV2FpdFJlYXNvbhIOCgZyZWFzb24YASABKAkSDQoFY291bnQYAiABKAQSEwoLc2Vzc2lvbl9pZHMYAyADKAkicQoURHJhaW5Xb3JrZmxvd1JlcXVlc3QSEAoId29ya2Zsb3cYASABKAkSDwoHdmVyc2lvbhgCIAEoCRIQCghkcmFpbmluZxgDIAEoCBIRCgluYW1lc3BhY2UYBCABKAkSEQoJZGVkdXBlX2lkGAUgASgMIkcKFURyYWluV29ya2Zsb3dSZXNwb25zZRIuCgd2ZXJzaW9uGAEgASgLMh0uY2VsbGFmbG93LnYxLldvcmtmbG93VmVyc2lvbiISChBHZXRTdGF0dXNSZXF1ZXN0IpoCChFHZXRTdGF0dXNSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhEKCWxlZGdlcl9pZBgCIAEoCRITCgtpbmNhcm5hdGlvbhgDIAEoCRINCgVmcmFtZRgEIAEoBBIRCgl1cHRpbWVfbXMYBSABKAQSKwoIc2Vzc2lvbnMYBiADKAsyGS5jZWxsYWZsb3cudjEuU3RhdHVzQ291bnQSKwoHd29ya2VycxgHIAMoCzIaLmNlbGxhZmxvdy52MS5Xb3JrZXJTdGF0dXMSEgoKZGlza19ieXRlcxgIIAEoBBIXCg9kaXNrX2ZyZWVfYnl0ZXMYCSABKAQSEQoJcnNzX2J5dGVzGAogASgEEhAKCGRpc2tfbG93GAsgASgIIkkKC1N0YXR1c0NvdW50EisKBnN0YXR1cxgBIAEoDjIbLmNlbGxhZmxvdy52MS5TZXNzaW9uU3RhdHVzEg0KBWNvdW50GAIgASgEInQKDFdvcmtlclN0YXR1cxIQCghpbnN0YW5jZRgBIAEoCRIOCgZjbGllbnQYAiABKAkSEQoJd29ya2Zsb3dzGAMgAygJEhAKCHNlc3Npb25zGAQgASgNEgwKBGZyZWUYBSABKA0SDwoHaWRsZV9tcxgGIAEoBCrTAQoNU2Vzc2lvbkFjdGlvbhIeChpTRVNTSU9OX0FDVElPTl9VTlNQRUNJRklFRBAAEhgKFFNFU1NJT05fQUNUSU9OX1BBVVNFEAESGQoVU0VTU0lPTl9BQ1RJT05fUkVTVU1FEAISGAoUU0VTU0lPTl9BQ1RJT05fUkVUUlkQAxIZChVTRVNTSU9OX0FDVElPTl9DQU5DRUwQBBIcChhTRVNTSU9OX0FDVElPTl9URVJNSU5BVEUQBRIaChZTRVNTSU9OX0FDVElPTl9SRUxFQVNFEAYyxQwKD09wZXJhdG9yU2VydmljZRJYCg1SZXN1bWVTZXNzaW9uEiIuY2VsbGFmbG93LnYxLlJlc3VtZVNlc3Npb25SZXF1ZXN0GiMuY2VsbGFmbG93LnYxLlJlc3VtZVNlc3Npb25SZXNwb25zZRJVCgxQYXVzZVNlc3Npb24SIS5jZWxsYWZsb3cudjEuUGF1c2VTZXNzaW9uUmVxdWVzdBoiLmNlbGxhZmxvdy52MS5QYXVzZVNlc3Npb25SZXNwb25zZRJVCgxSZXRyeVNlc3Npb24SIS5jZWxsYWZsb3cudjEuUmV0cnlTZXNzaW9uUmVxdWVzdBoiLmNlbGxhZmxvdy52MS5SZXRyeVNlc3Npb25SZXNwb25zZRJYCg1DYW5jZWxTZXNzaW9uEiIuY2VsbGFmbG93LnYxLkNhbmNlbFNlc3Npb25SZXF1ZXN0GiMuY2VsbGFmbG93LnYxLkNhbmNlbFNlc3Npb25SZXNwb25zZRJhChBUZXJtaW5hdGVTZXNzaW9uEiUuY2VsbGFmbG93LnYxLlRlcm1pbmF0ZVNlc3Npb25SZXF1ZXN0GiYuY2VsbGFmbG93LnYxLlRlcm1pbmF0ZVNlc3Npb25SZXNwb25zZRJaCg1CYXRjaFNlc3Npb25zEiIuY2VsbGFmbG93LnYxLkJhdGNoU2Vzc2lvbnNSZXF1ZXN0GiMuY2VsbGFmbG93LnYxLkJhdGNoU2Vzc2lvbnNSZXNwb25zZTABElIKC1Jlc29sdmVTdGVwEiAuY2VsbGFmbG93LnYxLlJlc29sdmVTdGVwUmVxdWVzdBohLmNlbGxhZmxvdy52MS5SZXNvbHZlU3RlcFJlc3BvbnNlEmEKEEFjY2VwdERpdmVyZ2VuY2USJS5jZWxsYWZsb3cudjEuQWNjZXB0RGl2ZXJnZW5jZVJlcXVlc3QaJi5jZWxsYWZsb3cudjEuQWNjZXB0RGl2ZXJnZW5jZVJlc3BvbnNlElIKC1JhaXNlQnVkZ2V0EiAuY2VsbGFmbG93LnYxLlJhaXNlQnVkZ2V0UmVxdWVzdBohLmNlbGxhZmxvdy52MS5SYWlzZUJ1ZGdldFJlc3BvbnNlElcKDFZlcmlmeUxlZGdlchIhLmNlbGxhZmxvdy52MS5WZXJpZnlMZWRnZXJSZXF1ZXN0GiIuY2VsbGFmbG93LnYxLlZlcmlmeUxlZGdlclJlc3BvbnNlMAESUgoLQ3JlYXRlVG9rZW4SIC5jZWxsYWZsb3cudjEuQ3JlYXRlVG9rZW5SZXF1ZXN0GiEuY2VsbGFmbG93LnYxLkNyZWF0ZVRva2VuUmVzcG9uc2USTwoKTGlzdFRva2VucxIfLmNlbGxhZmxvdy52MS5MaXN0VG9rZW5zUmVxdWVzdBogLmNlbGxhZmxvdy52MS5MaXN0VG9rZW5zUmVzcG9uc2USUgoLUmV2b2tlVG9rZW4SIC5jZWxsYWZsb3cudjEuUmV2b2tlVG9rZW5SZXF1ZXN0GiEuY2VsbGFmbG93LnYxLlJldm9rZVRva2VuUmVzcG9uc2USWwoOUmVsZWFzZVNlc3Npb24SIy5jZWxsYWZsb3cudjEuUmVsZWFzZVNlc3Npb25SZXF1ZXN0GiQuY2VsbGFmbG93LnYxLlJlbGVhc2VTZXNzaW9uUmVzcG9uc2USVQoMQmFja3VwTGVkZ2VyEiEuY2VsbGFmbG93LnYxLkJhY2t1cExlZGdlclJlcXVlc3QaIi5jZWxsYWZsb3cudjEuQmFja3VwTGVkZ2VyUmVzcG9uc2USWAoNTGlzdFdvcmtmbG93cxIiLmNlbGxhZmxvdy52MS5MaXN0V29ya2Zsb3dzUmVxdWVzdBojLmNlbGxhZmxvdy52MS5MaXN0V29ya2Zsb3dzUmVzcG9uc2USWAoNRHJhaW5Xb3JrZmxvdxIiLmNlbGxhZmxvdy52MS5EcmFpbldvcmtmbG93UmVxdWVzdBojLmNlbGxhZmxvdy52MS5EcmFpbldvcmtmbG93UmVzcG9uc2USTAoJR2V0U3RhdHVzEh4uY2VsbGFmbG93LnYxLkdldFN0YXR1c1JlcXVlc3QaHy5jZWxsYWZsb3cudjEuR2V0U3RhdHVzUmVzcG9uc2ViBnByb3RvMw", [file_cellaflow_v1_common, file_cellaflow_v1_event, file_cellaflow_v1_session]);
 
 /**
  * Resumes a paused session.
@@ -1197,6 +1197,258 @@ export const BackupLedgerResponseSchema: GenMessage<BackupLedgerResponse> = /*@_
   messageDesc(file_cellaflow_v1_operator, 35);
 
 /**
+ * Lists versions.
+ *
+ * @generated from message cellaflow.v1.ListWorkflowsRequest
+ */
+export type ListWorkflowsRequest = Message<"cellaflow.v1.ListWorkflowsRequest"> & {
+  /**
+   * Only this workflow; empty: all.
+   *
+   * @generated from field: string workflow = 1;
+   */
+  workflow: string;
+
+  /**
+   * Namespace; empty: the token's.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.ListWorkflowsRequest.
+ * Use `create(ListWorkflowsRequestSchema)` to create a new message.
+ */
+export const ListWorkflowsRequestSchema: GenMessage<ListWorkflowsRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 36);
+
+/**
+ * Versions, by workflow and version.
+ *
+ * @generated from message cellaflow.v1.ListWorkflowsResponse
+ */
+export type ListWorkflowsResponse = Message<"cellaflow.v1.ListWorkflowsResponse"> & {
+  /**
+   * Those that a worker has served, that are drained, or that sessions which have not ended are pinned to.
+   *
+   * @generated from field: repeated cellaflow.v1.WorkflowVersion versions = 1;
+   */
+  versions: WorkflowVersion[];
+};
+
+/**
+ * Describes the message cellaflow.v1.ListWorkflowsResponse.
+ * Use `create(ListWorkflowsResponseSchema)` to create a new message.
+ */
+export const ListWorkflowsResponseSchema: GenMessage<ListWorkflowsResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 37);
+
+/**
+ * A version of a workflow.
+ *
+ * @generated from message cellaflow.v1.WorkflowVersion
+ */
+export type WorkflowVersion = Message<"cellaflow.v1.WorkflowVersion"> & {
+  /**
+   * Workflow.
+   *
+   * @generated from field: string workflow = 1;
+   */
+  workflow: string;
+
+  /**
+   * Version.
+   *
+   * @generated from field: string version = 2;
+   */
+  version: string;
+
+  /**
+   * Earlier versions whose sessions its code goes on with, as it last said.
+   *
+   * @generated from field: repeated string compatible = 3;
+   */
+  compatible: string[];
+
+  /**
+   * Sessions pinned to it that have not ended, by state.
+   *
+   * @generated from field: repeated cellaflow.v1.StatusCount sessions = 4;
+   */
+  sessions: StatusCount[];
+
+  /**
+   * Why those of them that do not go on wait, most frequent first; at most 20.
+   *
+   * @generated from field: repeated cellaflow.v1.WaitReason waiting = 5;
+   */
+  waiting: WaitReason[];
+
+  /**
+   * Instances of the connected workers that serve it.
+   *
+   * @generated from field: repeated string workers = 6;
+   */
+  workers: string[];
+
+  /**
+   * When a worker first served it, in ms since the Unix epoch; 0: none has.
+   *
+   * @generated from field: uint64 first_seen_ms = 7;
+   */
+  firstSeenMs: bigint;
+
+  /**
+   * Since when it is drained, in ms since the Unix epoch; 0: it is not.
+   *
+   * @generated from field: uint64 draining_since_ms = 8;
+   */
+  drainingSinceMs: bigint;
+
+  /**
+   * By whom.
+   *
+   * @generated from field: string draining_by = 9;
+   */
+  drainingBy: string;
+
+  /**
+   * True: it is drained, and no session needs its code any more.
+   *
+   * @generated from field: bool drained = 10;
+   */
+  drained: boolean;
+
+  /**
+   * When a worker was last known to serve it, in ms since the Unix epoch: to an hour if none does now; 0: none has.
+   *
+   * @generated from field: uint64 last_seen_ms = 11;
+   */
+  lastSeenMs: bigint;
+
+  /**
+   * What must be started so that its sessions can go on; empty: nothing.
+   *
+   * @generated from field: string needs = 12;
+   */
+  needs: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.WorkflowVersion.
+ * Use `create(WorkflowVersionSchema)` to create a new message.
+ */
+export const WorkflowVersionSchema: GenMessage<WorkflowVersion> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 38);
+
+/**
+ * Why sessions wait.
+ *
+ * @generated from message cellaflow.v1.WaitReason
+ */
+export type WaitReason = Message<"cellaflow.v1.WaitReason"> & {
+  /**
+   * In words, what must happen or be done.
+   *
+   * @generated from field: string reason = 1;
+   */
+  reason: string;
+
+  /**
+   * How many.
+   *
+   * @generated from field: uint64 count = 2;
+   */
+  count: bigint;
+
+  /**
+   * Some of them; at most 5.
+   *
+   * @generated from field: repeated string session_ids = 3;
+   */
+  sessionIds: string[];
+};
+
+/**
+ * Describes the message cellaflow.v1.WaitReason.
+ * Use `create(WaitReasonSchema)` to create a new message.
+ */
+export const WaitReasonSchema: GenMessage<WaitReason> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 39);
+
+/**
+ * Drains a version.
+ *
+ * @generated from message cellaflow.v1.DrainWorkflowRequest
+ */
+export type DrainWorkflowRequest = Message<"cellaflow.v1.DrainWorkflowRequest"> & {
+  /**
+   * Workflow.
+   *
+   * @generated from field: string workflow = 1;
+   */
+  workflow: string;
+
+  /**
+   * Version.
+   *
+   * @generated from field: string version = 2;
+   */
+  version: string;
+
+  /**
+   * True: it starts no new sessions from now on; false: it does again.
+   *
+   * @generated from field: bool draining = 3;
+   */
+  draining: boolean;
+
+  /**
+   * Namespace; empty: the token's.
+   *
+   * @generated from field: string namespace = 4;
+   */
+  namespace: string;
+
+  /**
+   * Makes a retry of this call safe: 16 random bytes; empty: not retried.
+   *
+   * @generated from field: bytes dedupe_id = 5;
+   */
+  dedupeId: Uint8Array;
+};
+
+/**
+ * Describes the message cellaflow.v1.DrainWorkflowRequest.
+ * Use `create(DrainWorkflowRequestSchema)` to create a new message.
+ */
+export const DrainWorkflowRequestSchema: GenMessage<DrainWorkflowRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 40);
+
+/**
+ * How the version is now.
+ *
+ * @generated from message cellaflow.v1.DrainWorkflowResponse
+ */
+export type DrainWorkflowResponse = Message<"cellaflow.v1.DrainWorkflowResponse"> & {
+  /**
+   * The version.
+   *
+   * @generated from field: cellaflow.v1.WorkflowVersion version = 1;
+   */
+  version?: WorkflowVersion | undefined;
+};
+
+/**
+ * Describes the message cellaflow.v1.DrainWorkflowResponse.
+ * Use `create(DrainWorkflowResponseSchema)` to create a new message.
+ */
+export const DrainWorkflowResponseSchema: GenMessage<DrainWorkflowResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_operator, 41);
+
+/**
  * Asks how the engine is.
  *
  * @generated from message cellaflow.v1.GetStatusRequest
@@ -1209,7 +1461,7 @@ export type GetStatusRequest = Message<"cellaflow.v1.GetStatusRequest"> & {
  * Use `create(GetStatusRequestSchema)` to create a new message.
  */
 export const GetStatusRequestSchema: GenMessage<GetStatusRequest> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 36);
+  messageDesc(file_cellaflow_v1_operator, 42);
 
 /**
  * How the engine is.
@@ -1300,7 +1552,7 @@ export type GetStatusResponse = Message<"cellaflow.v1.GetStatusResponse"> & {
  * Use `create(GetStatusResponseSchema)` to create a new message.
  */
 export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 37);
+  messageDesc(file_cellaflow_v1_operator, 43);
 
 /**
  * How many sessions are in a state.
@@ -1328,7 +1580,7 @@ export type StatusCount = Message<"cellaflow.v1.StatusCount"> & {
  * Use `create(StatusCountSchema)` to create a new message.
  */
 export const StatusCountSchema: GenMessage<StatusCount> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 38);
+  messageDesc(file_cellaflow_v1_operator, 44);
 
 /**
  * A connected worker.
@@ -1384,7 +1636,7 @@ export type WorkerStatus = Message<"cellaflow.v1.WorkerStatus"> & {
  * Use `create(WorkerStatusSchema)` to create a new message.
  */
 export const WorkerStatusSchema: GenMessage<WorkerStatus> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_operator, 39);
+  messageDesc(file_cellaflow_v1_operator, 45);
 
 /**
  * What a batch does to each session.
@@ -1603,6 +1855,26 @@ export const OperatorService: GenService<{
     methodKind: "unary";
     input: typeof BackupLedgerRequestSchema;
     output: typeof BackupLedgerResponseSchema;
+  },
+  /**
+   * Lists the versions of workflows: what runs on each, what waits and why, which workers serve it.
+   *
+   * @generated from rpc cellaflow.v1.OperatorService.ListWorkflows
+   */
+  listWorkflows: {
+    methodKind: "unary";
+    input: typeof ListWorkflowsRequestSchema;
+    output: typeof ListWorkflowsResponseSchema;
+  },
+  /**
+   * Drains a version: it starts no new sessions, existing ones run to their end. Or undoes it.
+   *
+   * @generated from rpc cellaflow.v1.OperatorService.DrainWorkflow
+   */
+  drainWorkflow: {
+    methodKind: "unary";
+    input: typeof DrainWorkflowRequestSchema;
+    output: typeof DrainWorkflowResponseSchema;
   },
   /**
    * Says how the engine is.

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cellaflow/v1/worker.proto.
  */
 export const file_cellaflow_v1_worker: GenFile = /*@__PURE__*/
-  fileDesc("ChljZWxsYWZsb3cvdjEvd29ya2VyLnByb3RvEgxjZWxsYWZsb3cudjEiJAoQSGVhcnRiZWF0UmVxdWVzdBIQCghpbnN0YW5jZRgBIAEoCSIyChFIZWFydGJlYXRSZXNwb25zZRIOCgZ0dGxfbXMYASABKAQSDQoFa25vd24YAiABKAgiPwoOQ2hhbm5lbFJlcXVlc3QSLQoIbWVzc2FnZXMYASADKAsyGy5jZWxsYWZsb3cudjEuV29ya2VyTWVzc2FnZSJACg9DaGFubmVsUmVzcG9uc2USLQoIbWVzc2FnZXMYASADKAsyGy5jZWxsYWZsb3cudjEuRW5naW5lTWVzc2FnZSKIAwoNV29ya2VyTWVzc2FnZRIkCgVoZWxsbxgBIAEoCzITLmNlbGxhZmxvdy52MS5IZWxsb0gAEiQKBXN0YXJ0GAIgASgLMhMuY2VsbGFmbG93LnYxLlN0YXJ0SAASJgoGYXR0YWNoGAMgASgLMhQuY2VsbGFmbG93LnYxLkF0dGFjaEgAEiYKBmFwcGVuZBgEIAEoCzIULmNlbGxhZmxvdy52MS5BcHBlbmRIABIoCgdyZWxlYXNlGAUgASgLMhUuY2VsbGFmbG93LnYxLlJlbGVhc2VIABIrCgVwaWVjZRgGIAEoCzIaLmNlbGxhZmxvdy52MS5QYXlsb2FkUGllY2VIABImCgZjcmVkaXQYByABKAsyFC5jZWxsYWZsb3cudjEuQ3JlZGl0SAASKgoIY2FwYWNpdHkYCCABKAsyFi5jZWxsYWZsb3cudjEuQ2FwYWNpdHlIABIoCgdnb29kYnllGAkgASgLMhUuY2VsbGFmbG93LnYxLkdvb2RieWVIAEIGCgRib2R5IoYDCg1FbmdpbmVNZXNzYWdlEigKB3dlbGNvbWUYASABKAsyFS5jZWxsYWZsb3cudjEuV2VsY29tZUgAEioKCGFzc2lnbmVkGAIgASgLMhYuY2VsbGFmbG93LnYxLkFzc2lnbmVkSAASJgoGZXZlbnRzGAMgASgLMhQuY2VsbGFmbG93LnYxLkV2ZW50c0gAEiAKA2FjaxgEIAEoCzIRLmNlbGxhZmxvdy52MS5BY2tIABIiCgRuYWNrGAUgASgLMhIuY2VsbGFmbG93LnYxLk5hY2tIABIoCgdyZXZva2VkGAYgASgLMhUuY2VsbGFmbG93LnYxLlJldm9rZWRIABIrCgVwaWVjZRgHIAEoCzIaLmNlbGxhZmxvdy52MS5QYXlsb2FkUGllY2VIABImCgZjcmVkaXQYCCABKAsyFC5jZWxsYWZsb3cudjEuQ3JlZGl0SAASKgoIZHJhaW5pbmcYCSABKAsyFi5jZWxsYWZsb3cudjEuRHJhaW5pbmdIAEIGCgRib2R5IqoBCgVIZWxsbxIQCghpbnN0YW5jZRgBIAEoCRIvCgl3b3JrZmxvd3MYAiADKAsyHC5jZWxsYWZsb3cudjEuU2VydmVkV29ya2Zsb3cSEAoIY2FwYWNpdHkYAyABKA0SFAoMY3JlZGl0X2J5dGVzGAQgASgEEg4KBmNsaWVudBgFIAEoCRITCgtpbmNhcm5hdGlvbhgGIAEoCRIRCgluYW1lc3BhY2UYByABKAkiNAoOU2VydmVkV29ya2Zsb3cSEAoId29ya2Zsb3cYASABKAkSEAoIdmVyc2lvbnMYAiADKAki8wIKB1dlbGNvbWUSEwoLaW5jYXJuYXRpb24YASABKAkSFAoMbGVhc2VfdHRsX21zGAIgASgEEhQKDGNyZWRpdF9ieXRlcxgDIAEoBBIYChBndWFyZF9hdHRlbXB0X21zGAQgASgEEhYKDmd1YXJkX2dyYWNlX21zGAUgASgEEhkKEXBheWxvYWRfYnl0ZXNfbWF4GAYgASgEEhAKCG9wZW5fbWF4GAcgASgNEhsKE3JlcGxheV9zdGFsbF9tc19tYXgYCCABKAQSGgoSZXZpZGVuY2VfYnl0ZXNfbWF4GAkgASgEEhkKEXN0ZXBfYXR0ZW1wdHNfbWF4GAogASgNEh8KF3N0ZXBfYmFja29mZl9pbml0aWFsX21zGAsgASgEEhsKE3N0ZXBfYmFja29mZl9tYXhfbXMYDCABKAQSFwoPc3RlcF9hdHRlbXB0X21zGA0gASgEEh0KFXN0ZXBfZXhoYXVzdGVkX3BhdXNlcxgOIAEoCCJPCgVTdGFydBISCgpyZXF1ZXN0X2lkGAEgASgEEjIKB3JlcXVlc3QYAiABKAsyIS5jZWxsYWZsb3cudjEuU3RhcnRTZXNzaW9uUmVxdWVzdCJiCgZBdHRhY2gSEgoKcmVxdWVzdF9pZBgBIAEoBBISCgpzZXNzaW9uX2lkGAIgASgJEg0KBWVwb2NoGAMgASgEEhAKCGZyb21fc2VxGAQgASgEEg8KB3ZlcnNpb24YBSABKAki4QEKCEFzc2lnbmVkEhIKCnJlcXVlc3RfaWQYASABKAQSJgoHc2Vzc2lvbhgCIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEg0KBWVwb2NoGAMgASgEEg8KB2NyZWF0ZWQYBCABKAgSJQoGb3V0cHV0GAUgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSJgoHZmFpbHVyZRgGIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkEhUKDXJlcGxheV90b19zZXEYByABKAQSEwoLZGlnZXN0X3NhbHQYCCABKAwiQQoGRXZlbnRzEhIKCnNlc3Npb25faWQYASABKAkSIwoGZXZlbnRzGAIgAygLMhMuY2VsbGFmbG93LnYxLkV2ZW50IowMCgZBcHBlbmQSEgoKcmVxdWVzdF9pZBgBIAEoBBISCgpzZXNzaW9uX2lkGAIgASgJEg0KBWVwb2NoGAMgASgEEiIKBWFmdGVyGAQgASgLMhMuY2VsbGFmbG93LnYxLkFmdGVyEioKC3N0YXRlX2RlbHRhGAUgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSMQoSY29udmVyc2F0aW9uX2RlbHRhGAYgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSNQoOc3RlcF9jb21wbGV0ZWQYCiABKAsyGy5jZWxsYWZsb3cudjEuU3RlcENvbXBsZXRlZEgAEi8KC3N0ZXBfZmFpbGVkGAsgASgLMhguY2VsbGFmbG93LnYxLlN0ZXBGYWlsZWRIABIxCgxndWFyZF9pbnRlbnQYDCABKAsyGS5jZWxsYWZsb3cudjEuR3VhcmRJbnRlbnRIABIzCg1ndWFyZF91bmtub3duGA0gASgLMhouY2VsbGFmbG93LnYxLkd1YXJkVW5rbm93bkgAEkEKFGd1YXJkX3JlY29uY2lsaWF0aW9uGA4gASgLMiEuY2VsbGFmbG93LnYxLkd1YXJkUmVjb25jaWxpYXRpb25IABIxCgx6b25lX2VudGVyZWQYDyABKAsyGS5jZWxsYWZsb3cudjEuWm9uZUVudGVyZWRIABI1Cg56b25lX2NvbW1pdHRlZBgQIAEoCzIbLmNlbGxhZmxvdy52MS5ab25lQ29tbWl0dGVkSAASLwoLem9uZV9mYWlsZWQYESABKAsyGC5jZWxsYWZsb3cudjEuWm9uZUZhaWxlZEgAEjgKEHpvbmVfcm9sbGVkX2JhY2sYEiABKAsyHC5jZWxsYWZsb3cudjEuWm9uZVJvbGxlZEJhY2tIABIzCg16b25lX2V2aWRlbmNlGBMgASgLMhouY2VsbGFmbG93LnYxLlpvbmVFdmlkZW5jZUgAEjsKEXNlc3Npb25fY29tcGxldGVkGBQgASgLMh4uY2VsbGFmbG93LnYxLlNlc3Npb25Db21wbGV0ZWRIABI1Cg5zZXNzaW9uX2ZhaWxlZBgVIAEoCzIbLmNlbGxhZmxvdy52MS5TZXNzaW9uRmFpbGVkSAASNQoOc2Vzc2lvbl9wYXVzZWQYFiABKAsyGy5jZWxsYWZsb3cudjEuU2Vzc2lvblBhdXNlZEgAEjMKDXRpbWVyX3N0YXJ0ZWQYFyABKAsyGi5jZWxsYWZsb3cudjEuVGltZXJTdGFydGVkSAASNQoOc2lnbmFsX2F3YWl0ZWQYGCABKAsyGy5jZWxsYWZsb3cudjEuU2lnbmFsQXdhaXRlZEgAEj0KEmFwcHJvdmFsX3JlcXVlc3RlZBgZIAEoCzIfLmNlbGxhZmxvdy52MS5BcHByb3ZhbFJlcXVlc3RlZEgAEjEKDHdhaXRfZHJvcHBlZBgfIAEoCzIZLmNlbGxhZmxvdy52MS5XYWl0RHJvcHBlZEgAEjcKD2J1ZGdldF9yZXNlcnZlZBgeIAEoCzIcLmNlbGxhZmxvdy52MS5CdWRnZXRSZXNlcnZlZEgAEjcKD2J1ZGdldF9yZWxlYXNlZBggIAEoCzIcLmNlbGxhZmxvdy52MS5CdWRnZXRSZWxlYXNlZEgAEjUKDnN0ZXBfaGVhcnRiZWF0GCEgASgLMhsuY2VsbGFmbG93LnYxLlN0ZXBIZWFydGJlYXRIABIzCg1jaGlsZF9zcGF3bmVkGBogASgLMhouY2VsbGFmbG93LnYxLkNoaWxkU3Bhd25lZEgAEkQKFmNoaWxkX2NhbmNlbF9yZXF1ZXN0ZWQYGyABKAsyIi5jZWxsYWZsb3cudjEuQ2hpbGRDYW5jZWxSZXF1ZXN0ZWRIABI7ChFzZXNzaW9uX2NvbnRpbnVlZBgcIAEoCzIeLmNlbGxhZmxvdy52MS5TZXNzaW9uQ29udGludWVkSAASOwoRc2Vzc2lvbl9jYW5jZWxsZWQYHSABKAsyHi5jZWxsYWZsb3cudjEuU2Vzc2lvbkNhbmNlbGxlZEgAQgQKAm9wIsIBChNHdWFyZFJlY29uY2lsaWF0aW9uEhAKCHN0ZXBfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SKAoHYXBwbGllZBgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkSAASLAoLbm90X2FwcGxpZWQYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZEgAEhEKB3Vua25vd24YBSABKAhIABISCgpyZWNvbmNpbGVkGAYgASgIQgkKB2ZpbmRpbmciTwoMWm9uZUV2aWRlbmNlEhAKCHpvbmVfa2V5GAEgASgJEg8KB2F0dGVtcHQYAiABKA0SDgoGb2Zmc2V0GAMgASgEEgwKBGRhdGEYBCABKAwilgEKA0FjaxISCgpyZXF1ZXN0X2lkGAEgASgEEgsKA3NlcRgCIAEoBBIPCgd0aW1lX21zGAMgASgEEhEKCWR1cGxpY2F0ZRgEIAEoCBIlCghyZWNvcmRlZBgFIAEoCzITLmNlbGxhZmxvdy52MS5FdmVudBIjCgZiZWZvcmUYBiADKAsyEy5jZWxsYWZsb3cudjEuRXZlbnQiVgoETmFjaxISCgpyZXF1ZXN0X2lkGAEgASgEEiYKB3JlZnVzYWwYAiABKAsyFS5jZWxsYWZsb3cudjEuUmVmdXNhbBISCgpzZXNzaW9uX2lkGAMgASgJIlgKB1Jldm9rZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRINCgVlcG9jaBgCIAEoBBIqCgZyZWFzb24YAyABKA4yGi5jZWxsYWZsb3cudjEuUmV2b2tlUmVhc29uIn8KB1JlbGVhc2USEgoKcmVxdWVzdF9pZBgBIAEoBBISCgpzZXNzaW9uX2lkGAIgASgJEg0KBWVwb2NoGAMgASgEEisKBnJlYXNvbhgEIAEoDjIbLmNlbGxhZmxvdy52MS5SZWxlYXNlUmVhc29uEhAKCHNlZW5fc2VxGAUgASgEIhcKBkNyZWRpdBINCgVieXRlcxgBIAEoBCIYCghDYXBhY2l0eRIMCgRmcmVlGAEgASgNIiQKB0dvb2RieWUSGQoRbm90aGluZ19pbl9mbGlnaHQYASABKAgiHAoIRHJhaW5pbmcSEAoIZ3JhY2VfbXMYASABKAQqkwEKDFJldm9rZVJlYXNvbhIdChlSRVZPS0VfUkVBU09OX1VOU1BFQ0lGSUVEEAASGAoUUkVWT0tFX1JFQVNPTl9GRU5DRUQQARIYChRSRVZPS0VfUkVBU09OX1BBVVNFRBACEhcKE1JFVk9LRV9SRUFTT05fRU5ERUQQAxIXChNSRVZPS0VfUkVBU09OX0RSQUlOEAQyqQEKDVdvcmtlclNlcnZpY2USSgoHQ2hhbm5lbBIcLmNlbGxhZmxvdy52MS5DaGFubmVsUmVxdWVzdBodLmNlbGxhZmxvdy52MS5DaGFubmVsUmVzcG9uc2UoATABEkwKCUhlYXJ0YmVhdBIeLmNlbGxhZmxvdy52MS5IZWFydGJlYXRSZXF1ZXN0Gh8uY2VsbGFmbG93LnYxLkhlYXJ0YmVhdFJlc3BvbnNlYgZwcm90bzM", [file_cellaflow_v1_common, file_cellaflow_v1_engine, file_cellaflow_v1_event]);
+  fileDesc("ChljZWxsYWZsb3cvdjEvd29ya2VyLnByb3RvEgxjZWxsYWZsb3cudjEiJAoQSGVhcnRiZWF0UmVxdWVzdBIQCghpbnN0YW5jZRgBIAEoCSIyChFIZWFydGJlYXRSZXNwb25zZRIOCgZ0dGxfbXMYASABKAQSDQoFa25vd24YAiABKAgiPwoOQ2hhbm5lbFJlcXVlc3QSLQoIbWVzc2FnZXMYASADKAsyGy5jZWxsYWZsb3cudjEuV29ya2VyTWVzc2FnZSJACg9DaGFubmVsUmVzcG9uc2USLQoIbWVzc2FnZXMYASADKAsyGy5jZWxsYWZsb3cudjEuRW5naW5lTWVzc2FnZSKIAwoNV29ya2VyTWVzc2FnZRIkCgVoZWxsbxgBIAEoCzITLmNlbGxhZmxvdy52MS5IZWxsb0gAEiQKBXN0YXJ0GAIgASgLMhMuY2VsbGFmbG93LnYxLlN0YXJ0SAASJgoGYXR0YWNoGAMgASgLMhQuY2VsbGFmbG93LnYxLkF0dGFjaEgAEiYKBmFwcGVuZBgEIAEoCzIULmNlbGxhZmxvdy52MS5BcHBlbmRIABIoCgdyZWxlYXNlGAUgASgLMhUuY2VsbGFmbG93LnYxLlJlbGVhc2VIABIrCgVwaWVjZRgGIAEoCzIaLmNlbGxhZmxvdy52MS5QYXlsb2FkUGllY2VIABImCgZjcmVkaXQYByABKAsyFC5jZWxsYWZsb3cudjEuQ3JlZGl0SAASKgoIY2FwYWNpdHkYCCABKAsyFi5jZWxsYWZsb3cudjEuQ2FwYWNpdHlIABIoCgdnb29kYnllGAkgASgLMhUuY2VsbGFmbG93LnYxLkdvb2RieWVIAEIGCgRib2R5IoYDCg1FbmdpbmVNZXNzYWdlEigKB3dlbGNvbWUYASABKAsyFS5jZWxsYWZsb3cudjEuV2VsY29tZUgAEioKCGFzc2lnbmVkGAIgASgLMhYuY2VsbGFmbG93LnYxLkFzc2lnbmVkSAASJgoGZXZlbnRzGAMgASgLMhQuY2VsbGFmbG93LnYxLkV2ZW50c0gAEiAKA2FjaxgEIAEoCzIRLmNlbGxhZmxvdy52MS5BY2tIABIiCgRuYWNrGAUgASgLMhIuY2VsbGFmbG93LnYxLk5hY2tIABIoCgdyZXZva2VkGAYgASgLMhUuY2VsbGFmbG93LnYxLlJldm9rZWRIABIrCgVwaWVjZRgHIAEoCzIaLmNlbGxhZmxvdy52MS5QYXlsb2FkUGllY2VIABImCgZjcmVkaXQYCCABKAsyFC5jZWxsYWZsb3cudjEuQ3JlZGl0SAASKgoIZHJhaW5pbmcYCSABKAsyFi5jZWxsYWZsb3cudjEuRHJhaW5pbmdIAEIGCgRib2R5IqoBCgVIZWxsbxIQCghpbnN0YW5jZRgBIAEoCRIvCgl3b3JrZmxvd3MYAiADKAsyHC5jZWxsYWZsb3cudjEuU2VydmVkV29ya2Zsb3cSEAoIY2FwYWNpdHkYAyABKA0SFAoMY3JlZGl0X2J5dGVzGAQgASgEEg4KBmNsaWVudBgFIAEoCRITCgtpbmNhcm5hdGlvbhgGIAEoCRIRCgluYW1lc3BhY2UYByABKAkiawoOU2VydmVkV29ya2Zsb3cSEAoId29ya2Zsb3cYASABKAkSEAoIdmVyc2lvbnMYAiADKAkSNQoLZGVmaW5pdGlvbnMYAyADKAsyIC5jZWxsYWZsb3cudjEuV29ya2Zsb3dEZWZpbml0aW9uIjkKEldvcmtmbG93RGVmaW5pdGlvbhIPCgd2ZXJzaW9uGAEgASgJEhIKCmNvbXBhdGlibGUYAiADKAki8wIKB1dlbGNvbWUSEwoLaW5jYXJuYXRpb24YASABKAkSFAoMbGVhc2VfdHRsX21zGAIgASgEEhQKDGNyZWRpdF9ieXRlcxgDIAEoBBIYChBndWFyZF9hdHRlbXB0X21zGAQgASgEEhYKDmd1YXJkX2dyYWNlX21zGAUgASgEEhkKEXBheWxvYWRfYnl0ZXNfbWF4GAYgASgEEhAKCG9wZW5fbWF4GAcgASgNEhsKE3JlcGxheV9zdGFsbF9tc19tYXgYCCABKAQSGgoSZXZpZGVuY2VfYnl0ZXNfbWF4GAkgASgEEhkKEXN0ZXBfYXR0ZW1wdHNfbWF4GAogASgNEh8KF3N0ZXBfYmFja29mZl9pbml0aWFsX21zGAsgASgEEhsKE3N0ZXBfYmFja29mZl9tYXhfbXMYDCABKAQSFwoPc3RlcF9hdHRlbXB0X21zGA0gASgEEh0KFXN0ZXBfZXhoYXVzdGVkX3BhdXNlcxgOIAEoCCJPCgVTdGFydBISCgpyZXF1ZXN0X2lkGAEgASgEEjIKB3JlcXVlc3QYAiABKAsyIS5jZWxsYWZsb3cudjEuU3RhcnRTZXNzaW9uUmVxdWVzdCJwCgZBdHRhY2gSEgoKcmVxdWVzdF9pZBgBIAEoBBISCgpzZXNzaW9uX2lkGAIgASgJEg0KBWVwb2NoGAMgASgEEhAKCGZyb21fc2VxGAQgASgEEg8KB3ZlcnNpb24YBSABKAkSDAoEbG9vaxgGIAEoCCLhAQoIQXNzaWduZWQSEgoKcmVxdWVzdF9pZBgBIAEoBBImCgdzZXNzaW9uGAIgASgLMhUuY2VsbGFmbG93LnYxLlNlc3Npb24SDQoFZXBvY2gYAyABKAQSDwoHY3JlYXRlZBgEIAEoCBIlCgZvdXRwdXQYBSABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBImCgdmYWlsdXJlGAYgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSFQoNcmVwbGF5X3RvX3NlcRgHIAEoBBITCgtkaWdlc3Rfc2FsdBgIIAEoDCJBCgZFdmVudHMSEgoKc2Vzc2lvbl9pZBgBIAEoCRIjCgZldmVudHMYAiADKAsyEy5jZWxsYWZsb3cudjEuRXZlbnQijAwKBkFwcGVuZBISCgpyZXF1ZXN0X2lkGAEgASgEEhIKCnNlc3Npb25faWQYAiABKAkSDQoFZXBvY2gYAyABKAQSIgoFYWZ0ZXIYBCABKAsyEy5jZWxsYWZsb3cudjEuQWZ0ZXISKgoLc3RhdGVfZGVsdGEYBSABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIxChJjb252ZXJzYXRpb25fZGVsdGEYBiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBI1Cg5zdGVwX2NvbXBsZXRlZBgKIAEoCzIbLmNlbGxhZmxvdy52MS5TdGVwQ29tcGxldGVkSAASLwoLc3RlcF9mYWlsZWQYCyABKAsyGC5jZWxsYWZsb3cudjEuU3RlcEZhaWxlZEgAEjEKDGd1YXJkX2ludGVudBgMIAEoCzIZLmNlbGxhZmxvdy52MS5HdWFyZEludGVudEgAEjMKDWd1YXJkX3Vua25vd24YDSABKAsyGi5jZWxsYWZsb3cudjEuR3VhcmRVbmtub3duSAASQQoUZ3VhcmRfcmVjb25jaWxpYXRpb24YDiABKAsyIS5jZWxsYWZsb3cudjEuR3VhcmRSZWNvbmNpbGlhdGlvbkgAEjEKDHpvbmVfZW50ZXJlZBgPIAEoCzIZLmNlbGxhZmxvdy52MS5ab25lRW50ZXJlZEgAEjUKDnpvbmVfY29tbWl0dGVkGBAgASgLMhsuY2VsbGFmbG93LnYxLlpvbmVDb21taXR0ZWRIABIvCgt6b25lX2ZhaWxlZBgRIAEoCzIYLmNlbGxhZmxvdy52MS5ab25lRmFpbGVkSAASOAoQem9uZV9yb2xsZWRfYmFjaxgSIAEoCzIcLmNlbGxhZmxvdy52MS5ab25lUm9sbGVkQmFja0gAEjMKDXpvbmVfZXZpZGVuY2UYEyABKAsyGi5jZWxsYWZsb3cudjEuWm9uZUV2aWRlbmNlSAASOwoRc2Vzc2lvbl9jb21wbGV0ZWQYFCABKAsyHi5jZWxsYWZsb3cudjEuU2Vzc2lvbkNvbXBsZXRlZEgAEjUKDnNlc3Npb25fZmFpbGVkGBUgASgLMhsuY2VsbGFmbG93LnYxLlNlc3Npb25GYWlsZWRIABI1Cg5zZXNzaW9uX3BhdXNlZBgWIAEoCzIbLmNlbGxhZmxvdy52MS5TZXNzaW9uUGF1c2VkSAASMwoNdGltZXJfc3RhcnRlZBgXIAEoCzIaLmNlbGxhZmxvdy52MS5UaW1lclN0YXJ0ZWRIABI1Cg5zaWduYWxfYXdhaXRlZBgYIAEoCzIbLmNlbGxhZmxvdy52MS5TaWduYWxBd2FpdGVkSAASPQoSYXBwcm92YWxfcmVxdWVzdGVkGBkgASgLMh8uY2VsbGFmbG93LnYxLkFwcHJvdmFsUmVxdWVzdGVkSAASMQoMd2FpdF9kcm9wcGVkGB8gASgLMhkuY2VsbGFmbG93LnYxLldhaXREcm9wcGVkSAASNwoPYnVkZ2V0X3Jlc2VydmVkGB4gASgLMhwuY2VsbGFmbG93LnYxLkJ1ZGdldFJlc2VydmVkSAASNwoPYnVkZ2V0X3JlbGVhc2VkGCAgASgLMhwuY2VsbGFmbG93LnYxLkJ1ZGdldFJlbGVhc2VkSAASNQoOc3RlcF9oZWFydGJlYXQYISABKAsyGy5jZWxsYWZsb3cudjEuU3RlcEhlYXJ0YmVhdEgAEjMKDWNoaWxkX3NwYXduZWQYGiABKAsyGi5jZWxsYWZsb3cudjEuQ2hpbGRTcGF3bmVkSAASRAoWY2hpbGRfY2FuY2VsX3JlcXVlc3RlZBgbIAEoCzIiLmNlbGxhZmxvdy52MS5DaGlsZENhbmNlbFJlcXVlc3RlZEgAEjsKEXNlc3Npb25fY29udGludWVkGBwgASgLMh4uY2VsbGFmbG93LnYxLlNlc3Npb25Db250aW51ZWRIABI7ChFzZXNzaW9uX2NhbmNlbGxlZBgdIAEoCzIeLmNlbGxhZmxvdy52MS5TZXNzaW9uQ2FuY2VsbGVkSABCBAoCb3AiwgEKE0d1YXJkUmVjb25jaWxpYXRpb24SEAoIc3RlcF9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIoCgdhcHBsaWVkGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWRIABIsCgtub3RfYXBwbGllZBgEIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkSAASEQoHdW5rbm93bhgFIAEoCEgAEhIKCnJlY29uY2lsZWQYBiABKAhCCQoHZmluZGluZyJPCgxab25lRXZpZGVuY2USEAoIem9uZV9rZXkYASABKAkSDwoHYXR0ZW1wdBgCIAEoDRIOCgZvZmZzZXQYAyABKAQSDAoEZGF0YRgEIAEoDCKWAQoDQWNrEhIKCnJlcXVlc3RfaWQYASABKAQSCwoDc2VxGAIgASgEEg8KB3RpbWVfbXMYAyABKAQSEQoJZHVwbGljYXRlGAQgASgIEiUKCHJlY29yZGVkGAUgASgLMhMuY2VsbGFmbG93LnYxLkV2ZW50EiMKBmJlZm9yZRgGIAMoCzITLmNlbGxhZmxvdy52MS5FdmVudCJWCgROYWNrEhIKCnJlcXVlc3RfaWQYASABKAQSJgoHcmVmdXNhbBgCIAEoCzIVLmNlbGxhZmxvdy52MS5SZWZ1c2FsEhIKCnNlc3Npb25faWQYAyABKAkiWAoHUmV2b2tlZBISCgpzZXNzaW9uX2lkGAEgASgJEg0KBWVwb2NoGAIgASgEEioKBnJlYXNvbhgDIAEoDjIaLmNlbGxhZmxvdy52MS5SZXZva2VSZWFzb24ifwoHUmVsZWFzZRISCgpyZXF1ZXN0X2lkGAEgASgEEhIKCnNlc3Npb25faWQYAiABKAkSDQoFZXBvY2gYAyABKAQSKwoGcmVhc29uGAQgASgOMhsuY2VsbGFmbG93LnYxLlJlbGVhc2VSZWFzb24SEAoIc2Vlbl9zZXEYBSABKAQiFwoGQ3JlZGl0Eg0KBWJ5dGVzGAEgASgEIhgKCENhcGFjaXR5EgwKBGZyZWUYASABKA0iJAoHR29vZGJ5ZRIZChFub3RoaW5nX2luX2ZsaWdodBgBIAEoCCIcCghEcmFpbmluZxIQCghncmFjZV9tcxgBIAEoBCqTAQoMUmV2b2tlUmVhc29uEh0KGVJFVk9LRV9SRUFTT05fVU5TUEVDSUZJRUQQABIYChRSRVZPS0VfUkVBU09OX0ZFTkNFRBABEhgKFFJFVk9LRV9SRUFTT05fUEFVU0VEEAISFwoTUkVWT0tFX1JFQVNPTl9FTkRFRBADEhcKE1JFVk9LRV9SRUFTT05fRFJBSU4QBDKpAQoNV29ya2VyU2VydmljZRJKCgdDaGFubmVsEhwuY2VsbGFmbG93LnYxLkNoYW5uZWxSZXF1ZXN0Gh0uY2VsbGFmbG93LnYxLkNoYW5uZWxSZXNwb25zZSgBMAESTAoJSGVhcnRiZWF0Eh4uY2VsbGFmbG93LnYxLkhlYXJ0YmVhdFJlcXVlc3QaHy5jZWxsYWZsb3cudjEuSGVhcnRiZWF0UmVzcG9uc2ViBnByb3RvMw", [file_cellaflow_v1_common, file_cellaflow_v1_engine, file_cellaflow_v1_event]);
 
 /**
  * Renews all leases of an instance.
@@ -372,11 +372,18 @@ export type ServedWorkflow = Message<"cellaflow.v1.ServedWorkflow"> & {
   workflow: string;
 
   /**
-   * Versions.
+   * Every version whose sessions it runs.
    *
    * @generated from field: repeated string versions = 2;
    */
   versions: string[];
+
+  /**
+   * The code that does; empty: one per version.
+   *
+   * @generated from field: repeated cellaflow.v1.WorkflowDefinition definitions = 3;
+   */
+  definitions: WorkflowDefinition[];
 };
 
 /**
@@ -385,6 +392,34 @@ export type ServedWorkflow = Message<"cellaflow.v1.ServedWorkflow"> & {
  */
 export const ServedWorkflowSchema: GenMessage<ServedWorkflow> = /*@__PURE__*/
   messageDesc(file_cellaflow_v1_worker, 7);
+
+/**
+ * Code of a workflow.
+ *
+ * @generated from message cellaflow.v1.WorkflowDefinition
+ */
+export type WorkflowDefinition = Message<"cellaflow.v1.WorkflowDefinition"> & {
+  /**
+   * Its version.
+   *
+   * @generated from field: string version = 1;
+   */
+  version: string;
+
+  /**
+   * Earlier versions whose sessions it goes on with.
+   *
+   * @generated from field: repeated string compatible = 2;
+   */
+  compatible: string[];
+};
+
+/**
+ * Describes the message cellaflow.v1.WorkflowDefinition.
+ * Use `create(WorkflowDefinitionSchema)` to create a new message.
+ */
+export const WorkflowDefinitionSchema: GenMessage<WorkflowDefinition> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_worker, 8);
 
 /**
  * Answers Hello.
@@ -496,7 +531,7 @@ export type Welcome = Message<"cellaflow.v1.Welcome"> & {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_worker, 8);
+  messageDesc(file_cellaflow_v1_worker, 9);
 
 /**
  * Starts a session here. Answered by Assigned, or by a Nack.
@@ -524,7 +559,7 @@ export type Start = Message<"cellaflow.v1.Start"> & {
  * Use `create(StartSchema)` to create a new message.
  */
 export const StartSchema: GenMessage<Start> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_worker, 9);
+  messageDesc(file_cellaflow_v1_worker, 10);
 
 /**
  * Binds to a session. Answered by Assigned, or by a Nack (lease_held with a retry hint, version_mismatch, …).
@@ -566,6 +601,14 @@ export type Attach = Message<"cellaflow.v1.Attach"> & {
    * @generated from field: string version = 5;
    */
   version: string;
+
+  /**
+   * True: only tells what the session is, with the salt of its lineage. No lease is taken, nothing is appended and no
+   * event follows; version and epoch mean nothing.
+   *
+   * @generated from field: bool look = 6;
+   */
+  look: boolean;
 };
 
 /**
@@ -573,7 +616,7 @@ export type Attach = Message<"cellaflow.v1.Attach"> & {
  * Use `create(AttachSchema)` to create a new message.
  */
 export const AttachSchema: GenMessage<Attach> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_worker, 10);
+  messageDesc(file_cellaflow_v1_worker, 11);
 
 /**
  * A session is to be run here.
@@ -644,7 +687,7 @@ export type Assigned = Message<"cellaflow.v1.Assigned"> & {
  * Use `create(AssignedSchema)` to create a new message.
  */
 export const AssignedSchema: GenMessage<Assigned> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_worker, 11);
+  messageDesc(file_cellaflow_v1_worker, 12);
 
 /**
  * Events of a session.
@@ -672,7 +715,7 @@ export type Events = Message<"cellaflow.v1.Events"> & {
  * Use `create(EventsSchema)` to create a new message.
  */
 export const EventsSchema: GenMessage<Events> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_worker, 12);
+  messageDesc(file_cellaflow_v1_worker, 13);
 
 /**
  * Appends to a session, in the order the run asked. Answered by Ack or Nack.
@@ -927,7 +970,7 @@ export type Append = Message<"cellaflow.v1.Append"> & {
  * Use `create(AppendSchema)` to create a new message.
  */
 export const AppendSchema: GenMessage<Append> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_worker, 13);
+  messageDesc(file_cellaflow_v1_worker, 14);
 
 /**
  * What a run found out about an unknown attempt.
@@ -993,7 +1036,7 @@ export type GuardReconciliation = Message<"cellaflow.v1.GuardReconciliation"> & 
  * Use `create(GuardReconciliationSchema)` to create a new message.
  */
 export const GuardReconciliationSchema: GenMessage<GuardReconciliation> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_worker, 14);
+  messageDesc(file_cellaflow_v1_worker, 15);
 
 /**
  * What a zone streamed.
@@ -1035,7 +1078,7 @@ export type ZoneEvidence = Message<"cellaflow.v1.ZoneEvidence"> & {
  * Use `create(ZoneEvidenceSchema)` to create a new message.
  */
 export const ZoneEvidenceSchema: GenMessage<ZoneEvidence> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_worker, 15);
+  messageDesc(file_cellaflow_v1_worker, 16);
 
 /**
  * A request is durable.
@@ -1091,7 +1134,7 @@ export type Ack = Message<"cellaflow.v1.Ack"> & {
  * Use `create(AckSchema)` to create a new message.
  */
 export const AckSchema: GenMessage<Ack> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_worker, 16);
+  messageDesc(file_cellaflow_v1_worker, 17);
 
 /**
  * A request was refused; nothing was appended.
@@ -1126,7 +1169,7 @@ export type Nack = Message<"cellaflow.v1.Nack"> & {
  * Use `create(NackSchema)` to create a new message.
  */
 export const NackSchema: GenMessage<Nack> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_worker, 17);
+  messageDesc(file_cellaflow_v1_worker, 18);
 
 /**
  * The worker must stop running a session.
@@ -1161,7 +1204,7 @@ export type Revoked = Message<"cellaflow.v1.Revoked"> & {
  * Use `create(RevokedSchema)` to create a new message.
  */
 export const RevokedSchema: GenMessage<Revoked> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_worker, 18);
+  messageDesc(file_cellaflow_v1_worker, 19);
 
 /**
  * Gives a lease back. Answered by Ack or Nack.
@@ -1211,7 +1254,7 @@ export type Release = Message<"cellaflow.v1.Release"> & {
  * Use `create(ReleaseSchema)` to create a new message.
  */
 export const ReleaseSchema: GenMessage<Release> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_worker, 19);
+  messageDesc(file_cellaflow_v1_worker, 20);
 
 /**
  * Grants the other side further bytes.
@@ -1232,7 +1275,7 @@ export type Credit = Message<"cellaflow.v1.Credit"> & {
  * Use `create(CreditSchema)` to create a new message.
  */
 export const CreditSchema: GenMessage<Credit> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_worker, 20);
+  messageDesc(file_cellaflow_v1_worker, 21);
 
 /**
  * How many further sessions the worker takes by dispatch.
@@ -1253,7 +1296,7 @@ export type Capacity = Message<"cellaflow.v1.Capacity"> & {
  * Use `create(CapacitySchema)` to create a new message.
  */
 export const CapacitySchema: GenMessage<Capacity> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_worker, 21);
+  messageDesc(file_cellaflow_v1_worker, 22);
 
 /**
  * The worker's last message.
@@ -1274,7 +1317,7 @@ export type Goodbye = Message<"cellaflow.v1.Goodbye"> & {
  * Use `create(GoodbyeSchema)` to create a new message.
  */
 export const GoodbyeSchema: GenMessage<Goodbye> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_worker, 22);
+  messageDesc(file_cellaflow_v1_worker, 23);
 
 /**
  * The engine will close the stream soon.
@@ -1295,7 +1338,7 @@ export type Draining = Message<"cellaflow.v1.Draining"> & {
  * Use `create(DrainingSchema)` to create a new message.
  */
 export const DrainingSchema: GenMessage<Draining> = /*@__PURE__*/
-  messageDesc(file_cellaflow_v1_worker, 23);
+  messageDesc(file_cellaflow_v1_worker, 24);
 
 /**
  * Why a worker must stop running a session.
