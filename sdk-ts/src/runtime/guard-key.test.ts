@@ -3,7 +3,9 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import * as z from "zod";
+import { CancelledError } from "../errors.js";
 import { StepError } from "../failure.js";
 import type { Context } from "./api.js";
 import type { StepOptions } from "./options.js";
@@ -83,3 +85,36 @@ test("a step that is not to wait fails at once, and so does one whose key means 
     assert.equal(refused.calls(), 0);
   }
 });
+
+for (const when of ["asked for", "waited for"] as const) {
+  test(`a session that is cancelled while a key is ${when} ends without calling`, async () => {
+    const { session, calls } = paying(["guard_in_flight"]);
+    let said: unknown;
+    let asked = 0;
+    session.elsewhere = ({ name }) => {
+      if (name !== "charge") return undefined;
+      asked += 1;
+      if (asked === 1 && when === "asked for") session.cancel("too late");
+      return "guard_in_flight";
+    };
+    const code = async (ctx: Context): Promise<unknown> => {
+      ctx.onCancel((cleanup) => cleanup.step("undo", () => "undone", { input: 1, effect: "guarded" }));
+      return ctx
+        .step("charge", () => "charged", { input: 1, idempotencyKey: "k" })
+        .catch((error: unknown) => {
+          said = error;
+          throw error;
+        });
+    };
+    const { run } = session.begin(workflow({ name: "test", version: "1", input: z.unknown() }, code));
+    if (when === "waited for") {
+      while (asked < 2) await sleep(1);
+      session.cancel("too late");
+    }
+    const end = await run.ended;
+    assert.equal(end.kind, "cancelled", JSON.stringify(end));
+    assert.ok(said instanceof CancelledError, String(said));
+    assert.equal(calls(), 0);
+    assert.ok(session.told.includes("stepCompleted onCancel/undo#1"), session.told.join());
+  });
+}

@@ -14,7 +14,7 @@
  *   have happened: its output is this step's, in an event of its own (`in-flight.ts` waits for it).
  */
 import { create } from "@bufbuild/protobuf";
-import { NotApplied } from "../errors.js";
+import { type CancelledError, NotApplied } from "../errors.js";
 import { type Failure, StepError, toFailure } from "../failure.js";
 import { GuardPolicy, type Payload, PayloadFormat, type Refusal } from "../gen/cellaflow/v1/common_pb.js";
 import {
@@ -153,6 +153,11 @@ export class GuardedStep<T> extends Request<T> {
       this.run.activity.finished(attempt);
     }
     this.running.clear();
+  }
+
+  override cancel(error: CancelledError): void {
+    super.cancel(error);
+    this.closed();
   }
 
   override deliverEvent(event: Event): readonly (string | undefined)[] {
@@ -300,10 +305,7 @@ export class GuardedStep<T> extends Request<T> {
     this.unsure = why.unsure === true;
     this.run.poke();
     if (!this.run.isRunning || this.isCancelled) return;
-    if (this.run.cancellation.isDelivered && this.run.cancellation.holds(this as Request)) {
-      this.closed();
-      return this.run.cancellation.rejectLate(this as Request);
-    }
+    if (this.isRejectedLate()) return;
     const { retry } = this.work;
     const { retry: defaults } = this.run.settings.limits;
     const made = number - this.forgiven;
@@ -318,6 +320,15 @@ export class GuardedStep<T> extends Request<T> {
       return this.fail(number, failurePayload(toFailure(thrown)), true);
     }
     this.timer = setTimeout(() => this.intend(number + 1), waitMs);
+  }
+
+  /** Rejects it if the session was cancelled while it could not be: it has nothing in flight any more. */
+  private isRejectedLate(): boolean {
+    const { cancellation } = this.run;
+    if (!cancellation.isDelivered || !cancellation.holds(this as Request)) return false;
+    this.closed();
+    cancellation.rejectLate(this as Request);
+    return true;
   }
 
   private fail(number: number, failure: Payload, guarded: boolean): void {
@@ -344,6 +355,7 @@ export class GuardedStep<T> extends Request<T> {
       return;
     }
     if (refusal.code === "guard_in_flight") {
+      if (this.isRejectedLate()) return;
       const waitMs = this.elsewhere.againInMs(Number(refusal.retryAfterMs)); // G6
       if (waitMs === undefined) return this.neverCalled(number, this.elsewhere.failure());
       this.timer = setTimeout(() => this.sendAgain(number), waitMs);

@@ -224,7 +224,10 @@ export class MemorySession implements Journal {
     if (op.case === "guardIntent") {
       const elsewhere = this.elsewhere(op.value);
       if (typeof elsewhere === "string") {
-        return entry.refused(create(RefusalSchema, { code: elsewhere, message: elsewhere, retryAfterMs: 10n }));
+        const refusal = create(RefusalSchema, { code: elsewhere, message: elsewhere, retryAfterMs: 10n });
+        // Like the wire: what is pushed meanwhile comes before.
+        setTimeout(() => entry.refused(refusal), 2);
+        return;
       }
       if (elsewhere !== undefined) return this.takeOver(op.value, elsewhere.output, entry);
     }
