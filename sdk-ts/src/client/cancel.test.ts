@@ -5,12 +5,10 @@
  * This file is its own agent: started with CELLAFLOW_TEST_KEY it runs the order once and, if told so, dies.
  */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import * as z from "zod";
 import { CancelledError } from "../errors.js";
 import { workflow } from "../runtime/workflow.js";
@@ -65,19 +63,10 @@ let engine: TestEngine;
 /** Runs the agent in a process of its own; returns its exit code and the log of all its starts. */
 async function agent(runKey: string, die = ""): Promise<{ code: number | null; lines: string[] }> {
   const file = join(engine.folder, `${runKey}.log`);
-  const { url, token, ca } = engine.connection;
-  const child = spawn(process.execPath, [fileURLToPath(import.meta.url)], {
-    stdio: ["ignore", "ignore", "inherit"],
-    env: {
-      ...process.env,
-      NODE_TEST_CONTEXT: "",
-      CELLAFLOW_URL: url,
-      CELLAFLOW_TOKEN: token,
-      CELLAFLOW_CA: ca,
-      CELLAFLOW_TEST_KEY: runKey,
-      CELLAFLOW_TEST_LOG: file,
-      CELLAFLOW_TEST_DIE_AT: die,
-    },
+  const child = engine.spawnAgain(import.meta.url, {
+    CELLAFLOW_TEST_KEY: runKey,
+    CELLAFLOW_TEST_LOG: file,
+    CELLAFLOW_TEST_DIE_AT: die,
   });
   const code = await new Promise<number | null>((resolve) => child.once("exit", resolve));
   return { code, lines: readFileSync(file, "utf8").trim().split("\n") };

@@ -8,6 +8,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import type { ConnectionOptions } from "../transport/lookup.js";
 
 /** Times of test engines in ms: short, so that a takeover is soon. */
@@ -40,6 +41,22 @@ export class TestEngine implements AsyncDisposable {
   /** What clients need; the same after every restart. */
   get connection(): Required<Pick<ConnectionOptions, "url" | "token" | "ca">> {
     return this.file();
+  }
+
+  /** Starts a test's file (`import.meta.url`) as a process of its own that finds this engine; `variables` are added to its environment. */
+  spawnAgain(file: string, variables: Readonly<Record<string, string>>): ChildProcess {
+    const { url, token, ca } = this.connection;
+    return spawn(process.execPath, [fileURLToPath(file)], {
+      stdio: ["ignore", "ignore", "inherit"],
+      env: {
+        ...process.env,
+        NODE_TEST_CONTEXT: "",
+        CELLAFLOW_URL: url,
+        CELLAFLOW_TOKEN: token,
+        CELLAFLOW_CA: ca,
+        ...variables,
+      },
+    });
   }
 
   /** kill -9, and start again after `downMs`. */

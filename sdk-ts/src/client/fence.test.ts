@@ -5,12 +5,11 @@
  * This file is its own agent: started with CELLAFLOW_TEST_KEY it runs the workflow once.
  */
 import assert from "node:assert/strict";
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync } from "node:child_process";
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import * as z from "zod";
 import { workflow } from "../runtime/workflow.js";
 import { startCountingServer } from "../testing/counting-server.js";
@@ -45,19 +44,7 @@ const charging = workflow({ name: "charging", version: "1", input: z.string() },
 });
 
 function agent(engine: TestEngine, server: string, file: string): ChildProcess {
-  const { url, token, ca } = engine.connection;
-  return spawn(process.execPath, [fileURLToPath(import.meta.url)], {
-    stdio: ["ignore", "ignore", "inherit"],
-    env: {
-      ...process.env,
-      NODE_TEST_CONTEXT: "",
-      CELLAFLOW_URL: url,
-      CELLAFLOW_TOKEN: token,
-      CELLAFLOW_CA: ca,
-      CELLAFLOW_TEST_KEY: server,
-      CELLAFLOW_TEST_LOG: file,
-    },
-  });
+  return engine.spawnAgain(import.meta.url, { CELLAFLOW_TEST_KEY: server, CELLAFLOW_TEST_LOG: file });
 }
 
 async function until(file: string, text: string, msMax: number): Promise<void> {

@@ -5,12 +5,10 @@
  * This file is its own agent: started with CELLAFLOW_TEST_FORK it runs that fork once and, if told so, is killed.
  */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import * as z from "zod";
 import type { Event } from "../gen/cellaflow/v1/event_pb.js";
 import { connectionOf } from "../internal/connection.js";
@@ -274,19 +272,10 @@ async function runAgent(fork: string): Promise<void> {
 function agent(fork: string, die: string): Promise<{ code: number | null; lines: string[] }> {
   const file = join(engine.folder, `${fork}.log`);
   appendFileSync(file, "start\n");
-  const { url, token, ca } = engine.connection;
-  const child = spawn(process.execPath, [fileURLToPath(import.meta.url)], {
-    stdio: ["ignore", "ignore", "inherit"],
-    env: {
-      ...process.env,
-      NODE_TEST_CONTEXT: "",
-      CELLAFLOW_URL: url,
-      CELLAFLOW_TOKEN: token,
-      CELLAFLOW_CA: ca,
-      CELLAFLOW_TEST_FORK: fork,
-      CELLAFLOW_TEST_LOG: file,
-      CELLAFLOW_TEST_DIE_AT: die,
-    },
+  const child = engine.spawnAgain(import.meta.url, {
+    CELLAFLOW_TEST_FORK: fork,
+    CELLAFLOW_TEST_LOG: file,
+    CELLAFLOW_TEST_DIE_AT: die,
   });
   return new Promise((resolve) => {
     child.once("exit", (code) => resolve({ code, lines: readFileSync(file, "utf8").trim().split("\n") }));

@@ -5,12 +5,10 @@
  * This file is its own agent: started with CELLAFLOW_TEST_KEY it runs the workflow once and, if told so, dies.
  */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import * as z from "zod";
 import { workflow } from "../runtime/workflow.js";
 import { createClient } from "./client.js";
@@ -83,19 +81,10 @@ interface Spawned {
 function start(engine: TestEngine, runKey: string, die: string): Promise<Spawned> {
   const file = join(engine.folder, `${runKey}.log`);
   appendFileSync(file, `start ${die}\n`);
-  const { url, token, ca } = engine.connection;
-  const child = spawn(process.execPath, [fileURLToPath(import.meta.url)], {
-    stdio: ["ignore", "ignore", "inherit"],
-    env: {
-      ...process.env,
-      NODE_TEST_CONTEXT: "",
-      CELLAFLOW_URL: url,
-      CELLAFLOW_TOKEN: token,
-      CELLAFLOW_CA: ca,
-      CELLAFLOW_TEST_KEY: runKey,
-      CELLAFLOW_TEST_LOG: file,
-      CELLAFLOW_TEST_DIE_AT: die,
-    },
+  const child = engine.spawnAgain(import.meta.url, {
+    CELLAFLOW_TEST_KEY: runKey,
+    CELLAFLOW_TEST_LOG: file,
+    CELLAFLOW_TEST_DIE_AT: die,
   });
   return new Promise((resolve) => {
     child.once("exit", (code) => resolve({ code, lines: readFileSync(file, "utf8").trim().split("\n") }));

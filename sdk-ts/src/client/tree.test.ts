@@ -3,12 +3,10 @@
  * kill -9 of the engine and of the worker. The worker that dies is this file as a process of its own.
  */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import * as z from "zod";
 import { NonRetryableError } from "../errors.js";
 import { StepError } from "../failure.js";
@@ -74,19 +72,10 @@ async function serve(): Promise<void> {
 let engine: TestEngine;
 
 function worker(die = "") {
-  const { url, token, ca } = engine.connection;
-  const child = spawn(process.execPath, [fileURLToPath(import.meta.url)], {
-    stdio: ["ignore", "ignore", "inherit"],
-    env: {
-      ...process.env,
-      NODE_TEST_CONTEXT: "",
-      CELLAFLOW_URL: url,
-      CELLAFLOW_TOKEN: token,
-      CELLAFLOW_CA: ca,
-      CELLAFLOW_TEST_WORKER: "1",
-      CELLAFLOW_TEST_LOG: join(engine.folder, "tree.log"),
-      CELLAFLOW_TEST_DIE_AT: die,
-    },
+  const child = engine.spawnAgain(import.meta.url, {
+    CELLAFLOW_TEST_WORKER: "1",
+    CELLAFLOW_TEST_LOG: join(engine.folder, "tree.log"),
+    CELLAFLOW_TEST_DIE_AT: die,
   });
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   return {

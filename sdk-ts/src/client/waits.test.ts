@@ -5,12 +5,11 @@
  * This file is its own worker: started with CELLAFLOW_TEST_LOG it serves the workflow until it is killed.
  */
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { appendFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { create } from "@bufbuild/protobuf";
 import * as z from "zod";
 import {
@@ -56,18 +55,7 @@ class WorkerProcess {
   private readonly exited: Promise<unknown>;
 
   constructor(engine: TestEngine, file: string) {
-    const { url, token, ca } = engine.connection;
-    this.child = spawn(process.execPath, [fileURLToPath(import.meta.url)], {
-      stdio: ["ignore", "ignore", "inherit"],
-      env: {
-        ...process.env,
-        NODE_TEST_CONTEXT: "",
-        CELLAFLOW_URL: url,
-        CELLAFLOW_TOKEN: token,
-        CELLAFLOW_CA: ca,
-        CELLAFLOW_TEST_LOG: file,
-      },
-    });
+    this.child = engine.spawnAgain(import.meta.url, { CELLAFLOW_TEST_LOG: file });
     this.exited = new Promise((resolve) => this.child.once("exit", resolve));
   }
 
