@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 /// Identifiers needed, and how many of them each kind of context shows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Use {
@@ -48,12 +50,35 @@ fn made_up(name: &str) -> bool {
     letters && (sign || inner)
 }
 
-/// The names that arguments need and a history had.
+/// The names that arguments need and a history had; the arguments' own names are the tools', not the history's.
 #[must_use]
 pub fn needed<'a>(arguments: impl Iterator<Item = &'a str>, history: &BTreeSet<String>) -> BTreeSet<String> {
-    // Escapes of JSON end words: `\n` before a name is no part of it.
-    let all = arguments.flat_map(|a| names(&a.replace("\\n", " ").replace("\\t", " ")));
-    all.filter(|n| history.contains(n)).collect()
+    let mut all = BTreeSet::new();
+    for json in arguments {
+        all.extend(self::arguments(json));
+    }
+    all.retain(|n| history.contains(n));
+    all
+}
+
+/// The names in the values of a call's arguments.
+#[must_use]
+pub fn arguments(json: &str) -> BTreeSet<String> {
+    let mut out = BTreeSet::new();
+    match serde_json::from_str(json) {
+        Ok(value) => values(&value, &mut out),
+        Err(_) => out.extend(names(json)),
+    }
+    out
+}
+
+fn values(value: &Value, out: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => out.extend(names(text)),
+        Value::Array(items) => items.iter().for_each(|v| values(v, out)),
+        Value::Object(fields) => fields.values().for_each(|v| values(v, out)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// How many of the names a context shows.

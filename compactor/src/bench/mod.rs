@@ -18,7 +18,9 @@ mod names;
 mod prices;
 mod probes;
 mod report;
+#[cfg(test)]
+mod tests;
 
-pub use load::load;
+pub use load::{events, load};
 pub use measure::{Report, measure};
 pub use report::{json_line, table};

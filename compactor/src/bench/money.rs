@@ -24,9 +24,10 @@ pub struct Cost {
     pub uncached: f64,
     pub cached: f64,
     pub compacted: f64,
-    /// The base prompt's part of `cached` and of `compacted`.
+    /// The base prompt's part of `cached`.
     pub base: f64,
-    pub base_compacted: f64,
+    /// What `cached` pays for history that was sent before: the most that any compaction could save.
+    pub resent: f64,
     pub faults: usize,
     pub seals: usize,
     /// Calls without a seal whose prompt extends the previous one, and all without a seal.
@@ -43,7 +44,7 @@ impl Cost {
         self.cached += o.cached;
         self.compacted += o.compacted;
         self.base += o.base;
-        self.base_compacted += o.base_compacted;
+        self.resent += o.resent;
         self.faults += o.faults;
         self.seals += o.seals;
         self.stable += o.stable;
@@ -139,6 +140,7 @@ impl Replay<'_> {
         cost.cached += self.price(tokens, hit) + out;
         cost.uncached += tokens as f64 + out;
         cost.base += self.price(self.base_tokens, if cold { 0 } else { self.base_tokens });
+        cost.resent += self.price(before, if cold { 0 } else { before });
         cost.tokens_raw += tokens;
     }
 
@@ -162,7 +164,6 @@ impl Replay<'_> {
         };
         let hit = if cold { 0 } else { hit };
         cost.compacted += self.price(tokens, hit) + self.table.output * output as f64;
-        cost.base_compacted += self.price(self.base_tokens, if cold { 0 } else { self.base_tokens });
         cost.tokens_compacted += tokens;
         *prompt = Prompt { text, tokens: context.tokens + fetched.tokens, generation: context.generation };
     }
@@ -208,7 +209,7 @@ impl Replay<'_> {
                 return Some(found);
             }
         }
-        let names: BTreeSet<String> = future::names(&arguments.replace("\\n", " "));
+        let names: BTreeSet<String> = future::arguments(&arguments);
         let absent: Vec<&String> = names.iter().filter(|n| !visible(n)).collect();
         if absent.is_empty() || absent.len() * 2 < names.len() {
             return None;

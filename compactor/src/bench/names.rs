@@ -1,7 +1,6 @@
 //! Tool and argument names replaced by meaningless ones: passes that read them would fall apart.
 
-use serde_json::Value;
-
+use crate::transcripts::ordered::Ordered;
 use crate::transcripts::{Part, Transcript};
 
 /// The same transcript with every tool and argument name replaced; resources stay declared.
@@ -11,21 +10,22 @@ pub fn randomised(transcript: &Transcript) -> Transcript {
     for event in &mut out.events {
         if let Part::ToolCall(call) = &mut event.part {
             call.name = scrambled(&call.name);
-            if let Ok(arguments) = serde_json::from_str::<Value>(&call.arguments) {
-                call.arguments = rename(arguments).to_string();
+            let renamed = serde_json::from_str::<Ordered>(&call.arguments).map(rename);
+            if let Ok(json) = renamed.and_then(|arguments| serde_json::to_string(&arguments)) {
+                call.arguments = json;
             }
         }
     }
     out
 }
 
-fn rename(value: Value) -> Value {
+fn rename(value: Ordered) -> Ordered {
     match value {
-        Value::Object(fields) => {
-            Value::Object(fields.into_iter().map(|(key, value)| (scrambled(&key), rename(value))).collect())
+        Ordered::Object(fields) => {
+            Ordered::Object(fields.into_iter().map(|(key, value)| (scrambled(&key), rename(value))).collect())
         }
-        Value::Array(items) => Value::Array(items.into_iter().map(rename).collect()),
-        other => other,
+        Ordered::Array(items) => Ordered::Array(items.into_iter().map(rename).collect()),
+        scalar @ Ordered::Scalar(_) => scalar,
     }
 }
 

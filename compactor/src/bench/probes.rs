@@ -144,38 +144,36 @@ fn test_command(command: &str) -> Option<String> {
         line = line.split(stop).next().unwrap_or(line);
     }
     let line = line.trim();
-    let runs = [
-        "go test",
-        "cargo test",
-        "npm test",
-        "npm run test",
-        "pytest",
-        "vitest",
-        "jest",
-        "mise run test",
-        "make test",
-        "yarn test",
-        "pnpm test",
-        "bun test",
-        "tox",
-        "unittest",
-    ];
-    (runs.iter().any(|r| line.contains(r)) && !line.contains('\n')).then(|| line.to_owned())
+    if line.contains('\n') {
+        return None;
+    }
+    let words: Vec<&str> = line.split_whitespace().map(|w| w.rsplit('/').next().unwrap_or(w)).collect();
+    let alone = ["pytest", "vitest", "jest", "tox", "unittest"];
+    let with = ["go", "cargo", "npm", "run", "make", "yarn", "pnpm", "bun"];
+    let pair = words.iter().zip(words.iter().skip(1)).any(|(a, b)| with.contains(a) && b.starts_with("test"));
+    let starts = words.iter().take(4).any(|w| alone.contains(w));
+    (pair || starts && !words.iter().take(1).any(|w| ["cat", "ls", "grep", "rg", "which"].contains(w)))
+        .then(|| line.to_owned())
 }
 
 fn verdict(text: &str, failed: Option<bool>) -> Option<bool> {
-    let bad = text.lines().any(|l| {
+    let lines: Vec<String> = text.lines().map(readable).collect();
+    let bad = lines.iter().any(|l| {
         l.starts_with("--- FAIL") || l.starts_with("FAIL") || l.contains("FAILED ") || l.contains("panic:")
     });
+    // `3 failed`: a number right before the word, on one line.
     let count = |word: &str| {
-        text.split(word).next().filter(|b| b.len() < text.len()).and_then(|before| {
-            before.trim_end().rsplit(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse::<u64>().ok())
+        lines.iter().any(|l| {
+            let words: Vec<&str> = l.split_whitespace().collect();
+            words
+                .iter()
+                .zip(words.iter().skip(1))
+                .any(|(n, w)| w.starts_with(word) && n.parse::<u64>().is_ok_and(|n| n > 0))
         })
     };
-    let good = text.lines().any(|l| l.starts_with("ok ") || l.starts_with("ok\t") || l.trim() == "PASS")
-        || count("passed").is_some_and(|n| n > 0);
+    let good = lines.iter().any(|l| l.starts_with("ok ") || l.trim() == "PASS") || count("passed");
     match () {
-        () if failed == Some(true) || bad || count("failed").is_some_and(|n| n > 0) => Some(false),
+        () if failed == Some(true) || bad || count("failed") => Some(false),
         () if good => Some(true),
         () => None,
     }
@@ -262,7 +260,9 @@ fn todos(made: &[Made<'_>], out: &mut Vec<Probe>) {
             row.1 = done(&field(&arguments, "status"));
         }
     }
-    for (text, closed) in list.into_values().filter(|(t, _)| t.len() >= 4) {
+    let open: BTreeSet<String> =
+        list.values().filter(|(_, closed)| !closed).map(|(t, _)| t.clone()).collect();
+    for (text, closed) in list.into_values().filter(|(t, c)| t.len() >= 4 && !(*c && open.contains(t))) {
         let head: String = squeeze(&text).chars().take(60).collect();
         let mut probe = plain(Class::Todos, &head, vec![head.clone()], false);
         if closed {
@@ -345,7 +345,21 @@ fn id(word: &str) -> bool {
 }
 
 fn squeeze(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    readable(text).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What a terminal would show of a text: no colours, no control characters.
+fn readable(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| ('@'..='~').contains(&c)).map_or(part.len(), |at| at + 1);
+        out.push_str(part.get(end..).unwrap_or_default());
+    }
+    out.chars()
+        .map(|c| if c == '\t' || c == '\r' { ' ' } else { c })
+        .filter(|c| !c.is_control() || *c == '\n')
+        .collect()
 }
 
 /// A context prepared for looking things up.
@@ -369,7 +383,7 @@ impl Visible {
         let retained = if probe.anywhere {
             probe.needs.iter().all(|n| self.all.contains(n.as_str()))
         } else {
-            self.lines.iter().any(|l| probe.needs.iter().all(|n| l.contains(n.as_str())))
+            self.lines.iter().any(|l| states(l, probe))
         };
         if retained || probe.class == Class::FilesModified && self.under_stated_folder(&probe.name) {
             return Found::Retained;
@@ -410,9 +424,23 @@ impl Visible {
             .front
             .iter()
             .rev()
-            .find(|l| l.contains(name.as_str()) && (l.starts_with("PASS") || l.starts_with("FAIL")));
+            .find(|l| names(l, name) && (l.starts_with("PASS") || l.starts_with("FAIL")));
         last.is_some_and(|l| probe.superseded.iter().any(|s| l.starts_with(s.as_str())))
     }
+}
+
+/// Whether a line has all that a probe needs; of a short command, not that of a longer one.
+fn states(line: &str, probe: &Probe) -> bool {
+    probe.needs.iter().all(|n| line.contains(n.as_str()))
+        && (probe.class != Class::TestStatus || probe.needs.first().is_none_or(|name| names(line, name)))
+}
+
+fn names(line: &str, command: &str) -> bool {
+    let whole = command.chars().count() < 40;
+    line.match_indices(command).any(|(at, _)| {
+        let rest = line.get(at + command.len()..).unwrap_or_default();
+        !whole || rest.is_empty() || rest.starts_with(" §") || rest.starts_with(" →")
+    })
 }
 
 fn handles(line: &str) -> Vec<String> {

@@ -157,23 +157,35 @@ fn uses(report: &Report, out: &mut String) {
 fn money(report: &Report, out: &mut String) {
     let _ = writeln!(
         out,
-        "\nmoney: share saved (prices of {}; the base prompt is part of every cost)",
+        "\nmoney: share saved (prices of {}; the base prompt is part of every cost,",
         report.prices_date
     );
+    let _ = writeln!(out, "`base` its share of the cached cost, `at most` that of history sent again)");
     let _ = writeln!(
         out,
-        "  {:<26}{:<11}{:>8}{:>9}{:>10}{:>8}{:>12}{:>8}{:>7}{:>7}",
-        "", "sessions", "tokens", "cached", "uncached", "base", "cost $", "faults", "seals", "calls"
+        "  {:<26}{:<11}{:>8}{:>8}{:>10}{:>7}{:>9}{:>9}{:>8}{:>7}{:>7}",
+        "",
+        "sessions",
+        "tokens",
+        "cached",
+        "uncached",
+        "base",
+        "at most",
+        "cost $",
+        "faults",
+        "seals",
+        "calls"
     );
     for (table, long, all) in &report.money {
         for (which, c) in [("≥ 50 calls", long), ("all", all)] {
             let tokens = 1.0 - share(c.tokens_compacted, c.tokens_raw);
-            let base = if c.cached > 0.0 { c.base / c.cached } else { 0.0 };
+            let of_cached = |part: f64| if c.cached > 0.0 { part / c.cached } else { 0.0 };
+            let (base, most) = (of_cached(c.base), of_cached(c.resent));
             let dollars = c.cached * table.input / 1e6;
             let (cached, uncached) = (c.net_saving(), c.uncached_saving());
             let _ = writeln!(
                 out,
-                "  {:<26}{which:<11}{tokens:>8.3}{cached:>9.3}{uncached:>10.3}{base:>8.3}{dollars:>12.2}{:>8}{:>7}{:>7}",
+                "  {:<26}{which:<11}{tokens:>8.3}{cached:>8.3}{uncached:>10.3}{base:>7.3}{most:>9.3}{dollars:>9.2}{:>8}{:>7}{:>7}",
                 table.name, c.faults, c.seals, c.calls
             );
         }

@@ -53,3 +53,61 @@ pub fn fetch<'a>(
     let end = end.min(all.len());
     Ok(all.get(first.min(end)..end).unwrap_or_default())
 }
+
+/// A line that a search found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit {
+    pub seq: u64,
+    pub line: String,
+}
+
+/// Lines that contain all words of the query, whatever their case, the newest events first, at most `max`.
+#[must_use]
+pub fn search(events: &[Event], query: &str, max: usize) -> Vec<Hit> {
+    let words: Vec<String> = query.split_whitespace().map(str::to_lowercase).collect();
+    if words.is_empty() {
+        return Vec::new();
+    }
+    let lines = events.iter().rev().flat_map(|event| {
+        let content = String::from_utf8_lossy(bytes(event)).into_owned();
+        let found: Vec<Hit> = content
+            .lines()
+            .filter(|l| {
+                let lower = l.to_lowercase();
+                words.iter().all(|w| lower.contains(w.as_str()))
+            })
+            .map(|l| Hit { seq: event.seq, line: super::text::line(l, 200) })
+            .collect();
+        found
+    });
+    lines.take(max).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::{Body, Event};
+    use super::{Hit, Unresolved, fetch, search};
+
+    fn events() -> Vec<Event> {
+        let body = |n: u64| Body::User(format!("first {n}\nThe Quick fox {n} §9").into_bytes());
+        (1..=3).map(|seq| Event { seq, body: body(seq) }).collect()
+    }
+
+    // H1, H3
+    #[test]
+    fn a_handle_fetches_its_bytes_or_says_why_not() {
+        let events = events();
+        assert_eq!(fetch(&events, "§2", Some((0, 7))), Ok(&b"first 2"[..]));
+        assert_eq!(fetch(&events, "§2", Some((900, 7))), Ok(&b""[..]));
+        assert_eq!(fetch(&events, "§4", None), Err(Unresolved::Unknown(4)));
+        assert_eq!(fetch(&events, "4", None), Err(Unresolved::Malformed("4".into())));
+    }
+
+    // H2
+    #[test]
+    fn a_search_finds_lines_newest_first_and_forges_no_handle() {
+        let found = search(&events(), "quick FOX", 2);
+        let hit = |seq| Hit { seq, line: format!("The Quick fox {seq} 9") };
+        assert_eq!(found, [hit(3), hit(2)]);
+    }
+}

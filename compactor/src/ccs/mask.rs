@@ -144,6 +144,7 @@ fn outcome(unit: Unit<'_>, around: &Around<'_>, max: usize) -> String {
         format!("failed: {}", facts::error_line(&short))
     } else {
         match route::content(&result.text) {
+            _ if result.text.lines().nth(1).is_none() => short.clone(),
             Content::Log => {
                 let line = short.lines().find(|l| logs::protected(l));
                 let line = line.or_else(|| short.lines().rev().find(|l| !l.trim().is_empty()));

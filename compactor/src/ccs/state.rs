@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::budget::Settings;
 use super::dead::Chains;
 use super::duplicates::Duplicates;
+use super::edits;
 use super::event::{Input, Seal};
 use super::facts::Facts;
 use super::mask;
@@ -160,8 +161,10 @@ impl Ccs {
                 for resource in resources {
                     self.chains.note(item.seq, resource);
                 }
-                let place = resources.first().map(|r| r.id.clone()).unwrap_or_default();
-                self.words.note(&item.text, Use::Argument, item.seq, &place);
+                let place = place(&item).unwrap_or_default();
+                for text in edits::texts(&item.text) {
+                    self.words.note(&text, Use::Argument, item.seq, &place);
+                }
                 self.open.insert(id.clone(), item.clone());
                 if self.open.len() > OPEN_CALLS_MAX {
                     self.open.pop_first();
@@ -213,7 +216,8 @@ impl Ccs {
         let facts = self.facts.render(&short);
         let said: Vec<&Item> = items.iter().filter(|i| matches!(i.kind, Kind::User)).collect();
         let said_tokens: usize = said.iter().map(|i| i.tokens).sum();
-        let floor_text = format!("{}{}{}{facts}", render::TOOLS, render::PREAMBLE, self.instructions_text());
+        let head = format!("{}{}", render::PREAMBLE, self.instructions_text());
+        let floor_text = format!("{}{head}{facts}{}", render::TOOLS, self.facts.ids.render(&head));
         let floors = vocabulary.count(&floor_text) + said_tokens;
         let mut shares = self.settings.shares(budget, floors);
 

@@ -5,23 +5,24 @@
 #[must_use]
 pub fn line(text: &str, max: usize) -> String {
     let mut out = String::new();
-    let mut left = max;
+    let mut count = 0;
     let mut gap = false;
     for c in text.chars() {
         if c.is_whitespace() || c.is_control() || c == super::handle::SIGN {
             gap = !out.is_empty();
             continue;
         }
-        if left <= 1 {
+        if count + usize::from(gap) >= max {
+            out.pop();
             out.push('…');
             return out;
         }
         if std::mem::take(&mut gap) {
             out.push(' ');
-            left -= 1;
+            count += 1;
         }
         out.push(c);
-        left = left.saturating_sub(1);
+        count += 1;
     }
     out
 }
@@ -93,4 +94,23 @@ fn looks_made(word: &str) -> bool {
         before = b;
     }
     made
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ends, identifiers, line};
+
+    #[test]
+    fn a_line_is_one_line_without_handles_and_no_longer_than_asked() {
+        assert_eq!(line(" a\n\tb §12 c\u{7} ", 80), "a b 12 c");
+        assert_eq!(line("12345", 5), "12345");
+        assert_eq!(line("123456", 5), "1234…");
+        assert_eq!(ends("0123456789", 4), "01…89");
+    }
+
+    #[test]
+    fn identifiers_are_names_that_nobody_speaks() {
+        let found: Vec<&str> = identifiers("call getUser in src/main.rs with max_size, not now").collect();
+        assert_eq!(found, ["getUser", "main.rs", "max_size"]);
+    }
 }

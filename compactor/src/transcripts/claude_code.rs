@@ -1,7 +1,10 @@
 //! Claude Code: JSONL, one record a line. A response is spread over several records that share `message.id`.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
+use super::ordered::{self, Ordered};
 use super::{BadLine, Call, Error, Event, Part, ToolCall, ToolResult, Transcript, Usage, resources, value};
 
 pub(super) fn parse(text: &str) -> Result<Transcript, Error> {
@@ -11,9 +14,9 @@ pub(super) fn parse(text: &str) -> Result<Transcript, Error> {
             continue;
         }
         // A writer that was interrupted leaves two records on one line: both count.
-        for record in serde_json::Deserializer::from_str(line).into_iter::<Value>() {
+        for record in serde_json::Deserializer::from_str(line).into_iter::<Ordered>() {
             match record {
-                Ok(record) => reader.record(&record),
+                Ok(record) => reader.line(&record),
                 Err(e) => {
                     reader.out.bad.push(BadLine { line: n + 1, reason: e.to_string() });
                     break;
@@ -32,9 +35,18 @@ struct Reader {
     out: Transcript,
     /// The provider's id of the response being read, and its call.
     response: Option<(String, usize)>,
+    /// Arguments of this record's tool calls, as written.
+    arguments: BTreeMap<String, String>,
 }
 
 impl Reader {
+    fn line(&mut self, record: &Ordered) {
+        self.arguments = ordered::arguments(record);
+        if let Ok(record) = serde_json::to_value(record) {
+            self.record(&record);
+        }
+    }
+
     fn record(&mut self, record: &Value) {
         let side = record.get("isSidechain").and_then(Value::as_bool).unwrap_or(false);
         let Some(message) = record.get("message").filter(|_| !side) else { return };
@@ -56,7 +68,7 @@ impl Reader {
             let part = match value::str(part, "type") {
                 Some("text") => Part::Assistant(value::str(part, "text").unwrap_or_default().into()),
                 Some("thinking") => Part::Reasoning(value::str(part, "thinking").unwrap_or_default().into()),
-                Some("tool_use") => Part::ToolCall(tool_call(part)),
+                Some("tool_use") => Part::ToolCall(self.tool_call(part)),
                 _ => continue,
             };
             self.out.events.push(Event { at_ms, call: Some(call), part });
@@ -83,6 +95,18 @@ impl Reader {
                 self.out.events.push(Event { at_ms, call: None, part: Part::ToolResult(result) });
             }
             _ => {}
+        }
+    }
+
+    fn tool_call(&mut self, part: &Value) -> ToolCall {
+        let name = value::str(part, "name").unwrap_or_default();
+        let id = value::str(part, "id").unwrap_or_default();
+        let input = part.get("input").unwrap_or(&Value::Null);
+        ToolCall {
+            id: id.into(),
+            name: name.into(),
+            arguments: self.arguments.remove(id).unwrap_or_else(|| input.to_string()),
+            resources: resources::of(name, input),
         }
     }
 
@@ -116,17 +140,6 @@ impl Reader {
 fn notice(record: &Value) -> bool {
     let flag = |key| record.get(key).and_then(Value::as_bool).unwrap_or(false);
     flag("isMeta") || flag("isCompactSummary")
-}
-
-fn tool_call(part: &Value) -> ToolCall {
-    let name = value::str(part, "name").unwrap_or_default();
-    let input = part.get("input").unwrap_or(&Value::Null);
-    ToolCall {
-        id: value::str(part, "id").unwrap_or_default().into(),
-        name: name.into(),
-        arguments: input.to_string(),
-        resources: resources::of(name, input),
-    }
 }
 
 fn usage(usage: &Value) -> Usage {

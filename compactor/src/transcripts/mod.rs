@@ -9,6 +9,7 @@
 
 mod claude_code;
 mod openai_chat;
+pub mod ordered;
 mod pi;
 mod resources;
 mod shell;

@@ -1,7 +1,10 @@
 //! pi: JSONL; records `message` with roles `user`, `assistant`, `toolResult` and `bashExecution`.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
+use super::ordered::{self, Ordered};
 use super::{BadLine, Call, Error, Event, Part, ToolCall, ToolResult, Transcript, Usage, resources, value};
 
 pub(super) fn parse(text: &str) -> Result<Transcript, Error> {
@@ -10,15 +13,20 @@ pub(super) fn parse(text: &str) -> Result<Transcript, Error> {
         if line.trim().is_empty() {
             continue;
         }
-        match serde_json::from_str::<Value>(line) {
-            Ok(record) => read(&mut out, &record),
+        match serde_json::from_str::<Ordered>(line) {
+            Ok(record) => {
+                let mut arguments = ordered::arguments(&record);
+                if let Ok(record) = serde_json::to_value(&record) {
+                    read(&mut out, &record, &mut arguments);
+                }
+            }
             Err(e) => out.bad.push(BadLine { line: n + 1, reason: e.to_string() }),
         }
     }
     if out.events.is_empty() { Err(Error::Missing("message")) } else { Ok(out) }
 }
 
-fn read(out: &mut Transcript, record: &Value) {
+fn read(out: &mut Transcript, record: &Value, arguments: &mut BTreeMap<String, String>) {
     if value::str(record, "type") == Some("session") {
         value::str(record, "id").unwrap_or_default().clone_into(&mut out.id);
     }
@@ -28,7 +36,7 @@ fn read(out: &mut Transcript, record: &Value) {
     let content = message.get("content").unwrap_or(&null);
     match value::str(message, "role") {
         Some("user") => push(out, at_ms, Part::User(value::text(content))),
-        Some("assistant") => assistant(out, message, at_ms),
+        Some("assistant") => assistant(out, message, at_ms, arguments),
         Some("toolResult") => {
             let result = ToolResult {
                 id: value::str(message, "toolCallId").unwrap_or_default().into(),
@@ -46,7 +54,12 @@ fn push(out: &mut Transcript, at_ms: Option<i64>, part: Part) {
     out.events.push(Event { at_ms, call: None, part });
 }
 
-fn assistant(out: &mut Transcript, message: &Value, at_ms: Option<i64>) {
+fn assistant(
+    out: &mut Transcript,
+    message: &Value,
+    at_ms: Option<i64>,
+    ordered: &mut BTreeMap<String, String>,
+) {
     out.calls.push(Call {
         at_ms,
         model: value::str(message, "model").unwrap_or_default().into(),
@@ -65,10 +78,11 @@ fn assistant(out: &mut Transcript, message: &Value, at_ms: Option<i64>) {
             Some("toolCall") => {
                 let name = value::str(part, "name").unwrap_or_default();
                 let arguments = part.get("arguments").cloned().unwrap_or(Value::Null);
+                let id = value::str(part, "id").unwrap_or_default();
                 Part::ToolCall(ToolCall {
-                    id: value::str(part, "id").unwrap_or_default().into(),
+                    id: id.into(),
                     name: name.into(),
-                    arguments: arguments.to_string(),
+                    arguments: ordered.remove(id).unwrap_or_else(|| arguments.to_string()),
                     resources: resources::of(name, &arguments),
                 })
             }

@@ -16,7 +16,7 @@ fn call(event: &Event) -> &ToolCall {
 
 const CLAUDE: &str = r#"{"type":"user","sessionId":"s1","timestamp":"2026-01-01T00:00:00.500Z","message":{"role":"user","content":"fix it"}}
 {"type":"assistant","sessionId":"s1","message":{"id":"m1","model":"m","content":[{"type":"thinking","thinking":"hm"}],"usage":{"input_tokens":3,"cache_read_input_tokens":10,"cache_creation_input_tokens":5,"output_tokens":1}}}
-{"type":"assistant","sessionId":"s1","message":{"id":"m1","content":[{"type":"tool_use","id":"t1","name":"Read","input":{"file_path":"/a.rs","offset":5,"limit":10}}],"usage":{"input_tokens":3,"cache_read_input_tokens":10,"cache_creation_input_tokens":5,"output_tokens":9}}}{"type":"summary","summary":"x","leafUuid":"y"}
+{"type":"assistant","sessionId":"s1","message":{"id":"m1","content":[{"type":"tool_use","id":"t1","name":"Read","input":{"offset":5,"file_path":"/a.rs","limit":10}}],"usage":{"input_tokens":3,"cache_read_input_tokens":10,"cache_creation_input_tokens":5,"output_tokens":9}}}{"type":"summary","summary":"x","leafUuid":"y"}
 {"broken
 {"type":"user","sessionId":"s1","message":{"content":[{"type":"tool_result","tool_use_id":"t1","content":[{"type":"text","text":"fn a"}],"is_error":false}]}}
 {"type":"user","sessionId":"s1","isMeta":true,"message":{"content":"<reminder>"}}
@@ -34,6 +34,7 @@ fn claude_code_joins_the_records_of_a_response_and_names_bad_lines() {
     assert_eq!(t.events[0].part, Part::User("fix it".into()));
     assert_eq!(t.events[0].at_ms, Some(1_767_225_600_500));
     let read = call(&t.events[2]);
+    assert_eq!(read.arguments, r#"{"offset":5,"file_path":"/a.rs","limit":10}"#, "in the order written");
     assert_eq!(read.resources[0].range, Some(Range { first: 5, last: 14 }));
     assert!(matches!(&t.events[3].part, Part::ToolResult(r) if r.text == "fn a" && r.failed == Some(false)));
     assert_eq!(t.events[4].part, Part::Notice("<reminder>".into()));

@@ -77,7 +77,7 @@ impl Checks {
         self.by_command.values().any(|c| c.seq == seq)
     }
 
-    pub fn render(&self, out: &mut String, short: &dyn Fn(&str) -> String) {
+    pub fn render(&self, out: &mut String) {
         if self.by_command.is_empty() {
             return;
         }
@@ -90,8 +90,9 @@ impl Checks {
                 (Some(at), Status::Fail) => format!(" (passed {})", handle::show(at)),
                 (None, _) => String::new(),
             };
-            let command = text::ends(&short(command), 120);
-            let line = if check.status == Status::Fail { format!(" {}", check.line) } else { String::new() };
+            let command = text::ends(command, 120);
+            let line =
+                if check.status == Status::Fail { format!(" → {}", check.line) } else { String::new() };
             out.push_str(&format!(
                 "{} {command}{line} {}{turned}\n",
                 check.status.word(),
@@ -115,76 +116,58 @@ pub fn canonical(command: &str) -> String {
     rest.get(..end).unwrap_or(rest).trim().to_owned()
 }
 
+/// Tools that only check.
+const RUNNERS: [&str; 8] = ["pytest", "vitest", "jest", "tox", "rspec", "phpunit", "ctest", "golangci-lint"];
+/// Tools that check when told to by one of `VERBS`.
+const TOOLS: [&str; 22] = [
+    "go", "cargo", "npm", "npx", "pnpm", "yarn", "make", "mise", "bun", "deno", "mvn", "gradle", "gradlew",
+    "dotnet", "swift", "bazel", "run", "just", "uv", "poetry", "python", "python3",
+];
+const VERBS: [&str; 10] =
+    ["test", "check", "build", "lint", "clippy", "tsc", "vet", "typecheck", "fmt", "unittest"];
+
 /// Whether a command checks something.
 fn checks(command: &str) -> bool {
     let first = command.lines().next().unwrap_or_default();
-    let words: Vec<&str> = first.split_whitespace().collect();
-    let runner = ["pytest", "vitest", "jest", "tox", "rspec", "phpunit", "ctest"];
-    let verb = [
-        "test",
-        "check",
-        "build",
-        "lint",
-        "clippy",
-        "tsc",
-        "vet",
-        "typecheck",
-        "test:ci",
-        "golangci-lint",
-        "fmt",
-    ];
-    let with = [
-        "go",
-        "cargo",
-        "npm",
-        "npx",
-        "pnpm",
-        "yarn",
-        "make",
-        "mise",
-        "bun",
-        "deno",
-        "mvn",
-        "gradle",
-        "./gradlew",
-        "dotnet",
-        "swift",
-        "bazel",
-        "run",
-        "just",
-        "uv",
-        "poetry",
-    ];
-    let starts = |w: &str| words.iter().any(|x| *x == w || x.ends_with(&format!("/{w}")));
-    runner.iter().any(|r| starts(r))
-        || words.iter().any(|w| verb.contains(w) || w.starts_with("test:"))
-            && words.iter().any(|w| with.contains(w))
-        || first.contains("-m unittest")
+    let words: Vec<&str> = first.split_whitespace().map(|w| w.rsplit('/').next().unwrap_or(w)).collect();
+    let verb = |w: &&str| VERBS.iter().any(|v| w.strip_prefix(v).is_some_and(|rest| !rest.starts_with('.')));
+    words.iter().any(|w| RUNNERS.contains(w))
+        || words.iter().any(|w| TOOLS.contains(w)) && words.iter().any(verb)
 }
 
-/// How a check went.
+/// How a check went: a failure that its output states counts more than an exit code, which a pipe may hide.
 fn status(text: &str, failed: Option<bool>) -> Option<Status> {
-    if failed == Some(true) {
-        return Some(Status::Fail);
-    }
-    let mut passed = false;
+    let (mut passed, mut complained) = (false, false);
     for line in text.lines() {
         let lower = line.to_ascii_lowercase();
-        let none = lower.contains("0 failed") || lower.contains("0 fail") || lower.contains("0 error");
-        let broke = line.contains("FAIL")
-            || line.starts_with("error")
-            || lower.contains("error:")
-            || lower.contains(" failed");
-        if broke && !none && !lower.contains("passed; 0") {
+        let said = line.starts_with("FAIL") || line.contains("--- FAIL") || line.contains("FAILED");
+        if said || line.contains("panic:") || counted(&lower, "failed") {
             return Some(Status::Fail);
         }
+        // What is checked may well log errors and pass.
+        complained |= line.starts_with("error") || lower.contains("error ts") || counted(&lower, "error");
         passed |= line.starts_with("ok ")
             || line.starts_with("ok\t")
             || line.contains("PASS")
             || lower.contains("passed")
-            || none;
+            || lower.contains("0 failed")
+            || lower.contains("0 errors");
     }
-    (passed || failed == Some(false)).then_some(Status::Pass)
+    match failed {
+        Some(true) => Some(Status::Fail),
+        _ if complained && !passed => Some(Status::Fail),
+        Some(false) => Some(Status::Pass),
+        None => passed.then_some(Status::Pass),
+    }
+}
+
+/// Whether a number above nought stands before the word.
+fn counted(line: &str, word: &str) -> bool {
+    line.match_indices(&format!(" {word}")).any(|(at, _)| {
+        let before = line.get(..at).unwrap_or_default();
+        let digits = before.rsplit(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+        digits.bytes().any(|b| b != b'0')
+    })
 }
 
 /// What a failed check said: the first failing test, and the first line that speaks of an error.
@@ -216,6 +199,8 @@ mod tests {
         assert_eq!(status("ok  \tpkg\t0.1s", None), Some(Status::Pass));
         assert_eq!(status("test result: ok. 3 passed; 0 failed", None), Some(Status::Pass));
         assert_eq!(status("--- FAIL: TestX\nFAIL", Some(false)), Some(Status::Fail));
+        assert_eq!(status("2 failed, 1 passed", Some(false)), Some(Status::Fail));
+        assert_eq!(status("level=warn msg=\"operation failed\"\nok pkg", None), Some(Status::Pass));
         assert_eq!(status("whatever", None), None);
     }
 }

@@ -143,7 +143,7 @@ impl Facts {
     pub fn render(&self, short: &dyn Fn(&str) -> String) -> String {
         let mut out = String::new();
         self.render_files(&mut out, short);
-        self.checks.render(&mut out, short);
+        self.checks.render(&mut out);
         self.render_failures(&mut out, short);
         self.todos.render(&mut out);
         out

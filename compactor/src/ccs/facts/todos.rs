@@ -83,17 +83,35 @@ impl Todos {
     }
 }
 
-/// What an entry says: the status by its value, the text as the first written among the longest two.
+/// What an entry says: the status by its value, the text as the shortest of several words. Where that is the form with
+/// -ing that lists have for display, the next longer one.
 fn read(entry: &Value) -> (String, String) {
     let strings: Vec<&str> =
         entry.as_object().into_iter().flat_map(|o| o.values()).filter_map(Value::as_str).collect();
     let status = strings.iter().find(|s| STATUSES.contains(s)).copied().unwrap_or("pending");
-    let text = strings.iter().filter(|s| !STATUSES.contains(*s)).min_by_key(|s| subject_rank(s)).copied();
-    (text.unwrap_or_default().to_owned(), status.to_owned())
+    let mut texts: Vec<&str> = strings.iter().filter(|s| !STATUSES.contains(*s)).copied().collect();
+    texts.sort_by_key(|t| (t.split_whitespace().count() < 2, t.len()));
+    let text = match texts.as_slice() {
+        [first, second, ..] if display(first) && second.len() <= 2 * first.len() => second,
+        [first, ..] => first,
+        [] => "",
+    };
+    (text.to_owned(), status.to_owned())
 }
 
-/// Subjects are short and do not begin with a verb in its -ing form; descriptions are long.
-fn subject_rank(text: &str) -> (bool, bool, usize) {
-    let first = text.split_whitespace().next().unwrap_or_default();
-    (text.split_whitespace().count() < 2, first.ends_with("ing"), text.len())
+fn display(text: &str) -> bool {
+    text.split_whitespace().next().is_some_and(|w| w.ends_with("ing"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+
+    #[test]
+    fn the_text_is_found_whatever_the_fields_are_called() {
+        let entry = serde_json::json!({"a": "Running the tests", "b": "Run all the tests", "c": "in_progress", "d": "high"});
+        assert_eq!(read(&entry), ("Run all the tests".into(), "in_progress".into()));
+        let entry = serde_json::json!({"a": "Testing", "b": "Test", "c": "completed"});
+        assert_eq!(read(&entry).1, "completed");
+    }
 }
