@@ -44,6 +44,7 @@ struct Parts {
 /// Runs a daemon until it is asked to stop; returns its exit code. With `test_clock` its wall clock is ahead by so many
 /// milliseconds and can be told to skip time (`dev::test_clock`).
 pub fn run(settings: Settings, test_clock: Option<u64>) -> ExitCode {
+    footprint::limit_arenas();
     telemetry::logs::install(&settings);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

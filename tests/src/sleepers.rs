@@ -19,6 +19,8 @@ use crate::{Engine, events, payload, wait};
 const AT_ONCE: usize = 64;
 /// Sessions the worker that takes the woken ones runs at a time.
 const CAPACITY: u32 = 64;
+/// How long before the first timer the engine's memory is looked at again, in ms.
+const SETTLED_BEFORE_MS: u64 = 1_000;
 /// Workflow that they run.
 const WORKFLOW: &str = "sleeper";
 
@@ -42,8 +44,10 @@ pub struct Report {
     pub sessions: usize,
     /// Sessions that held a worker while all slept.
     pub workers_held: usize,
-    /// Resident memory of the engine while all slept, in bytes.
+    /// Resident memory of the engine when the last one had just been put to sleep, in bytes.
     pub rss_bytes: u64,
+    /// Resident memory of the engine after some seconds of sleep, in bytes.
+    pub rss_settled_bytes: u64,
     /// Sessions whose timer fired.
     pub fired: usize,
     /// Timers that fired more than once.
@@ -72,6 +76,9 @@ pub async fn run(engine: &mut Engine, plan: Plan) -> Report {
     assert!(now_ms() < first_ms, "not all slept in {} ms: allow more time", plan.setup_ms);
     let mut report = Report { sessions: sleepers.len(), ..Report::default() };
     (report.workers_held, report.rss_bytes) = asleep(engine, sleepers.len()).await;
+    let settled_ms = first_ms.saturating_sub(SETTLED_BEFORE_MS);
+    tokio::time::sleep(Duration::from_millis(settled_ms.saturating_sub(now_ms()))).await;
+    report.rss_settled_bytes = rss_bytes(engine).await;
 
     let mut down = Vec::new();
     let mut takes = Takes::begin(engine).await;
@@ -145,8 +152,13 @@ async fn asleep(engine: &Engine, expected: usize) -> (usize, u64) {
         }
     }
     assert_eq!(waiting, expected, "all sleep");
+    (held, rss_bytes(engine).await)
+}
+
+async fn rss_bytes(engine: &Engine) -> u64 {
+    let client = engine.client().await;
     let status = client.operator().get_status(GetStatusRequest {}).await.expect("the engine is well");
-    (held, status.into_inner().rss_bytes)
+    status.into_inner().rss_bytes
 }
 
 /// A worker that takes woken sessions and completes them.

@@ -19,8 +19,9 @@ use crate::graph::ids::{Seq, SessionId, TimeMs};
 use crate::graph::index::{DueKind, next_due};
 use crate::ledger::{CommittedEvents, DueRow, Handle, Observer, Origin, ReadError, Refused, Submission};
 
-/// Most submissions without an answer.
-const IN_FLIGHT_MAX: usize = 512;
+/// Most submissions without an answer: two full frames, so that one is decided while the other syncs, and half of the
+/// queue at its default length.
+const IN_FLIGHT_MAX: usize = 2_048;
 /// Rows of the index read in one look: those in flight may still be there, and must not hide the rest.
 const ROWS_MAX: usize = 2 * IN_FLIGHT_MAX;
 /// When something that is still due is submitted again, in milliseconds.

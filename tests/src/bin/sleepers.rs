@@ -35,6 +35,7 @@ fn line(spread: &Report, burst: &Report) -> serde_json::Value {
         "sessions": spread.sessions,
         "workers_held": spread.workers_held,
         "engine_rss_mb": mb(spread.rss_bytes),
+        "engine_rss_settled_mb": mb(spread.rss_settled_bytes),
         "fired": spread.fired,
         "duplicates": spread.duplicates,
         "out_of_order": spread.out_of_order,
@@ -46,6 +47,7 @@ fn line(spread: &Report, burst: &Report) -> serde_json::Value {
         "burst": {
             "sessions": burst.sessions,
             "engine_rss_mb": mb(burst.rss_bytes),
+            "engine_rss_settled_mb": mb(burst.rss_settled_bytes),
             "fired": burst.fired,
             "duplicates": burst.duplicates,
             "late_ms_p99": burst.late_ms_p99,
