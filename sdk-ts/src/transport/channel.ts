@@ -344,8 +344,8 @@ export class Channel {
     this.blocked = false;
     this.taken = 0;
     this.heartbeat.start(this.limits.leaseTtlMs / 3, () => this.stream?.cancel());
-    // A lease was renewed at least a third of its time ago.
-    this.awake.watch((this.limits.leaseTtlMs * 2) / 3);
+    // A lease was renewed up to a third of its time ago, and on a busy machine that may have taken another third.
+    this.awake.watch(this.limits.leaseTtlMs / 3);
     for (const link of this.links.values()) link.rebind();
     for (const requestId of [...this.binds.keys()]) this.sendBind(requestId);
     this.flush();
