@@ -1,6 +1,6 @@
 //! Tool and argument names replaced by meaningless ones: passes that read them would fall apart.
 
-use crate::transcripts::ordered::Ordered;
+use crate::ccs::ordered::Ordered;
 use crate::transcripts::{Part, Transcript};
 
 /// The same transcript with every tool and argument name replaced; resources stay declared.

@@ -3,9 +3,9 @@
 //! Argument names mean nothing here (an agent's own tools have their own): of the texts in a call's arguments, in
 //! the order written, the one that names the resource is set aside; two texts left are before and after, one is a body.
 
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
+
+use super::ordered::Ordered;
 
 pub const VERSION: u32 = 1;
 
@@ -24,31 +24,11 @@ pub struct Change {
 /// The texts of a call's arguments in the order in which they were written.
 #[must_use]
 pub fn texts(arguments: &str) -> Vec<String> {
-    struct Ordered;
-    impl<'de> Visitor<'de> for Ordered {
-        type Value = Vec<String>;
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object")
-        }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut out = Vec::new();
-            while let Some((_, value)) = map.next_entry::<serde::de::IgnoredAny, Value>()? {
-                collect(&value, &mut out);
-            }
-            Ok(out)
-        }
+    let mut out = Vec::new();
+    if let Ok(arguments) = serde_json::from_str::<Ordered>(arguments) {
+        arguments.texts(&mut out);
     }
-    serde_json::Deserializer::from_str(arguments).deserialize_map(Ordered).unwrap_or_default()
-}
-
-fn collect(value: &Value, out: &mut Vec<String>) {
-    match value {
-        Value::String(s) => out.push(s.clone()),
-        Value::Number(n) => out.push(n.to_string()),
-        Value::Array(items) => items.iter().for_each(|v| collect(v, out)),
-        Value::Object(fields) => fields.values().for_each(|v| collect(v, out)),
-        Value::Null | Value::Bool(_) => {}
-    }
+    out
 }
 
 /// What a writing call changed.

@@ -23,6 +23,7 @@ mod laws;
 pub mod logs;
 pub mod mask;
 pub mod normalise;
+pub mod ordered;
 pub mod render;
 pub mod resource;
 pub mod route;

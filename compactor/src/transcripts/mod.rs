@@ -9,7 +9,6 @@
 
 mod claude_code;
 mod openai_chat;
-pub mod ordered;
 mod pi;
 mod resources;
 mod shell;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::ordered::{self, Ordered};
+use crate::ccs::ordered::{self, Ordered};
+
 use super::{BadLine, Call, Error, Event, Part, ToolCall, ToolResult, Transcript, Usage, resources, value};
 
 pub(super) fn parse(text: &str) -> Result<Transcript, Error> {

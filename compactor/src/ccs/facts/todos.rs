@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::ccs::normalise::Item;
+use crate::ccs::ordered::Ordered;
 use crate::ccs::{handle, text};
 
 const ROWS_MAX: usize = 256;
@@ -42,11 +42,10 @@ fn closed(status: &str) -> bool {
 impl Todos {
     /// A list replaces all; a single entry is added (its number is told by the result) or changes status.
     pub fn note(&mut self, id: &str, call: &Item, result: &Item) {
-        let arguments: Value = serde_json::from_str(&call.text).unwrap_or(Value::Null);
-        let list = arguments.as_object().and_then(|o| o.values().find_map(Value::as_array));
-        if let Some(list) = list.filter(|l| l.iter().all(Value::is_object)) {
+        let Ok(arguments) = serde_json::from_str::<Ordered>(&call.text) else { return };
+        if let Some(list) = list(&arguments) {
             self.rows.clear();
-            for (n, entry) in list.iter().enumerate() {
+            for (n, entry) in list.iter().take(ROWS_MAX).enumerate() {
                 let (text, status) = read(entry);
                 self.rows.insert(format!("{n:04}"), Todo { text, status, seq: call.seq });
             }
@@ -83,20 +82,32 @@ impl Todos {
     }
 }
 
-/// What an entry says: the status by its value, the text as the shortest of several words. Where that is the form with
-/// -ing that lists have for display, the next longer one.
-fn read(entry: &Value) -> (String, String) {
-    let strings: Vec<&str> =
-        entry.as_object().into_iter().flat_map(|o| o.values()).filter_map(Value::as_str).collect();
-    let status = strings.iter().find(|s| STATUSES.contains(s)).copied().unwrap_or("pending");
-    let mut texts: Vec<&str> = strings.iter().filter(|s| !STATUSES.contains(*s)).copied().collect();
-    texts.sort_by_key(|t| (t.split_whitespace().count() < 2, t.len()));
-    let text = match texts.as_slice() {
-        [first, second, ..] if display(first) && second.len() <= 2 * first.len() => second,
-        [first, ..] => first,
-        [] => "",
+/// The list in a call's arguments, if they hold one of objects.
+fn list(arguments: &Ordered) -> Option<&[Ordered]> {
+    let Ordered::Object(fields) = arguments else { return None };
+    fields.iter().find_map(|(_, value)| match value {
+        Ordered::Array(items) if items.iter().all(|i| matches!(i, Ordered::Object(_))) => {
+            Some(items.as_slice())
+        }
+        Ordered::Object(_) | Ordered::Array(_) | Ordered::Scalar(_) => None,
+    })
+}
+
+/// What an entry says: the status by its value, the text as the first of several words. Where that is the form with
+/// -ing that lists have for display, the next that is not.
+fn read(entry: &Ordered) -> (String, String) {
+    let mut strings = Vec::new();
+    entry.texts(&mut strings);
+    let status = strings.iter().find(|s| STATUSES.contains(&s.as_str())).map_or("pending", String::as_str);
+    let texts: Vec<&String> = strings.iter().filter(|s| !STATUSES.contains(&s.as_str())).collect();
+    let several = |t: &&&String| t.split_whitespace().nth(1).is_some();
+    let first = texts.iter().find(several).or(texts.first()).copied();
+    let plain = texts.iter().filter(several).find(|t| !display(t)).copied();
+    let text = match (first, plain) {
+        (Some(first), Some(plain)) if display(first) && plain.len() <= 3 * first.len() => Some(plain),
+        (first, _) => first,
     };
-    (text.to_owned(), status.to_owned())
+    (text.cloned().unwrap_or_default(), status.to_owned())
 }
 
 fn display(text: &str) -> bool {
@@ -107,11 +118,21 @@ fn display(text: &str) -> bool {
 mod tests {
     use super::read;
 
+    fn text(json: &str) -> String {
+        read(&serde_json::from_str(json).unwrap()).0
+    }
+
     #[test]
     fn the_text_is_found_whatever_the_fields_are_called() {
-        let entry = serde_json::json!({"a": "Running the tests", "b": "Run all the tests", "c": "in_progress", "d": "high"});
-        assert_eq!(read(&entry), ("Run all the tests".into(), "in_progress".into()));
-        let entry = serde_json::json!({"a": "Testing", "b": "Test", "c": "completed"});
-        assert_eq!(read(&entry).1, "completed");
+        let entry = r#"{"a":"Running the tests","b":"Run all the tests","c":"in_progress","d":"high"}"#;
+        assert_eq!(
+            read(&serde_json::from_str(entry).unwrap()),
+            ("Run all the tests".into(), "in_progress".into())
+        );
+        assert_eq!(
+            text(r#"{"s":"Fix the parser of long lines","d":"It fails. See above.","a":"Fixing"}"#),
+            "Fix the parser of long lines"
+        );
+        assert_eq!(text(r#"{"content":"Test","status":"completed","activeForm":"Testing"}"#), "Test");
     }
 }

@@ -1,5 +1,5 @@
-//! Arguments of tool calls in the order in which the model wrote them: what comes first (before, after) has a meaning
-//! that a sorted map would lose.
+//! JSON in the order in which it was written: what comes first in a call's arguments (before, after; subject,
+//! description) has a meaning that a sorted map would lose.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +17,17 @@ pub enum Ordered {
 }
 
 impl Ordered {
+    /// The texts in it, numbers included, in order.
+    pub fn texts(&self, out: &mut Vec<String>) {
+        match self {
+            Self::Object(fields) => fields.iter().for_each(|(_, v)| v.texts(out)),
+            Self::Array(items) => items.iter().for_each(|v| v.texts(out)),
+            Self::Scalar(Value::String(s)) => out.push(s.clone()),
+            Self::Scalar(Value::Number(n)) => out.push(n.to_string()),
+            Self::Scalar(_) => {}
+        }
+    }
+
     fn get(&self, key: &str) -> Option<&Self> {
         match self {
             Self::Object(fields) => fields.iter().find(|(k, _)| k == key).map(|(_, v)| v),
@@ -24,7 +35,9 @@ impl Ordered {
         }
     }
 
-    fn str(&self) -> Option<&str> {
+    /// The text of a string.
+    #[must_use]
+    pub fn str(&self) -> Option<&str> {
         match self {
             Self::Scalar(Value::String(s)) => Some(s),
             Self::Object(_) | Self::Array(_) | Self::Scalar(_) => None,
