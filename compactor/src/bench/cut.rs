@@ -1,5 +1,7 @@
 //! Where histories are cut, and what the compactor makes of them there.
 
+use std::collections::BTreeMap;
+
 use crate::ccs::{Ccs, Context, Event, Input, Reason, Seal, Settings};
 use crate::transcripts::{Part, Transcript};
 
@@ -9,6 +11,8 @@ pub struct Cut {
     pub events: usize,
     pub history_tokens: usize,
     pub context: Context,
+    /// Tokens that each pass took out.
+    pub removed: BTreeMap<String, usize>,
 }
 
 /// Positions at which the model was asked: before the first event of each of its calls.
@@ -57,7 +61,7 @@ pub fn fold(events: &[(usize, Event)], upto: usize, settings: &Settings) -> Ccs 
 #[must_use]
 pub fn cut(events: &[(usize, Event)], upto: usize, settings: &Settings) -> Cut {
     let ccs = fold(events, upto, settings);
-    Cut { events: upto, history_tokens: ccs.history_tokens(), context: ccs.context() }
+    Cut { events: upto, history_tokens: ccs.history_tokens(), context: ccs.context(), removed: ccs.removed() }
 }
 
 /// The arguments of the next tool calls after an event of the transcript.

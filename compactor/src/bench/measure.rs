@@ -62,6 +62,8 @@ pub struct Report {
     /// By number of compactions: retained share of all probes, and lost.
     pub chains: BTreeMap<usize, Tally>,
     pub hostile: Vec<String>,
+    /// Tokens that each pass took out of the long histories.
+    pub removed: BTreeMap<String, usize>,
     pub randomised: Vec<Ratio>,
     pub prices_date: String,
 }
@@ -85,6 +87,9 @@ pub fn measure(sessions: &[Session], settings: &Settings, progress: &dyn Fn(usiz
             report.ratio(session, &cut);
             report.probe(session, &cut, &plain, &events);
             if cut.history_tokens >= LONG_TOKENS {
+                cut.removed
+                    .iter()
+                    .for_each(|(pass, n)| *report.removed.entry(pass.clone()).or_default() += n);
                 report.future(&session.transcript, &cut, &events);
             }
         }

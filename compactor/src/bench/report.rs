@@ -72,6 +72,7 @@ pub fn table(report: &Report) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "preset {}", report.settings.describe());
     ratios(report, &mut out);
+    removed(report, &mut out);
     probes(report, &mut out);
     uses(report, &mut out);
     money(report, &mut out);
@@ -128,6 +129,13 @@ fn ratios(report: &Report, out: &mut String) {
             );
         }
     }
+}
+
+fn removed(report: &Report, out: &mut String) {
+    let total: usize = report.removed.values().sum();
+    let parts: Vec<String> =
+        report.removed.iter().map(|(pass, n)| format!("{pass} {:.0} %", share(*n, total) * 100.0)).collect();
+    let _ = writeln!(out, "\ntaken out of histories of 16k and more, by pass: {}", parts.join(", "));
 }
 
 fn probes(report: &Report, out: &mut String) {

@@ -24,6 +24,7 @@ pub mod logs;
 pub mod mask;
 pub mod normalise;
 pub mod ordered;
+pub mod removed;
 pub mod render;
 pub mod resource;
 pub mod route;

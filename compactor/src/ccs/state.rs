@@ -12,6 +12,7 @@ use super::event::{Input, Seal};
 use super::facts::Facts;
 use super::mask;
 use super::normalise::{self, Item, Kind};
+use super::removed::{self, Removed};
 use super::seal::{self, Segment};
 use super::tail::{self, Shown};
 use super::verify;
@@ -42,6 +43,7 @@ pub struct Ccs {
     front_tokens: usize,
     /// Tokens that came after the last seal.
     live_tokens: usize,
+    removed: Removed,
     /// Folder under which paths are shortened; fixed by the first seal.
     root: Option<String>,
     generation: u32,
@@ -89,6 +91,7 @@ impl Ccs {
             front: String::new(),
             front_tokens: 0,
             live_tokens: 0,
+            removed: Removed::default(),
             root: None,
             generation: 0,
             work: 0,
@@ -140,6 +143,12 @@ impl Ccs {
     #[must_use]
     pub fn tail_tokens(&self) -> usize {
         self.tail.iter().map(|s| s.tokens).sum()
+    }
+
+    /// Tokens that each pass took out so far.
+    #[must_use]
+    pub fn removed(&self) -> std::collections::BTreeMap<String, usize> {
+        self.removed.by_pass()
     }
 
     #[must_use]
@@ -245,7 +254,14 @@ impl Ccs {
             if unit.head.kind == Kind::User {
                 moved.push((unit.head.seq, unit.head.text.clone()));
             }
-            entries.extend(mask::entry(*unit, &around));
+            let entry = mask::entry(*unit, &around);
+            let tokens = if unit.head.kind == Kind::User {
+                unit.head.tokens
+            } else {
+                entry.as_ref().map_or(0, |e| e.tokens)
+            };
+            self.removed.seal(*unit, tokens, removed::why(*unit, &self.chains, &self.duplicates));
+            entries.extend(entry);
         }
         drop(units);
         self.instructions.extend(moved);
@@ -255,6 +271,7 @@ impl Ccs {
         }
         let mut kept: Vec<Shown> = chosen.into_iter().flatten().flatten().collect();
         kept.sort_by_key(|s| s.item.seq);
+        self.removed.tail(&kept, &self.duplicates);
         self.tail = kept;
 
         let mut front = format!("{}{}", render::PREAMBLE, self.instructions_text());
