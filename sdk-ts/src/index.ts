@@ -35,6 +35,7 @@ export type { ForkInfo, PauseKind, SessionInfo, SessionStatus, WaitInfo } from "
 export type { SendSignalOptions, SignalReceipt } from "./client/signals.js";
 export { type SseOptions, sseHandler, type WebHandler } from "./client/sse.js";
 export type { StreamItem, SubscribeOptions } from "./client/subscribe.js";
+export type { VersionInfo, VersionName } from "./client/versions.js";
 export {
   CancelledError,
   CellaflowError,

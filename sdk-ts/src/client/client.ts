@@ -49,6 +49,7 @@ import { type RunPromise, withStream } from "./run-stream.js";
 import { type SessionInfo, type SessionStatus, sessionInfo, statusFilter } from "./session.js";
 import { type SendSignalOptions, type SignalReceipt, sendSignal } from "./signals.js";
 import { type StreamItem, type SubscribeOptions, subscribe } from "./subscribe.js";
+import { type VersionOperations, versionsOf } from "./versions.js";
 
 /** What a client is made of. */
 export interface ClientOptions extends RunOptions {
@@ -154,7 +155,7 @@ export type SessionResult<O = unknown> =
   | { status: "runningElsewhere"; sessionId: string; reason: string };
 
 /** A client of an engine. */
-export interface Client extends Operations {
+export interface Client extends Operations, VersionOperations {
   /**
    * Starts a session for some worker to run; returns the key's session if there is one. A workflow that is only named
    * runs in the version it is named with, or in the newest one that is not drained; its input is not checked here.
@@ -289,6 +290,9 @@ class EngineClient implements Client {
   declare readonly cancel: Operate;
   declare readonly terminate: Operate;
   declare readonly release: Operate;
+  declare readonly versions: VersionOperations["versions"];
+  declare readonly drain: VersionOperations["drain"];
+  declare readonly undrain: VersionOperations["undrain"];
   private readonly core: ClientCore;
   private readonly log: Logger;
 
@@ -296,7 +300,7 @@ class EngineClient implements Client {
     const codec = payloadCodec(redaction(options.hooks));
     this.core = new ClientCore(connectionOf(options.connection), codec, sealerOf(options.hooks));
     this.log = options.log ?? quietLogger(stderrLogger);
-    Object.assign(this, operationsOf(this.core));
+    Object.assign(this, operationsOf(this.core), versionsOf(this.core));
   }
 
   async start<I, O>(

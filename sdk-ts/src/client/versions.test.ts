@@ -107,3 +107,27 @@ test("V3: two definitions that claim a version are refused", () => {
   assert.throws(() => order("1", ["1"]), { code: "invalid_workflow" });
   create(next, order("1.2.0", ["1.0.0"]), old);
 });
+
+test("R3, R5: a drained version starts nothing new, what is there ends, and who names no version gets the newest", async () => {
+  const client = createClient({ connection: engine.connection, log });
+  const handle = await parked(old, "drains");
+  const version = async (name: string) => (await client.versions("order")).find((one) => one.version === name);
+  const drained = await client.drain({ name: "order", version: "1.0.0" });
+  assert.ok(drained.draining !== undefined && !drained.drained && drained.sessions.waiting === 1, drained.needs);
+  assert.match(drained.needs, /order@1\.0\.0.*compatible: \["1\.0\.0"\]/);
+  assert.deepEqual(drained.waiting[0]?.sessionIds, [handle.sessionId]);
+  await assert.rejects(client.run(old, "tea", { key: "more" }), { code: "version_draining" });
+  await served([next, other], async () => {
+    const newest = await client.start({ name: "order" }, "milk");
+    assert.equal((await newest.get()).version, "2.0.0");
+    await client.terminate(newest.sessionId);
+  });
+  await engine.crash();
+  assert.equal((await version("2.0.0"))?.firstSeen instanceof Date, true);
+  await assert.rejects(client.start(old, "tea", { key: "more" }), { code: "version_draining" });
+  assert.equal(await outcome(handle, [next]), "shipped by 1.1.0");
+  assert.equal((await version("1.0.0"))?.drained, true);
+  assert.equal((await client.undrain({ name: "order", version: "1.0.0" })).draining, undefined);
+  const again = await client.start(old, "tea", { key: "more" });
+  await client.terminate(again.sessionId);
+});

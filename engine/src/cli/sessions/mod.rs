@@ -3,6 +3,7 @@
 mod accept;
 mod act;
 mod budget;
+mod check;
 mod diff;
 mod divergence;
 mod events;
@@ -51,6 +52,9 @@ pub(super) enum Sessions {
     /// Accepts what a session's code asked for in place of what was recorded
     #[command(after_help = accept::EXAMPLES)]
     Accept(accept::Accept),
+    /// Runs new code over sessions' ledgers, changing nothing: would it go on with them?
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::Check),
     /// Shows or raises budgets
     #[command(subcommand)]
     Budget(budget::Budget),
@@ -88,6 +92,7 @@ impl Sessions {
             Self::Fork(command) => command.run(),
             Self::Diff(command) => command.run(),
             Self::Accept(command) => command.run(),
+            Self::Check(command) => command.run(),
             Self::Budget(command) => command.run(),
             Self::Release(command) => command.run(),
             Self::Resume(command) => command.run(Action::Resume),
