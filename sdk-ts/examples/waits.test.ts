@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { startEngine, type TestEngine } from "@cellaflow/sdk/testing";
+import { startCountingServer, startEngine, type TestEngine } from "@cellaflow/sdk/testing";
 
 const skip = process.env.CELLAFLOW_BIN ? false : "CELLAFLOW_BIN names no engine";
 
@@ -17,9 +17,13 @@ describe("examples that wait", { skip }, () => {
 
   /** Starts an example. */
   function start(main: string, args: readonly string[], more: NodeJS.ProcessEnv = {}): Example {
+    return run(process.execPath, [join(import.meta.dirname, main), ...args], more);
+  }
+
+  function run(program: string, args: readonly string[], more: NodeJS.ProcessEnv = {}): Example {
     const { url, token, ca } = engine.connection;
     const env = { PATH: process.env.PATH, CELLAFLOW_URL: url, CELLAFLOW_TOKEN: token, CELLAFLOW_CA: ca, ...more };
-    return new Example(spawn(process.execPath, [join(import.meta.dirname, main), ...args], { env }));
+    return new Example(spawn(program, [...args], { env }));
   }
 
   it("reminders go on after a kill, and each mail is one", async () => {
@@ -49,6 +53,33 @@ describe("examples that wait", { skip }, () => {
     for (const until = Date.now() + 20_000; !talk.includes("closed") && Date.now() < until; ) talk = await show();
     assert.match(talk, /session: 'completed', .*turns: 1/);
     for (const one of desks) await one.kill();
+  });
+
+  it("an order that slept through an upgrade is finished by compatible code, charged once", async () => {
+    const books = await startCountingServer();
+    const more = { CHARGE_URL: books.url };
+    const cli = (...args: string[]): Example => run(process.env.CELLAFLOW_BIN ?? "", args);
+    const old = start("upgrade/main.js", ["serve", "1.0.0"], more);
+    const tea = start("upgrade/main.js", ["order", "tea", "3"]);
+    await old.said("now: charge#1");
+    await old.kill();
+    const code = join(import.meta.dirname, "upgrade/workflow.js");
+    const check = (version: string): Example => cli("sessions", "check", "--code", code, "--as", version);
+    assert.match(await check("1.1.0").ended(), /compatible with order@1\.1\.0/);
+    assert.match(await check("2.0.0").ended(1), /diverges from .* at "charge#1"[\s\S]*requested: timer "packing#1"/);
+    assert.match(await cli("workflows", "drain", "order@1.0.0").ended(), /start a worker that serves order@1\.0\.0/);
+    const next = start("upgrade/main.js", ["serve", "1.1.0", "2.0.0"], more);
+    assert.match(await start("upgrade/main.js", ["order", "milk", "0"]).ended(), /version 2\.0\.0/);
+    assert.match(await tea.ended(), /version 1\.0\.0[\s\S]*parcel: 'tea from the shelf of tea'/);
+    assert.match(await cli("workflows").ended(), /order@1\.0\.0 .* drained/);
+    assert.deepEqual(books.charges.map(({ key }) => key).sort(), [
+      "charge milk",
+      "charge tea",
+      "ship milk",
+      "ship tea",
+    ]);
+    await next.kill();
+    await books.close();
   });
 
   it("a campaign stops where its money ends, and goes on with more", async () => {
@@ -122,8 +153,8 @@ class Example {
     return this.text;
   }
 
-  async ended(): Promise<string> {
-    assert.equal(await this.exited, 0, this.text);
+  async ended(code = 0): Promise<string> {
+    assert.equal(await this.exited, code, this.text);
     return this.text;
   }
 

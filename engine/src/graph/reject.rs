@@ -128,6 +128,7 @@ impl Code {
             | Self::NotIdle
             | Self::SignalsFull
             | Self::OpenChildren
+            | Self::NoVersion
             | Self::Unavailable
             | Self::DiskLow => true,
             Self::SessionNotFound
@@ -139,7 +140,6 @@ impl Code {
             | Self::Fenced
             | Self::VersionMismatch
             | Self::VersionDraining
-            | Self::NoVersion
             | Self::KeyConflict
             | Self::StepConflict
             | Self::GuardKeyInUse

@@ -18,6 +18,7 @@ import { type PayloadHooks, payloadCodec } from "../values/hooks.js";
 import { bodyOf } from "./body.js";
 import type { EngineLimits, Entry, Journal } from "./journal.js";
 import { payloadFailure } from "./payloads.js";
+import type { RequestSpec } from "./request.js";
 import { Run } from "./run.js";
 import type { SessionFacts } from "./run-types.js";
 import type { Workflow } from "./workflow.js";
@@ -224,7 +225,7 @@ class DryRun implements Journal {
   private next(): string[] {
     const { history } = this.run;
     const fresh = [...this.run.pending()].filter(({ spec }) => history.get(spec.key) === undefined);
-    return fresh.map(({ spec }) => `${spec.kind} "${spec.key}"`);
+    return fresh.map(({ spec }) => inWords(spec));
   }
 
   private ended(op: Entry["op"]): void {
@@ -244,8 +245,16 @@ class DryRun implements Journal {
   private differs(details: Parameters<typeof payloadFailure>[0]): void {
     const { data } = payloadFailure(details);
     const { stepKey = "", recorded = "", requested = "" } = (data ?? {}) as Record<string, string | undefined>;
-    this.settle({ compatible: false, stepKey, recorded, requested });
+    // Code that passes the step by may ask for another one in its place.
+    const pending = [...this.run.pending()].map(({ spec }) => spec);
+    const instead = pending.some(({ key }) => key === stepKey) ? [] : pending.map(inWords);
+    const shown = [...instead, requested || "the end"].join("; ");
+    this.settle({ compatible: false, stepKey, recorded, requested: shown });
   }
+}
+
+function inWords({ kind, key }: RequestSpec): string {
+  return `${kind} "${key}"`;
 }
 
 /** In place of a resource: there is no verdict on code that looks at it. */
