@@ -459,6 +459,8 @@ pub struct GuardKey {
     pub refuse_in_flight: bool,
     /// What the key has recorded can be read nowhere any more.
     pub output_gone: bool,
+    /// Digest of the key that the step's earlier attempts used, if they used one.
+    pub former: Option<Digest>,
 }
 
 /// What an ended session's idempotency keys have recorded and is to be dropped.

@@ -16,6 +16,7 @@
 //! K7. What a key has recorded lies beside the lineages: it outlives the owner's events, which are archived sooner. An
 //!     output of more than `KEPT_BYTES_MAX` is not kept twice: once its owner is archived, who asks is refused.
 //! K8. A fork that performs nothing owns no key.
+//! K9. A step keeps its key: what its attempts recorded is recorded under one key, or under none that anybody asks for.
 
 use super::command::{Code, ForgetKeys, Rejection, Reply, Taken};
 use super::decide::{Decision, Run, View, nothing};
@@ -39,6 +40,11 @@ pub(super) fn check<'a>(
     view: &impl View,
     sent: &Sent<'a>,
 ) -> Result<Option<&'a Taken>, Rejection> {
+    if sent.key.former.is_some_and(|former| former != sent.key.digest) {
+        let message =
+            "earlier attempts of this step used another idempotency key; make the key of its input alone";
+        return Err(Rejection::new(Code::StepConflict, message)); // K9
+    }
     let Some(row) = view.guard(&sent.key.digest) else { return Ok(None) };
     if row.input_digest != sent.key.input_digest {
         let message =

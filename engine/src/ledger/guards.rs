@@ -116,6 +116,20 @@ impl Reader {
         Ok(row.map(|row| GuardRow::from_bytes(&row)).transpose()?)
     }
 
+    /// Digest of the key that a step claimed last; `None`: it claimed none.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn owned_key(
+        &self,
+        session: SessionId,
+        step_key_hash: [u8; 32],
+    ) -> Result<Option<Digest>, ReadError> {
+        let key = key((session, step_key_hash), guarded::OWNED);
+        let row = read_row(self.snapshot()?.as_ref(), Table::Rows, &key)?;
+        Ok(row.map(|row| GuardOwnedRow::from_bytes(&row)).transpose()?.map(|row| row.digest))
+    }
+
     /// What is known of the step that owns an idempotency key; `None`: nothing is kept of it.
     ///
     /// # Errors

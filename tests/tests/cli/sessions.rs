@@ -82,6 +82,8 @@ async fn a_list_is_narrowed_and_continued() {
     let mut published = engine.published().await;
     for key in ["a", "b", "c"] {
         published.start_session(request(key)).await.unwrap();
+        // Sessions of one millisecond are listed in no particular order.
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
     let first = engine.cli(&["sessions", "list", "--limit", "2", "--json"]).await.json();
     let keys = |list: &serde_json::Value| {

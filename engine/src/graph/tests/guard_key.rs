@@ -26,8 +26,9 @@ fn ask(step: &str, attempt: u32) -> Op {
 }
 
 /// What the edge makes of an intent: a copy of what the key has recorded elsewhere comes with it.
-pub fn brought(model: &Model, op: Op) -> Op {
-    let Op::GuardIntent { intent, guard, .. } = op else { panic!("not an intent") };
+pub fn brought(model: &Model, session: SessionId, op: Op) -> Op {
+    let Op::GuardIntent { intent, mut guard, .. } = op else { panic!("not an intent") };
+    guard.former = model.claimed(session, guard.step_key_hash);
     let row = model.rows.guards.get(&guard.digest);
     let known = row.and_then(|row| {
         let mut outcomes = model.rows.outcomes.iter().filter(|((session, _), _)| *session == row.session);
@@ -43,7 +44,7 @@ pub fn brought(model: &Model, op: Op) -> Op {
 impl Story {
     /// Session `n` asks with what the edge brings.
     fn asks(&mut self, n: u8, step: &str, attempt: u32) -> Result<Vec<Body>, Code> {
-        let op = brought(&self.model, ask(step, attempt));
+        let op = brought(&self.model, session(n), ask(step, attempt));
         let asked = self.submit(append(session(n), 1, op));
         asked.map(|decision| bodies(&decision)).map_err(|rejection| rejection.code)
     }
@@ -186,6 +187,15 @@ fn k6_keys_of_a_session_that_goes_on_are_never_dropped_and_passed_ones_stay() {
     assert_eq!(story.asks(3, "m", 1), Err(Code::GuardInFlight), "it is session 2's now");
     kept.session = session(2);
     assert_eq!(story.code(Command::ForgetKeys(kept)), Code::InvalidArgument);
+}
+
+#[test]
+fn k9_a_step_keeps_its_key_over_its_attempts() {
+    let mut story = two();
+    story.run(not_applied("m", 1));
+    let other = brought(&story.model, session(1), intent_with("m", 2, GuardPolicy::Fail, KEY + 1, INPUT));
+    assert_eq!(story.run_refused(other), Code::StepConflict);
+    story.is_called(1, "m", 2);
 }
 
 #[test]

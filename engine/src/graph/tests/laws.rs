@@ -357,7 +357,7 @@ impl World {
         let shared = 200 + act.session % 3;
         let guard = if act.stale > 0 || act.instance == 1 { shared } else { own };
         let input = if act.value == 2 && act.instance == 2 { 78 } else { 77 };
-        brought(&self.model, intent_with(&act.key, self.next(act, picked), act.policy, guard, input))
+        brought(&self.model, picked, intent_with(&act.key, self.next(act, picked), act.policy, guard, input))
     }
 
     fn reconciled(&self, act: &Act, picked: SessionId) -> Op {

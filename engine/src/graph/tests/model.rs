@@ -201,6 +201,13 @@ impl Model {
         claims
     }
 
+    /// The key that a step claimed last.
+    pub fn claimed(&self, session: SessionId, step_key_hash: [u8; 32]) -> Option<Digest> {
+        let claims = self.claims().into_iter().rev();
+        let mut own = claims.filter(|(_, row)| (row.session, row.step_key_hash) == (session, step_key_hash));
+        own.next().map(|(digest, _)| digest)
+    }
+
     /// The rows that a driver finds of an ended session's keys.
     pub fn kept(&self, session: SessionId) -> ForgetKeys {
         let due = self.rows.due.values().zip(self.rows.due.keys());

@@ -415,6 +415,7 @@ pub fn intent_with(key: &str, attempt: u32, policy: GuardPolicy, guard: u8, inpu
             step_key_hash,
             refuse_in_flight: false,
             output_gone: false,
+            former: None,
         },
         taken: None,
     }

@@ -42,6 +42,7 @@ impl World {
             step_key_hash: digest::step_key_hash(STEP),
             refuse_in_flight: false,
             output_gone: false,
+            former: None,
         };
         let intent = GuardIntent {
             step_key: STEP.into(),

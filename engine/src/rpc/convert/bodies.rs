@@ -84,6 +84,7 @@ pub(super) fn guard_intent(intent: v1::GuardIntent, intake: &mut Intake<'_>) -> 
         step_key_hash: digest::step_key_hash(&step_key),
         refuse_in_flight: intent.refuse_in_flight,
         output_gone: false,
+        former: None,
     };
     let intent = GuardIntent {
         step_key,

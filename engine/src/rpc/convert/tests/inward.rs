@@ -236,6 +236,7 @@ fn an_idempotency_key_is_compared_under_the_namespaces_salt_and_an_input_hash_ne
         input_digest: keyed(&NAMESPACE_SALT, Purpose::Input, &[&[9; 32]]),
         refuse_in_flight: false,
         output_gone: false,
+        former: None,
         step_key_hash: step_key_hash("root/mail#1"),
     };
     assert_eq!(guard, expected);
