@@ -79,7 +79,7 @@ class Bench {
     let kills = 0;
     for (;;) {
       const killAfter = kills < wanted ? Math.round(((kills + 1) * turns) / (wanted + 1)) : Number.POSITIVE_INFINITY;
-      const exit = await this.start(
+      const agent = this.start(
         ["turns", "flat", String(turns)],
         { OPENAI_BASE_URL: model.ready.baseUrl },
         (lap, child) => {
@@ -87,7 +87,9 @@ class Bench {
           // At another moment of a turn each time.
           if (lap.n === killAfter) setTimeout(() => child.kill(), (kills % 5) * 2);
         },
-      ).exited;
+      );
+      const exit = await Promise.race([agent.exited, delay(RUN_MS_MAX, undefined, { ref: false })]);
+      if (exit === undefined) throw new Error(`the agent has not ended after ${RUN_MS_MAX} ms:\n${agent.tail()}`);
       if (exit.signal !== "SIGKILL") break;
       kills += 1;
     }
