@@ -66,3 +66,16 @@ it("F1 a session that is not held any more sends nothing, and its signal ends th
     await assert.rejects(answer, /fenced/);
     assert.equal(got.length, 0);
   }));
+
+it("F1 a session lost while the request is on its way leaves the request unfinished", () =>
+  withServer(async (url, got, connected) => {
+    const fenced = new AbortController();
+    let looks = 0;
+    const sure = (): Promise<void> => (++looks === 1 ? Promise.resolve() : new Promise(() => {}));
+    const answer = certainFetch(sure)(url, { ...HOW, signal: fenced.signal });
+    await connected;
+    for (let n = 0; n < 20; n++) await turn();
+    fenced.abort(new Error("fenced"));
+    await assert.rejects(answer, /fenced/);
+    assert.deepEqual([looks, got.length], [2, 0]);
+  }));

@@ -7,7 +7,8 @@
  *
  * Owns: that the body is handed over last, once the session is certain. Never: decides whether it is.
  *
- * Invariant F1: not a byte of a request's body leaves before `sure` has resolved after the connection was made.
+ * Invariant F1: not a byte of a request's body leaves before `sure` has resolved after the connection was made, and all but the
+ * first not before it has resolved again.
  */
 
 type Fetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;
@@ -25,14 +26,20 @@ export function certainFetch(sure: () => Promise<void>): Fetch {
   };
 }
 
-/** The bytes as one chunk, once they may leave. */
+/**
+ * The bytes once they may leave: the first of them alone, the others when that one was taken. Whoever takes the first has all
+ * that is between here and the connection loaded and running, so that next to nothing lies between the second look and
+ * the bytes that make the request whole: a process stopped before them has asked for nothing.
+ */
 function handedOver(bytes: Uint8Array, sure: () => Promise<void>): ReadableStream<Uint8Array> {
+  const parts = [bytes.subarray(0, 1), bytes.subarray(1)].filter((part) => part.byteLength > 0);
   return new ReadableStream(
     {
       async pull(controller) {
         await sure();
-        controller.enqueue(bytes);
-        controller.close();
+        const part = parts.shift();
+        if (part !== undefined) controller.enqueue(part);
+        if (parts.length === 0) controller.close();
       },
     },
     // Nothing is asked for before it can be sent.
