@@ -2,10 +2,16 @@
 //! between a continuation and the successor's start.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use cellaflow_proto::v1::append::Op;
 use cellaflow_proto::v1::event::Body;
 use cellaflow_proto::v1::{ListSessionsRequest, SessionStatus};
+
+use tokio::sync::Notify;
+
+use cellaflow_tests::channel::Answered;
 
 use super::super::*;
 
@@ -13,19 +19,42 @@ use super::super::*;
 const CHILDREN: usize = 32;
 /// How often each child continues itself.
 const CONTINUATIONS: u64 = 4;
+/// Commits after which the engine is killed at the latest, a few more on their way included. Whatever the machine's
+/// speed, the tree's 193 commits then take more kills than [`KILLS_MIN`].
+const COMMITS_MAX: u64 = 12;
+/// Kills without which the test has shown nothing.
+const KILLS_MIN: u32 = 10;
 
 /// What a worker does with whatever it is given, as far as it gets: every append is sent again after a loss.
 struct Robot {
     worker: Worker,
     client: Client,
+    /// Commits that it may still begin before [`Robot::spent`] says so.
+    left: AtomicU64,
+    spent: Notify,
 }
 
 impl Robot {
-    async fn connect(client: &Client, instance: &str) -> Self {
+    async fn connect(client: &Client, instance: &str, commits: u64) -> Self {
         let serves = vec![("test", "1"), (CHILD, "1")];
         let instance = instance.to_owned();
         let introduction = Introduction { instance, serves, capacity: 64, ..Introduction::default() };
-        Self { worker: Worker::introduce(client, introduction).await, client: client.clone() }
+        let worker = Worker::introduce(client, introduction).await;
+        Self { worker, client: client.clone(), left: AtomicU64::new(commits), spent: Notify::new() }
+    }
+
+    async fn commit(&self, given: &Assigned, op: Op) -> Answered<v1::Ack> {
+        let answered = self.worker.commit(given, op).await;
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.spent.notify_one();
+        }
+        answered
+    }
+
+    /// Returns when its commits are used up, and a moment more: the engine is then at some errand of its own.
+    async fn spent(&self, more: Duration) {
+        self.spent.notified().await;
+        tokio::time::sleep(more).await;
     }
 
     /// Goes on with what it held before the engine was killed, then runs what is dispatched until the stream ends.
@@ -72,7 +101,7 @@ impl Robot {
             false => session_completed(payload::literal("\"done\"")),
         };
         // Lost: the engine was killed.
-        let _lost = self.worker.commit(given, op).await.is_err();
+        let _lost = self.commit(given, op).await.is_err();
     }
 
     /// The parent spawns what it has not spawned yet and waits, or completes once all have ended.
@@ -81,13 +110,13 @@ impl Robot {
         let count = |kind: &str| seen.iter().filter(|event| events::kind(event) == kind).count();
         let mut last = given.replay_to_seq;
         for n in count("child_spawned")..CHILDREN {
-            match self.worker.commit(given, spawn(&format!("c{n}"), "0", false)).await {
+            match self.commit(given, spawn(&format!("c{n}"), "0", false)).await {
                 Ok(ack) => last = last.max(ack.seq),
                 Err(_) => return,
             }
         }
         if count("child_ended") == CHILDREN {
-            let _lost = self.worker.commit(given, session_completed(payload::literal("1"))).await.is_err();
+            let _lost = self.commit(given, session_completed(payload::literal("1"))).await.is_err();
             return;
         }
         // More may have come: then it is refused, and what came is looked at.
@@ -96,8 +125,7 @@ impl Robot {
             let newest = seen.last().map_or(0, |event| event.seq);
             let ended = seen.iter().filter(|event| events::kind(event) == "child_ended").count();
             if ended == CHILDREN {
-                let _lost =
-                    self.worker.commit(given, session_completed(payload::literal("1"))).await.is_err();
+                let _lost = self.commit(given, session_completed(payload::literal("1"))).await.is_err();
                 return;
             }
             if self.worker.has_ended().is_some() {
@@ -127,18 +155,21 @@ async fn every_spawn_has_one_child_and_one_end_wherever_the_engine_is_killed() {
     for round in 0_u64.. {
         assert!(round < 300, "the tree does not come to its end");
         let client = engine.client().await;
-        let robot = Robot::connect(&client, &instance).await;
+        let robot = Robot::connect(&client, &instance, 1 + (round * 7) % COMMITS_MAX).await;
         // From a few milliseconds after the start, where errands are looked for, to well into the work.
         let alive_ms = 2 + (round * 7_919) % 61;
-        let work = tokio::time::timeout(Duration::from_millis(alive_ms), robot.run());
-        let _cut_off = work.await.is_err();
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(alive_ms)) => {}
+            () = robot.spent(Duration::from_micros((round * 317) % 2_000)) => {}
+            () = robot.run() => {}
+        }
         if robot.is_done(&parent).await {
             break;
         }
         engine.kill_and_restart().await;
         kills += 1;
     }
-    assert!(kills >= 10, "it was over before the engine was killed often enough");
+    assert!(kills >= KILLS_MIN, "it was over before the engine was killed often enough");
     let client = engine.client().await;
     let all = events::all(&client, &parent).await;
     let spawned: Vec<String> = all
