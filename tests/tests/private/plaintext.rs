@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tonic::Code;
 
 /// Immediately, on a busy machine.
-const AT_ONCE: Duration = Duration::from_secs(1);
+const AT_ONCE: Duration = Duration::from_secs(5);
 
 fn address(engine: &Engine) -> String {
     engine.connection.url.trim_start_matches("https://").to_owned()
