@@ -1,7 +1,7 @@
 //! Promise: **streams**. What a zone streams reaches subscribers while it is streamed, every byte once and in order,
 //! durable before it is seen; a rollback resets before new bytes, and the end always arrives.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cellaflow_proto::v1::append::Op;
 use cellaflow_proto::v1::subscribe_session_response::Body as Sent;
