@@ -16,7 +16,7 @@ use crate::rpc::context::Context;
 use crate::rpc::fleet::SharedFleet;
 use crate::rpc::subscription::Subscribers;
 use crate::rpc::vitals::Vitals;
-use crate::rpc::{channel, engine_service, operator_service, session_service};
+use crate::rpc::{archive_service, channel, engine_service, operator_service, session_service};
 use crate::storage::{self, LedgerId, Store};
 use crate::telemetry::Metrics;
 
@@ -96,6 +96,7 @@ impl Services {
             stopping: self.stopping,
         };
         let subscribers = Subscribers::new(&limits);
+        let archive_after_ms = limits.archive_after_ms;
         let channel = channel::Service::new(channel::Parts {
             context: context.clone(),
             dispatch: self.dispatch,
@@ -108,6 +109,9 @@ impl Services {
             .add_service(reflection_alpha)
             .add_service(engine_service::Service(context.clone()).into_server())
             .add_service(session_service::Service { context: context.clone(), subscribers }.into_server())
+            .add_service(
+                archive_service::Service { context: context.clone(), archive_after_ms }.into_server(),
+            )
             .add_service(operator_service::Service(context).into_server())
             .add_service(channel.into_server()))
     }

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::graph::ids::{DedupeId, Incarnation, LineageId, SessionId, TokenId};
+use crate::graph::ids::{ClaimId, DedupeId, Incarnation, LineageId, SessionId, TokenId};
 
 /// Prefix of every bearer token, so that secret scanners and people recognise one.
 pub const TOKEN_PREFIX: &str = "cf_";
@@ -66,6 +66,11 @@ impl Mint {
     /// Mints a name for one append by a client, driver or operator that brought none.
     pub fn dedupe(&self) -> DedupeId {
         DedupeId(self.unrelated())
+    }
+
+    /// Mints the name of a claim on lineages.
+    pub fn claim(&self) -> ClaimId {
+        ClaimId(self.unrelated())
     }
 
     /// Mints the name of one life of the ledger; also serves as the ledger's own id.

@@ -178,6 +178,7 @@ fn describe(event: &Event) -> (&'static str, String) {
             let what = if e.draining { "begun" } else { "undone" };
             ("workflow_drained", format!("{}@{} {what} by {}", e.workflow, e.version, e.by))
         }
+        Body::ArchiveChanged(e) => ("archive_changed", join([e.what.clone(), e.claim_id.clone()])),
     }
 }
 

@@ -229,6 +229,7 @@ fn payloads(event: &mut Event) -> Vec<&mut Payload> {
             | Body::BudgetReleased(_)
             | Body::TokenCreated(_)
             | Body::TokenRevoked(_)
+            | Body::ArchiveChanged(_)
             | Body::WorkflowRegistered(_)
             | Body::WorkflowDrained(_),
         )

@@ -105,6 +105,8 @@ limits! {
     disk_free_min_bytes = GIB, 0 => 1_024 * GIB;
     /// Milliseconds after its session's end for which a session key or idempotency key is remembered.
     key_retention_ms = 30 * DAY, HOUR => 3_650 * DAY;
+    /// Milliseconds after the end of a lineage's last session from which on the compactor may archive it.
+    archive_after_ms = 7 * DAY, 0 => 3_650 * DAY;
     /// Milliseconds for which the evidence of rolled-back attempts is kept.
     evidence_retention_ms = 7 * DAY, 0 => 3_650 * DAY;
 

@@ -91,6 +91,7 @@ fn moves(body: &Body) -> bool {
         | Body::LabelsSet(_)
         | Body::TokenCreated(_)
         | Body::TokenRevoked { .. }
+        | Body::Archive(_)
         | Body::WorkflowRegistered(_)
         | Body::WorkflowDrained(_) => false,
     }

@@ -14,6 +14,7 @@
 mod budgets;
 mod due;
 mod jump;
+mod reclaim;
 mod tree;
 
 use std::sync::Arc;
@@ -41,12 +42,13 @@ pub fn start(
     handle.observe(Arc::clone(&due) as Arc<dyn Observer>);
     let tree = Arc::new(Tree::new(handle.clone(), Arc::clone(&clock)));
     handle.observe(Arc::clone(&tree) as Arc<dyn Observer>);
+    let reclaiming = reclaim::run(handle.clone(), Arc::clone(&clock));
     let budgets = budgets::start(handle);
     let offering = Arc::clone(&dispatch).run();
     let carrying = tree.run();
     let looking = look(due, budgets, dispatch, clock);
     async move {
-        tokio::join!(offering, looking, carrying);
+        tokio::join!(offering, looking, carrying, reclaiming);
     }
 }
 

@@ -73,6 +73,7 @@ impl Counters {
             | Body::SessionReleased { .. }
             | Body::TokenCreated(_)
             | Body::TokenRevoked { .. }
+            | Body::Archive(_)
             | Body::WorkflowRegistered(_)
             | Body::WorkflowDrained(_) => {}
         }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::archive::ArchiveCommand;
 use super::budget::{Ask, BudgetStart, Raise};
 use super::event::{
     After, ApprovalDecision, Author, ChildEnded, ChildSpawned, ForkEdited, GuardIntent, GuardPolicy, Labels,
@@ -90,6 +91,8 @@ pub enum Command {
     RegisterWorkflow(RegisterWorkflow),
     /// Drains a version, or undoes it.
     DrainWorkflow(DrainWorkflow),
+    /// What the archive does.
+    Archive(ArchiveCommand),
 }
 
 /// Starts a session, or finds the one its key names.
@@ -623,6 +626,9 @@ pub enum Code {
     IncarnationChanged,
     PermissionDenied,
     NamespaceMismatch,
+    Archived,
+    LineageClaimed,
+    ClaimLost,
 }
 
 /// The policy an intent is opened with when the caller names none.

@@ -9,19 +9,20 @@
 
 use std::sync::Arc;
 
+use super::archive::ArchiveRow;
 use super::budget::BudgetRow;
 pub use super::claim::Lookups;
 use super::command::{Append, Code, Command, Evidence, Op, Rejection, Reply};
 use super::event::{Event, ReleaseReason};
-use super::ids::{Digest, Epoch, Seq, SessionId, TimeMs};
+use super::ids::{Digest, Epoch, LineageId, Seq, SessionId, TimeMs};
 use super::session::{
     GuardOutcome, GuardRow, Head, KeyRow, NAME_BYTES_MAX, STEP_KEY_BYTES_MAX, SignalRow, Status, StepRow,
     StepState,
 };
 use super::version::WorkflowRow;
 use super::{
-    approval, budget, cancel, child, draft::Draft, end, fork, guard, guard_key, hold, label, lease, signal,
-    start, step, succession, timer, token, version, wait, zone,
+    approval, archive, budget, cancel, child, draft::Draft, end, fork, guard, guard_key, hold, label, lease,
+    signal, start, step, succession, timer, token, version, wait, zone,
 };
 
 /// The point look-ups a decision may make, all answered before it starts.
@@ -42,6 +43,8 @@ pub trait View {
     fn budget(&self, owner: SessionId) -> Option<BudgetRow>;
     /// The row of a workflow's version in a namespace.
     fn workflow(&self, namespace: &str, workflow: &str, version: &str) -> Option<WorkflowRow>;
+    /// The row of a lineage that the archive has to do with.
+    fn archive(&self, lineage: LineageId) -> Option<ArchiveRow>;
 }
 
 /// What a command comes to.
@@ -111,6 +114,7 @@ pub fn decide(view: &impl View, command: &Command, now: TimeMs) -> Result<Decisi
         Command::RevokeToken { session, token } => token::revoke(&*found(view, *session)?, *token, now),
         Command::RegisterWorkflow(register) => version::register(view, register, now),
         Command::DrainWorkflow(drain) => version::drain(view, drain, now),
+        Command::Archive(asked) => archive::decide(view, &*found(view, asked.system)?, asked, now),
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::archive::ArchiveEvent;
 use super::budget::{Amounts, BudgetStart, Limits};
 use super::ids::{
     DedupeId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, Namespace, NanoDollars, Seq,
@@ -202,6 +203,8 @@ pub enum Body {
     },
     WorkflowRegistered(WorkflowRegistered),
     WorkflowDrained(WorkflowDrained),
+    /// The archive did something (system sessions).
+    Archive(ArchiveEvent),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -705,6 +708,7 @@ impl Body {
             | Self::TokenRevoked { .. }
             | Self::WorkflowRegistered(_)
             | Self::WorkflowDrained(_)
+            | Self::Archive(_)
             | Self::DivergenceAccepted(_) => {}
         }
     }

@@ -193,9 +193,11 @@ fn apply(head: &mut Head, event: &Event) -> Result<(), String> {
             head.incarnation = Some(*incarnation);
             Ok(())
         }
-        Body::TokenCreated(_) | Body::TokenRevoked { token: _ } => ensure(head.system, || {
-            "a token is journaled in a session that is not a system session".to_owned()
-        }),
+        Body::TokenCreated(_) | Body::TokenRevoked { token: _ } | Body::Archive(_) => {
+            ensure(head.system, || {
+                "a token or a claim is journaled in a session that is not a system session".to_owned()
+            })
+        }
         Body::WorkflowRegistered(_) | Body::WorkflowDrained(_) => ensure(head.system, || {
             "a workflow is journaled in a session that is not a system session".to_owned()
         }),

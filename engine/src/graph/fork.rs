@@ -20,6 +20,7 @@
 //! F9. Sums go on from the parent's at the cut, which are kept beside: the fork's own are the difference.
 //! F10. A nondeterminism is accepted only where the session is paused for it, and accepting resumes.
 
+use super::archive;
 use super::budget::{BudgetStart, Limits, SessionBudget};
 use super::command::{Accept, Code, Fork, Rejection, Reply, StartKey, StubOutcome};
 use super::decide::{Decision, Run, View, check_length, invalid, nothing};
@@ -51,6 +52,7 @@ pub(super) fn fork(view: &impl View, fork: &Fork, now: TimeMs) -> Result<Decisio
         return named(key, &row);
     }
     check_cut(&fork.base)?;
+    archive::check_fork(view, fork.base.lineage, now)?;
     check_children(fork)?;
     if view.head(fork.session).is_some() {
         return Err(invalid("this session id is taken; mint another one"));

@@ -41,6 +41,10 @@ uuid_newtype!(
     LineageId
 );
 uuid_newtype!(
+    /// A claim on lineages, for archiving, restoring or erasing them.
+    ClaimId
+);
+uuid_newtype!(
     /// A worker process incarnation, minted once by the worker.
     InstanceId
 );

@@ -10,11 +10,12 @@
 
 use std::sync::Arc;
 
+use super::archive::{self, Ask, CommitRow, Restore, RowChange, SegmentNo, StubRow};
 use super::budget::{Amounts, BudgetChange, BudgetRow, Limits};
 use super::command::{Command, GuardKey, Op, StartKey};
 use super::event::{Author, Body, Edit, Event, GuardResolved, PayloadRef, Resolution, TokenCreated};
 use super::guard_key;
-use super::ids::{Digest, Epoch, Namespace, Seq, SessionId, StepKey, TimeMs, TokenId};
+use super::ids::{ClaimId, Digest, Epoch, LineageId, Namespace, Seq, SessionId, StepKey, TimeMs, TokenId};
 use super::session::{
     END_KEY, GuardOutcome, GuardRow, Head, KeyRow, SignalRow, StepRow, StepState, TokenRow, WaitKind,
 };
@@ -29,6 +30,8 @@ pub struct Digests {
     pub guard: Option<GuardKey>,
     /// Rows of steps that had no outcome yet where a fork was cut: a rebuild takes them from the parent's events.
     pub inherited: Arc<[(StepKey, StepRow)]>,
+    /// What the archive asked for: what it read of the lineages is in no event.
+    pub archive: Option<Ask>,
 }
 
 /// A change of one row of the event's session.
@@ -68,6 +71,18 @@ pub enum IndexChange {
     LabelPut { key: Arc<str>, value: Arc<str> },
     /// It is not any more.
     LabelDelete { key: Arc<str>, value: Arc<str> },
+    /// What the ledger keeps of a lineage that the archive has to do with; nothing is written where nothing is to say.
+    Archive { lineage: LineageId, change: RowChange },
+    /// An archive commit waits for its manifest to be published, or does not any more.
+    Commit { claim: ClaimId, row: Option<CommitRow> },
+    /// What is left of an archived session beside its head.
+    Stub { session: SessionId, row: StubRow },
+    /// All that a lineage has in a segment goes.
+    Leave { lineage: LineageId, segment: SegmentNo },
+    /// A restored lineage is where its rows were written.
+    Return(Arc<Restore>),
+    /// Bytes of a segment died, or were given back.
+    Dead { segment: SegmentNo, bytes: u64, back: bool },
     /// A token came to be.
     TokenPut { secret_hash: Digest, row: TokenRow },
     /// A token was revoked; its row gets this time.
@@ -140,7 +155,9 @@ impl Digests {
                 session_key: fork.key.as_ref().map(StartKey::digests),
                 guard: None,
                 inherited: fork.inherited.clone(),
+                archive: None,
             },
+            Command::Archive(asked) => Self { archive: Some(asked.ask.clone()), ..Self::default() },
             Command::Accept(_)
             | Command::SetLabels(_)
             | Command::ReleaseHold(_)
@@ -229,6 +246,8 @@ fn body_changes(
             if started.forked_from.is_some() {
                 let rows = digests.inherited.iter().cloned();
                 changes.extend(rows.map(|(key, row)| IndexChange::Step { key, row }));
+                let (lineage, change) = (started.lineage, RowChange::Voided);
+                changes.push(IndexChange::Archive { lineage, change });
             }
             if !started.system {
                 changes.push(IndexChange::ListPut);
@@ -355,6 +374,9 @@ fn body_changes(
                 by: drained.by.clone(),
             },
         }),
+        Body::Archive(done) => {
+            archive::changes(done, (event.seq, event.time), after, digests.archive.as_ref(), changes);
+        }
         // An unknown outcome is none: the row stays the intent's.
         Body::GuardUnknown { .. }
         | Body::DivergenceAccepted(_)

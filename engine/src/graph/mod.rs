@@ -5,8 +5,10 @@
 //! file that states and numbers its invariants: lease (L), guard (G), zone (Z), step (P), start (K), end (E), cancel (C),
 //! child (H),
 //! succession (N), token (T), wait (W), timer (M), signal (S), approval (A), stream (S).
-//! succession (N), token (T), wait (W), timer (M), signal (S), approval (A), stream (S), fork (F), hold (H), label (B), version (R).
+//! succession (N), token (T), wait (W), timer (M), signal (S), approval (A), stream (S), fork (F), hold (H), label (B), version (R),
+//! archive (AR).
 
+pub mod archive;
 pub mod budget;
 pub mod child;
 pub mod command;

@@ -27,7 +27,7 @@ impl std::error::Error for Rejection {}
 
 impl Code {
     /// All codes.
-    pub const ALL: [Code; 39] = [
+    pub const ALL: [Code; 42] = [
         Code::SessionNotFound,
         Code::SessionEnded,
         Code::SessionPaused,
@@ -67,6 +67,9 @@ impl Code {
         Code::IncarnationChanged,
         Code::PermissionDenied,
         Code::NamespaceMismatch,
+        Code::Archived,
+        Code::LineageClaimed,
+        Code::ClaimLost,
     ];
 
     /// The code as the wire carries it.
@@ -112,6 +115,9 @@ impl Code {
             Self::IncarnationChanged => "incarnation_changed",
             Self::PermissionDenied => "permission_denied",
             Self::NamespaceMismatch => "namespace_mismatch",
+            Self::Archived => "archived",
+            Self::LineageClaimed => "lineage_claimed",
+            Self::ClaimLost => "claim_lost",
         }
     }
 
@@ -130,6 +136,7 @@ impl Code {
             | Self::OpenChildren
             | Self::NoVersion
             | Self::Unavailable
+            | Self::LineageClaimed
             | Self::DiskLow => true,
             Self::SessionNotFound
             | Self::SessionEnded
@@ -157,7 +164,9 @@ impl Code {
             | Self::InvalidArgument
             | Self::IncarnationChanged
             | Self::PermissionDenied
-            | Self::NamespaceMismatch => false,
+            | Self::NamespaceMismatch
+            | Self::Archived
+            | Self::ClaimLost => false,
         }
     }
 }

@@ -276,6 +276,7 @@ fn wakes(body: &Body) -> bool {
         | Body::BudgetReleased { .. }
         | Body::TokenCreated(_)
         | Body::TokenRevoked { .. }
+        | Body::Archive(_)
         | Body::WorkflowRegistered(_)
         | Body::WorkflowDrained(_) => false,
     }

@@ -99,6 +99,9 @@ struct Draft {
     events: Vec<Arc<StoredEvent>>,
     rows: Vec<(RowName, Row)>,
     head: StoredHead,
+    /// Heads of other sessions that lie elsewhere now.
+    relocated: Vec<StoredHead>,
+    moved: Vec<SessionId>,
 }
 
 impl Deciding {
@@ -158,18 +161,18 @@ impl Deciding {
             let drafting = Drafting { submission, decision, before, now };
             return Ok(self.without_events(batch, &drafting, lookups));
         }
-        let (reply, session) = (decision.reply, decision.session);
+        let reply = decision.reply;
         let drafted = Drafting { submission, decision, before, now };
         let draft = self.draft(drafted, lookups).map_err(Refused::Failed)?;
         batch.check_room(&draft)?;
-        Ok(self.accept(batch, session, reply, draft))
+        Ok(self.accept(batch, reply, draft))
     }
 
     fn view<'a>(&'a self, lookups: &'a super::lookups::Lookups) -> View<'a> {
         View { overlay: &self.overlay, cache: &self.cache, lookups, reader: &self.reader, error: None.into() }
     }
 
-    // Evidence, and keys whose retention is over, are what changes rows without an event.
+    // Evidence, the pages of a restore, and keys whose retention is over change rows without an event.
     fn without_events(
         &mut self,
         batch: &mut Batch,
@@ -189,6 +192,13 @@ impl Deciding {
             let ops = guards::dropped(forget, |key| decide::View::guard(&view, key));
             batch.bytes += ops.iter().map(Op::bytes).sum::<usize>();
             batch.ops.extend(ops);
+        }
+        if let Command::Archive(_) = &submission.command {
+            for (key, value) in submission.blobs.rows() {
+                let op = Op::put(Table::Ledger, key.clone(), value.clone());
+                batch.bytes += op.bytes();
+                batch.ops.push(op);
+            }
         }
         let head = before.as_ref().map(|stored| Arc::clone(&stored.head));
         Committed { reply: decision.reply, head, events: Arc::new([]), frame: batch.number }
@@ -246,7 +256,8 @@ impl Deciding {
             ));
         }
         let head = StoredHead { head, segment };
-        Ok(Draft { ops: changes.ops, events: stored_events, rows: changes.rows, head })
+        let Changes { ops, rows, heads: relocated, moved, .. } = changes;
+        Ok(Draft { ops, events: stored_events, rows, head, relocated, moved })
     }
 
     fn segment(
@@ -266,18 +277,29 @@ impl Deciding {
         }
     }
 
-    fn accept(&mut self, batch: &mut Batch, session: SessionId, reply: Reply, draft: Draft) -> Committed {
-        let Draft { ops, events, rows, head } = draft;
+    fn accept(&mut self, batch: &mut Batch, reply: Reply, draft: Draft) -> Committed {
+        let Draft { ops, events, rows, head, relocated, moved } = draft;
         batch.bytes += ops.iter().map(Op::bytes).sum::<usize>();
         batch.ops.extend(ops);
         for (name, row) in rows {
             self.overlay.put(batch.number, name, row);
         }
-        self.overlay.put(batch.number, RowName::Head(session), Row::Head(head.clone()));
-        self.cache.insert(session, head.clone());
+        for moved in moved.iter().copied().chain(relocated.iter().map(|stored| stored.head.session)) {
+            self.reader.forget(moved);
+        }
+        for stored in relocated {
+            self.keep_head(batch, stored);
+        }
         self.evidence.follow(&events);
-        batch.heads.insert(session, head.clone());
+        self.keep_head(batch, head.clone());
         Committed { reply, head: Some(head.head), events: events.into(), frame: batch.number }
+    }
+
+    fn keep_head(&mut self, batch: &mut Batch, stored: StoredHead) {
+        let session = stored.head.session;
+        self.overlay.put(batch.number, RowName::Head(session), Row::Head(stored.clone()));
+        self.cache.insert(session, stored.clone());
+        batch.heads.insert(session, stored);
     }
 
     /// Seals what was gathered; a batch that changed nothing still carries its answers through the committer (L3).

@@ -9,7 +9,7 @@ use super::reader::{self, ReadError, Reader};
 use super::watermark::Ticket;
 use super::{HeadCache, StoredHead, Watermark, digest, guards};
 use crate::graph::command::Command;
-use crate::graph::ids::{Digest, SessionId};
+use crate::graph::ids::{Digest, LineageId, SessionId};
 use crate::graph::session::{GuardRow, KeyRow, SignalRow};
 use crate::graph::version::WorkflowRow;
 use crate::storage::heads::Row as _;
@@ -65,6 +65,14 @@ impl<'a> Fetch<'a> {
         }
         if let Some((namespace, workflow, version)) = needed.workflow {
             self.workflow(digest::workflow(namespace, workflow, version))?;
+        }
+        match command {
+            Command::Fork(fork) => self.archive(fork.base.lineage)?,
+            Command::Archive(asked) => {
+                asked.lineages().into_iter().try_for_each(|lineage| self.archive(lineage))?;
+                asked.sessions().into_iter().try_for_each(|session| self.head(session))?;
+            }
+            _ => {}
         }
         // The session of a client's start is about to be minted: there is nothing to read of it.
         let minted = match command {
@@ -136,6 +144,12 @@ impl<'a> Fetch<'a> {
         Ok(())
     }
 
+    fn archive(&mut self, lineage: LineageId) -> Result<(), ReadError> {
+        let found = reader::read_archive(self.snapshot(), lineage)?;
+        self.rows.push((RowName::Archive(lineage), found.map(Row::Archive)));
+        Ok(())
+    }
+
     fn guard(&mut self, digest: Digest) -> Result<(), ReadError> {
         let row = reader::read_row(self.snapshot(), Table::Rows, &RowKey::Guard(digest).bytes())?;
         let found = row.map(|row| GuardRow::from_bytes(&row)).transpose()?;
@@ -169,6 +183,8 @@ pub(super) fn as_head(row: &Row) -> Option<&StoredHead> {
         | Row::Signal(_)
         | Row::SessionKey(_)
         | Row::Budget(_)
+        | Row::Archive(_)
+        | Row::Segment(_)
         | Row::Workflow(_) => None,
     }
 }

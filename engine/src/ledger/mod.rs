@@ -24,6 +24,7 @@ mod place;
 pub mod prefix;
 mod reader;
 pub mod restore;
+pub mod restored_rows;
 mod rows;
 mod start;
 mod view;
@@ -48,7 +49,7 @@ pub use payload::{Blobs, PayloadIn};
 pub use place::{NamespaceInfo, NewLineage, Place};
 pub use reader::{
     Among, CHAIN_START, Changes, DuePage, DueRow, ListCursor, ListPage, Page, RawEvent, ReadError, Reader,
-    Streamed,
+    StoredRecord, Streamed,
 };
 pub use start::{Parts, Threads, start};
 pub use watermark::Watermark;

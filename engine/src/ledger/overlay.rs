@@ -6,8 +6,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::StoredHead;
+use crate::graph::archive::ArchiveRow;
 use crate::graph::budget::BudgetRow;
-use crate::graph::ids::{Digest, FrameNumber, SessionId};
+use crate::graph::ids::{Digest, FrameNumber, LineageId, SessionId};
 use crate::graph::session::{GuardOutcome, GuardRow, KeyRow, SignalRow, StepRow};
 use crate::graph::version::WorkflowRow;
 
@@ -26,6 +27,9 @@ pub(super) enum RowName {
     Budget(SessionId),
     /// By the hash of namespace, workflow and version.
     Workflow(Digest),
+    Archive(LineageId),
+    /// By its number.
+    Segment(u32),
 }
 
 /// A row that decisions look up.
@@ -39,6 +43,9 @@ pub(super) enum Row {
     SessionKey(KeyRow),
     Budget(BudgetRow),
     Workflow(WorkflowRow),
+    Archive(ArchiveRow),
+    /// Dead bytes.
+    Segment(u64),
 }
 
 /// Recently decided rows.

@@ -64,13 +64,14 @@ pub struct Blobs {
     limits: Limits,
     inline: Vec<(Digest, Bytes)>,
     chunks: Vec<Chunk>,
+    rows: Vec<(Bytes, Bytes)>,
 }
 
 impl Blobs {
     /// Starts collecting under a lineage's salt.
     #[must_use]
     pub fn new(salt: &Salt, limits: &Limits) -> Self {
-        Self { salt: *salt, limits: *limits, inline: Vec::new(), chunks: Vec::new() }
+        Self { salt: *salt, limits: *limits, inline: Vec::new(), chunks: Vec::new(), rows: Vec::new() }
     }
 
     /// Takes a payload in and returns what its event will say of it.
@@ -116,11 +117,23 @@ impl Blobs {
         self.chunks
     }
 
+    /// Adds a row of a lineage that is being restored: key, and value in its envelope.
+    pub fn add_row(&mut self, key: Bytes, value: Bytes) {
+        self.rows.push((key, value));
+    }
+
+    /// The rows of a restore's page.
+    #[must_use]
+    pub fn rows(&self) -> &[(Bytes, Bytes)] {
+        &self.rows
+    }
+
     /// Bytes held.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let inline: usize = self.inline.iter().map(|(_, bytes)| bytes.len()).sum();
-        inline + self.chunks.iter().map(|chunk| chunk.value.len()).sum::<usize>()
+        let rows: usize = self.rows.iter().map(|(key, value)| key.len() + value.len()).sum();
+        rows + inline + self.chunks.iter().map(|chunk| chunk.value.len()).sum::<usize>()
     }
 }
 

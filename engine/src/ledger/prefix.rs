@@ -80,17 +80,19 @@ impl Prefix {
 
     /// Rows of the steps that had no outcome, as a fork takes them over: nobody's commit, and open to another input.
     pub fn unsettled(&self) -> impl Iterator<Item = (StepKey, StepRow)> {
-        let open = self.steps.iter().filter(|(_, row)| match row.state {
-            StepState::Open | StepState::Retryable => true,
-            StepState::Completed | StepState::Failed => false,
-        });
-        open.map(|(key, row)| {
-            (
-                key.clone(),
-                StepRow { epoch: Epoch(0), input_digest: None, outcome_digest: None, ..row.clone() },
-            )
-        })
+        unsettled(&self.steps)
     }
+}
+
+/// Rows of steps that had no outcome, as a fork takes them over.
+pub fn unsettled(steps: &BTreeMap<StepKey, StepRow>) -> impl Iterator<Item = (StepKey, StepRow)> {
+    let open = steps.iter().filter(|(_, row)| match row.state {
+        StepState::Open | StepState::Retryable => true,
+        StepState::Completed | StepState::Failed => false,
+    });
+    open.map(|(key, row)| {
+        (key.clone(), StepRow { epoch: Epoch(0), input_digest: None, outcome_digest: None, ..row.clone() })
+    })
 }
 
 /// The outcome that a session has of a step.

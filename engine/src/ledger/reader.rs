@@ -4,6 +4,7 @@
 //! 2. A page of events is contiguous with what was asked for; a gap is `Corrupt`, an end is an empty page.
 //! 3. A snapshot lives for one page, so that no reader keeps dead bytes alive.
 
+mod archive;
 mod indexes;
 mod journal;
 
@@ -17,11 +18,13 @@ use super::digest::{self, Purpose};
 use super::place::{NamespaceInfo, Place};
 use super::wakeups::{Wake, Wakeups};
 use super::{StoredHead, Watermark, rows};
+use crate::graph::archive::ArchiveRow;
 use crate::graph::budget::BudgetRow;
-use crate::graph::ids::{Digest, Epoch, FrameNumber, Incarnation, Namespace, Seq, SessionId};
+use crate::graph::ids::{Digest, Epoch, FrameNumber, Incarnation, LineageId, Namespace, Seq, SessionId};
 use crate::graph::session::{Head, KeyRow, StepRow};
+use crate::storage::archives::SegmentRow;
 use crate::storage::heads::{LedgerRow, LineageRow, NamespaceRow, Row as _};
-use crate::storage::keys::{Item, LedgerKey, RowKey};
+use crate::storage::keys::{Item, LedgerKey, RowKey, Segment};
 use crate::storage::{self, Malformed, Manifest};
 use crate::storage::{Fault, KeyRange, Row, Scan, Snapshot, Stats, Store, Table, codec};
 
@@ -36,6 +39,7 @@ const SETTLE_PAUSE: std::time::Duration = std::time::Duration::from_micros(50);
 /// Rows read in one go by the small scans.
 const SCAN_ROWS: usize = 1_024;
 
+pub use archive::StoredRecord;
 pub use indexes::{Among, DuePage, DueRow, ListCursor, ListPage};
 pub use journal::{CHAIN_START, Page, RawEvent, Streamed};
 
@@ -45,6 +49,9 @@ pub enum ReadError {
     /// The ledger contradicts itself.
     #[error("the ledger is damaged: {0}; run `cellaflow ledger verify` and restore from a backup")]
     Corrupt(String),
+    /// Its events are in the archive; the text names the manifest.
+    #[error("the session is archived (manifest {0}); restore it with `cellaflow-compactor restore`")]
+    Archived(String),
     /// The store failed.
     #[error("the store failed: {0}; see the daemon's log")]
     Fault(String),
@@ -152,13 +159,14 @@ impl Reader {
         if let Some(place) = self.places.get(&session) {
             return Ok(Some(place));
         }
-        // A place never changes once it is written, and says nothing of the session's state: no need to wait.
+        // A place says nothing of the session's state: no need to wait.
         let snapshot = self.ahead();
         let Some(stored) = read_head(snapshot.as_ref(), session)? else { return Ok(None) };
         let key = LedgerKey::new(stored.segment, stored.lineage(), Item::Lineage).bytes();
-        let row = snapshot
-            .get(Table::Ledger, &key)?
-            .ok_or_else(|| ReadError::Corrupt(format!("session {session} has no row of its lineage")))?;
+        let row = match snapshot.get(Table::Ledger, &key)? {
+            Some(row) => row,
+            None => return Err(self.gone(snapshot.as_ref(), &stored)),
+        };
         let lineage =
             LineageRow::from_bytes(&codec::open_as(codec::Format::Row, Table::Ledger, &key, &row)?)?;
         let place = Arc::new(Place {
@@ -170,8 +178,28 @@ impl Reader {
             forked_from: stored.head.forked.as_ref().map(|forked| (forked.from.parent, forked.from.seq)),
             stubs_effects: stored.head.stubs_effects(),
         });
-        self.places.insert(session, Arc::clone(&place));
+        // What has ended may be archived and restored elsewhere: it is looked up each time.
+        if !stored.head.status.is_terminal() {
+            self.places.insert(session, Arc::clone(&place));
+        }
         Ok(Some(place))
+    }
+
+    /// Forgets where a session lies: its lineage is about to be elsewhere.
+    pub(super) fn forget(&self, session: SessionId) {
+        self.places.remove(&session);
+    }
+
+    /// Why nothing of a session's lineage is where its head says.
+    fn gone(&self, snapshot: &dyn Snapshot, stored: &StoredHead) -> ReadError {
+        match read_archive(snapshot, stored.lineage()) {
+            Ok(Some(row)) if row.away.is_some() => ReadError::Archived(row.manifest.to_string()),
+            Ok(_) => {
+                let session = stored.head.session;
+                ReadError::Corrupt(format!("session {session} has no row of its lineage"))
+            }
+            Err(error) => error,
+        }
     }
 
     /// The session that a caller's key names.
@@ -274,6 +302,17 @@ impl Reader {
         Changes(self.wakeups.subscribe(session))
     }
 
+    /// What the ledger keeps of a lineage that the archive has to do with, as the store has it, for decisions.
+    pub(super) fn archive_ahead(&self, lineage: LineageId) -> Result<Option<ArchiveRow>, ReadError> {
+        read_archive(self.ahead().as_ref(), lineage)
+    }
+
+    /// Dead bytes of a segment, as the store has it, for decisions.
+    pub(super) fn dead_bytes_ahead(&self, segment: Segment) -> Result<u64, ReadError> {
+        let row = read_row(self.ahead().as_ref(), Table::Rows, &RowKey::Segment(segment).bytes())?;
+        Ok(row.map(|row| SegmentRow::from_bytes(&row)).transpose()?.unwrap_or_default().dead_bytes)
+    }
+
     pub(super) fn incarnation(&self) -> Result<Option<(Incarnation, [u8; 16])>, ReadError> {
         let snapshot = self.snapshot()?;
         let row = read_row(snapshot.as_ref(), Table::Rows, &RowKey::Incarnation.bytes())?;
@@ -346,6 +385,14 @@ pub(super) fn read_head(
 ) -> Result<Option<StoredHead>, ReadError> {
     let row = read_row(snapshot, Table::Rows, &RowKey::Head(session).bytes())?;
     row.map(|row| rows::stored_head(&row)).transpose()
+}
+
+pub(super) fn read_archive(
+    snapshot: &dyn Snapshot,
+    lineage: LineageId,
+) -> Result<Option<ArchiveRow>, ReadError> {
+    let row = read_row(snapshot, Table::Rows, &RowKey::Archive(lineage).bytes())?;
+    Ok(row.map(|row| ArchiveRow::from_bytes(&row)).transpose()?)
 }
 
 pub(super) fn read_budget(snapshot: &dyn Snapshot, owner: SessionId) -> Result<Option<BudgetRow>, ReadError> {

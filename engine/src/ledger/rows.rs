@@ -9,13 +9,15 @@ use super::place::{NamespaceInfo, NewLineage};
 use super::reader::{DueRow, ReadError};
 use super::view::View;
 use super::{Blobs, Reader, StoredHead, guards};
+use crate::graph::archive::{ArchiveRow, Restore, RowChange};
 use crate::graph::budget::{BudgetChange, BudgetRow};
 use crate::graph::decide::View as _;
 use crate::graph::event::{Body, Event};
-use crate::graph::ids::{Digest, Hash, Seq, SessionId, TimeMs};
+use crate::graph::ids::{Digest, Hash, LineageId, Seq, SessionId, TimeMs};
 use crate::graph::index::{DueEntry, DueKind, IndexChange};
 use crate::graph::session::Head;
 use crate::graph::version::WorkflowRow;
+use crate::storage::archives::SegmentRow;
 use crate::storage::heads::{self, LineageRow, NamespaceRow, Row as _};
 use crate::storage::keys::{BadKey, Due, Item, LedgerKey, RowKey, Segment};
 use crate::storage::{KeyRange, Op, Table, codec, events};
@@ -25,11 +27,15 @@ pub(super) struct Changes {
     segment: Segment,
     pub(super) ops: Vec<Op>,
     pub(super) rows: Vec<(RowName, Row)>,
+    /// Heads of other sessions than the command's, whose lineage lies elsewhere now.
+    pub(super) heads: Vec<StoredHead>,
+    /// Sessions that are not where they were.
+    pub(super) moved: Vec<SessionId>,
 }
 
 impl Changes {
     pub(super) fn new(segment: Segment) -> Self {
-        Self { segment, ops: Vec::new(), rows: Vec::new() }
+        Self { segment, ops: Vec::new(), rows: Vec::new(), heads: Vec::new(), moved: Vec::new() }
     }
 
     /// Registers the lineage of a session that is being created, and its namespace if it is a system session.
@@ -128,6 +134,24 @@ impl Changes {
                 let key = RowKey::Label { system, label, session };
                 self.ops.push(Op::delete(Table::Rows, key.bytes()));
             }
+            IndexChange::Archive { lineage, change } => self.archive(lineage, &change, context),
+            IndexChange::Commit { claim, row } => {
+                let key = RowKey::Commit(claim).bytes();
+                match row {
+                    Some(row) => self.row(Table::Rows, key, &row),
+                    None => self.ops.push(Op::delete(Table::Rows, key)),
+                }
+            }
+            IndexChange::Stub { session, row } => {
+                self.row(Table::Rows, RowKey::Stub(session).bytes(), &row);
+                self.moved.push(session);
+            }
+            IndexChange::Leave { lineage, segment } => {
+                let range = KeyRange::lineage(Segment(segment), lineage);
+                self.ops.push(Op::delete_range(Table::Ledger, range));
+            }
+            IndexChange::Return(restore) => self.come_back(&restore, context)?,
+            IndexChange::Dead { segment, bytes, back } => self.dead(Segment(segment), bytes, back, context),
             IndexChange::TokenPut { secret_hash, row } => {
                 self.row(Table::Rows, RowKey::Token(secret_hash).bytes(), &row);
             }
@@ -159,6 +183,49 @@ impl Changes {
         let row = BudgetRow::changed(before, change);
         self.row(Table::Rows, RowKey::Budget(owner).bytes(), &row);
         self.rows.push((name, Row::Budget(row)));
+    }
+
+    /// Like a budget's: a change goes on top of what is known.
+    fn archive(&mut self, lineage: LineageId, change: &RowChange, context: &Context<'_>) {
+        let name = RowName::Archive(lineage);
+        let own = self.rows.iter().rev().find(|(known, _)| *known == name).map(|(_, row)| row);
+        let before = match own {
+            Some(Row::Archive(row)) => Some(row.clone()),
+            Some(_) | None => context.view.archive(lineage),
+        };
+        if let Some(row) = ArchiveRow::changed(before.as_ref(), change) {
+            self.row(Table::Rows, RowKey::Archive(lineage).bytes(), &row);
+            self.rows.push((name, Row::Archive(row)));
+        }
+    }
+
+    fn dead(&mut self, segment: Segment, bytes: u64, back: bool, context: &Context<'_>) {
+        let name = RowName::Segment(segment.0);
+        let own = self.rows.iter().rev().find(|(known, _)| *known == name).map(|(_, row)| row);
+        let before = match own {
+            Some(Row::Segment(bytes)) => *bytes,
+            Some(_) | None => context.view.dead_bytes(segment),
+        };
+        let dead_bytes = if back { before.saturating_sub(bytes) } else { before.saturating_add(bytes) };
+        self.row(Table::Rows, RowKey::Segment(segment).bytes(), &SegmentRow { dead_bytes });
+        self.rows.push((name, Row::Segment(dead_bytes)));
+    }
+
+    /// The rows of a restored lineage are written: its own row, locator and heads name where.
+    fn come_back(&mut self, restore: &Restore, context: &Context<'_>) -> Result<(), ReadError> {
+        let segment = Segment(restore.segment);
+        let lineage =
+            LineageRow { salt: Some(restore.salt), root: restore.root, namespace: restore.namespace.clone() };
+        let key = LedgerKey::new(segment, restore.lineage, Item::Lineage).bytes();
+        self.row(Table::Ledger, key, &lineage);
+        let locator = codec::seal(codec::Format::Row, &segment.0.to_be_bytes());
+        self.ops.push(Op::put(Table::Rows, RowKey::Locator(restore.lineage).bytes(), locator));
+        for session in &restore.sessions {
+            let missing = || ReadError::Corrupt(format!("restored session {session} has no head"));
+            let head = context.view.stored_head(*session).ok_or_else(missing)?.head;
+            self.heads.push(StoredHead { head, segment });
+        }
+        Ok(())
     }
 
     fn delete_evidence(&mut self, head: &Head, entry: Seq, attempt: u32, log: &EvidenceLog) {

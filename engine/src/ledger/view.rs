@@ -7,11 +7,13 @@ use super::lookups::{Lookups, as_head};
 use super::overlay::{Overlay, Row, RowName};
 use super::reader::{ReadError, Reader};
 use super::{HeadCache, StoredHead, digest, guards};
+use crate::graph::archive::ArchiveRow;
 use crate::graph::budget::BudgetRow;
 use crate::graph::decide;
-use crate::graph::ids::{Digest, SessionId};
+use crate::graph::ids::{Digest, LineageId, SessionId};
 use crate::graph::session::{GuardOutcome, GuardRow, Head, KeyRow, SignalRow, StepRow};
 use crate::graph::version::WorkflowRow;
+use crate::storage::keys::Segment;
 
 pub(super) struct View<'a> {
     pub(super) overlay: &'a Overlay,
@@ -41,6 +43,22 @@ impl View<'_> {
         }
     }
 
+    /// Dead bytes of a segment. Read now where nobody has looked it up: only the archive asks.
+    pub(super) fn dead_bytes(&self, segment: Segment) -> u64 {
+        match self.overlay.get(&RowName::Segment(segment.0)) {
+            Some(Row::Segment(bytes)) => *bytes,
+            _ => self.now(self.reader.dead_bytes_ahead(segment).map(Some)).unwrap_or_default(),
+        }
+    }
+
+    /// What was read by the decider itself.
+    fn now<T>(&self, read: Result<Option<T>, ReadError>) -> Option<T> {
+        read.unwrap_or_else(|error| {
+            self.error.replace(Some(error));
+            None
+        })
+    }
+
     fn row(&self, name: &RowName) -> Option<&Row> {
         self.overlay.get(name).or_else(|| self.lookups.get(name).flatten())
     }
@@ -60,6 +78,8 @@ impl decide::View for View<'_> {
             | Row::Signal(_)
             | Row::SessionKey(_)
             | Row::Budget(_)
+            | Row::Archive(_)
+            | Row::Segment(_)
             | Row::Workflow(_) => None,
         }
     }
@@ -73,6 +93,8 @@ impl decide::View for View<'_> {
             | Row::Signal(_)
             | Row::SessionKey(_)
             | Row::Budget(_)
+            | Row::Archive(_)
+            | Row::Segment(_)
             | Row::Workflow(_) => None,
         }
     }
@@ -86,6 +108,8 @@ impl decide::View for View<'_> {
             | Row::Signal(_)
             | Row::SessionKey(_)
             | Row::Budget(_)
+            | Row::Archive(_)
+            | Row::Segment(_)
             | Row::Workflow(_) => None,
         }
     }
@@ -99,6 +123,8 @@ impl decide::View for View<'_> {
             | Row::Guard(_)
             | Row::SessionKey(_)
             | Row::Budget(_)
+            | Row::Archive(_)
+            | Row::Segment(_)
             | Row::Workflow(_) => None,
         }
     }
@@ -112,7 +138,9 @@ impl decide::View for View<'_> {
             | Row::Guard(_)
             | Row::Signal(_)
             | Row::Budget(_)
-            | Row::Workflow(_) => None,
+            | Row::Workflow(_)
+            | Row::Archive(_)
+            | Row::Segment(_) => None,
         }
     }
 
@@ -121,11 +149,36 @@ impl decide::View for View<'_> {
             Row::Workflow(row) => Some(row.clone()),
             Row::Head(_)
             | Row::Step(_)
+            | Row::GuardOutcome(_)
+            | Row::Guard(_)
+            | Row::Signal(_)
+            | Row::SessionKey(_)
+            | Row::Budget(_)
+            | Row::Archive(_)
+            | Row::Segment(_) => None,
+        }
+    }
+
+    fn archive(&self, lineage: LineageId) -> Option<ArchiveRow> {
+        let name = RowName::Archive(lineage);
+        let known = match self.overlay.get(&name) {
+            Some(row) => Some(row),
+            None => match self.lookups.get(&name) {
+                Some(found) => found,
+                None => return self.now(self.reader.archive_ahead(lineage)),
+            },
+        };
+        match known? {
+            Row::Archive(row) => Some(row.clone()),
+            Row::Head(_)
+            | Row::Step(_)
             | Row::Guard(_)
             | Row::GuardOutcome(_)
             | Row::Signal(_)
             | Row::SessionKey(_)
-            | Row::Budget(_) => None,
+            | Row::Budget(_)
+            | Row::Workflow(_)
+            | Row::Segment(_) => None,
         }
     }
 
@@ -138,6 +191,8 @@ impl decide::View for View<'_> {
             | Row::Guard(_)
             | Row::Signal(_)
             | Row::SessionKey(_)
+            | Row::Archive(_)
+            | Row::Segment(_)
             | Row::Workflow(_) => None,
         }
     }

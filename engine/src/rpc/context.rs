@@ -18,7 +18,7 @@ use super::vitals::Vitals;
 use crate::clock::Clock;
 use crate::graph::command::{Code, Rejection};
 use crate::graph::event::Body;
-use crate::graph::ids::SessionId;
+use crate::graph::ids::{Digest, Seq, SessionId};
 use crate::graph::session::{Head, Status};
 use crate::ids::Mint;
 use crate::ledger::{Handle, ReadError, Refused};
@@ -142,7 +142,8 @@ impl Context {
             return Ok(v1::Session { held: true, waiting_for: hint.to_owned(), ..session });
         }
         let hint = self.fleet.waiting_for(head);
-        Ok(convert::session(head, &self.key(head)?, Some(&hint)))
+        let session = convert::session(head, &self.key(head)?, Some(&hint));
+        Ok(v1::Session { archived: self.manifest(head)?, ..session })
     }
 
     /// A session with its result.
@@ -151,20 +152,56 @@ impl Context {
         Ok(Shown { session: self.session(head)?, output, failure })
     }
 
-    fn key(&self, head: &Head) -> Result<String, ReadError> {
+    /// The manifest that holds a session's events; empty: they are here.
+    fn manifest(&self, head: &Head) -> Result<String, ReadError> {
+        if !head.status.is_terminal() {
+            return Ok(String::new());
+        }
+        let row = self.ledger.reader().archive_row(head.lineage)?.filter(|row| row.away.is_some());
+        Ok(row.map(|row| row.manifest.to_string()).unwrap_or_default())
+    }
+
+    pub(super) fn key(&self, head: &Head) -> Result<String, ReadError> {
         // A session without a key has no generation either.
         if head.generation == 0 {
             return Ok(String::new());
         }
         let reader = self.ledger.reader();
-        let first = reader.first_own(head.session)?;
-        let Some(first) = reader.event(head.session, first)? else { return Ok(String::new()) };
+        let first = head.forked.as_ref().map_or(Seq(1), |forked| forked.from.seq.next());
+        let first = match reader.event(head.session, first) {
+            Ok(Some(first)) => first,
+            Ok(None) => return Ok(String::new()),
+            Err(ReadError::Archived(_)) => {
+                let key = reader.stub(head.session)?.map(|stub| stub.key).unwrap_or_default();
+                return Ok(String::from_utf8_lossy(&key).into_owned());
+            }
+            Err(error) => return Err(error),
+        };
         match &first.event.body {
             Body::SessionStarted(started) => match &started.key {
                 Some(key) => Ok(String::from_utf8_lossy(&reader.bytes_of(&first, key)?).into_owned()),
                 None => Ok(String::new()),
             },
             _ => Err(ReadError::Corrupt(format!("session {} does not begin with its start", head.session))),
+        }
+    }
+
+    /// The digest of a session's result or failure; `None`: it ended without.
+    pub(super) fn result_digest(&self, head: &Head) -> Result<Option<Digest>, ReadError> {
+        let end = self.ledger.reader().event(head.session, head.seq)?;
+        Ok(end.and_then(|end| match &end.event.body {
+            Body::SessionCompleted { output: payload } | Body::SessionFailed { failure: payload } => {
+                Some(payload.digest)
+            }
+            _ => None,
+        }))
+    }
+
+    /// A session with its result; of an archived one, what is left of it.
+    pub(super) fn show_or_stub(&self, head: &Head) -> Result<Shown, ReadError> {
+        match self.show(head) {
+            Err(ReadError::Archived(_)) => Ok(Shown { session: self.session(head)?, ..Shown::default() }),
+            shown => shown,
         }
     }
 

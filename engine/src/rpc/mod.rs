@@ -1,5 +1,6 @@
 //! The network edge: convert, submit or read, convert back.
 
+pub mod archive_service;
 pub mod auth;
 mod backup;
 pub mod binding;

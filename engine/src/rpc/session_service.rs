@@ -58,7 +58,7 @@ impl v1::session_service_server::SessionService for Service {
         let caller = caller(&request)?;
         let head = self.context.find(&caller, request.into_inner().session).map_err(status::refused)?;
         let Shown { session, output, failure } =
-            self.context.show(&head).map_err(|error| status::unreadable(&error))?;
+            self.context.show_or_stub(&head).map_err(|error| status::unreadable(&error))?;
         Ok(Response::new(v1::GetSessionResponse { session: Some(session), output, failure }))
     }
 

@@ -10,6 +10,7 @@ use tonic::{Code as Grpc, Status};
 
 use super::auth;
 use super::convert;
+use crate::graph::archive;
 use crate::graph::command::{Code, Rejection};
 use crate::ledger::{ReadError, Refused};
 
@@ -40,8 +41,11 @@ pub fn rejected(rejection: &Rejection) -> Status {
 /// Writes a failed read. What failed is for the log; the caller learns what kind of failure it was.
 #[must_use]
 pub fn unreadable(error: &ReadError) -> Status {
-    tracing::error!(%error, "the ledger could not be read");
+    if !matches!(error, ReadError::Archived(_)) {
+        tracing::error!(%error, "the ledger could not be read");
+    }
     match error {
+        ReadError::Archived(manifest) => rejected(&archived(manifest)),
         ReadError::Corrupt(_) => {
             let message = "the ledger contradicts itself: tell the engine's operator, who runs `cellaflow ledger verify`";
             build(Grpc::DataLoss, v1::Refusal { retryable: false, ..later("ledger_damaged", message) })
@@ -65,6 +69,12 @@ pub fn stopping() -> Status {
 #[must_use]
 pub fn unauthenticated() -> Status {
     auth::Refusal::Missing.into()
+}
+
+/// A rejection for a session whose events are in the archive.
+#[must_use]
+pub fn archived(manifest: &str) -> Rejection {
+    Rejection { code: Code::Archived, message: archive::away(manifest), retry_after_ms: None }
 }
 
 /// A rejection for a full queue.
@@ -111,8 +121,13 @@ const fn grpc_code(code: Code) -> Grpc {
         | Code::NotIdle
         | Code::ApprovalMismatch
         | Code::ApprovalDecided
-        | Code::ApprovalExpired => Grpc::FailedPrecondition,
-        Code::Fenced | Code::LeaseHeld | Code::IncarnationChanged => Grpc::Aborted,
+        | Code::ApprovalExpired
+        | Code::Archived => Grpc::FailedPrecondition,
+        Code::Fenced
+        | Code::LeaseHeld
+        | Code::IncarnationChanged
+        | Code::LineageClaimed
+        | Code::ClaimLost => Grpc::Aborted,
         Code::KeyConflict
         | Code::StepConflict
         | Code::GuardKeyInUse

@@ -82,6 +82,17 @@ pub fn encode(event: &Event, inline: &[Bytes]) -> Result<Encoded, Malformed> {
     Ok(Encoded { bytes: record.freeze(), header: LENGTH_BYTES..LENGTH_BYTES + header_bytes })
 }
 
+/// Puts a record together again from what the archive keeps of it.
+#[must_use]
+pub fn record(header: &[u8], inline: &[u8]) -> Bytes {
+    let length = u32::try_from(header.len()).unwrap_or(u32::MAX);
+    let mut record = BytesMut::with_capacity(LENGTH_BYTES + header.len() + inline.len());
+    record.put_u32(length);
+    record.put_slice(header);
+    record.put_slice(inline);
+    record.freeze()
+}
+
 /// Takes a record apart; the parts share its memory.
 ///
 /// # Errors

@@ -150,6 +150,11 @@ impl<S: Store> Store for Faulty<S> {
         self.inner.reclaim(range)
     }
 
+    fn compact(&self, range: &KeyRange) -> Result<Reclaimed, Fault> {
+        self.poison.check()?;
+        self.inner.compact(range)
+    }
+
     fn checkpoint(&self, dir: &Path) -> Result<Position, Fault> {
         self.poison.check()?;
         self.inner.checkpoint(dir)

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use cellaflow_proto::disk;
 use prost::Message;
 
+use super::archives::{self, SegmentRow};
 use super::budgets;
 use super::fields::{
     Malformed, bytes_of, bytes_or_empty, digest_or_none, exact, exact_or_none, guard_policy_from,
@@ -21,6 +22,7 @@ use super::fields::{
 };
 use super::guards::{self, GuardOutcomeRow, GuardOwnedRow};
 use super::keys::Segment;
+use crate::graph::archive::{ArchiveRow, CommitRow, StubRow};
 use crate::graph::budget::BudgetRow;
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, Namespace, NanoDollars, Seq,
@@ -103,6 +105,10 @@ row!(LineageRow, disk::LineageRow, "lineage_row", lineage_to, lineage_from);
 row!(NamespaceRow, disk::NamespaceRow, "namespace_row", namespace_to, namespace_from);
 row!(BudgetRow, disk::BudgetRow, "budget_row", budgets::row_to, budgets::row_from);
 row!(WorkflowRow, disk::WorkflowRow, "workflow_row", workflow_to, workflow_from);
+row!(ArchiveRow, disk::ArchiveRow, "archive_row", archives::row_to, archives::row_from);
+row!(StubRow, disk::StubRow, "stub_row", archives::stub_to, archives::stub_from);
+row!(CommitRow, disk::CommitRow, "commit_row", archives::commit_to, archives::commit_from);
+row!(SegmentRow, disk::SegmentRow, "segment_row", archives::segment_to, archives::segment_from);
 row!(TokenRow, disk::TokenRow, "token_row", token_to, token_from);
 row!(LedgerRow, disk::LedgerRow, "ledger_row", ledger_to, ledger_from);
 

@@ -26,7 +26,11 @@
 //!          36   session 16, digest 32, part 4             guarded step, kept beside its lineage (digest of the step key):
 //!                                                         part 0 its idempotency key, 1 outcome, 2 and on a large output
 //!          37   digest 32                                 version of a workflow (hash of namespace, workflow, version)
-//!          reserved: 14 stub of an archived lineage · 15 claim of a lineage for archiving · 40 price file
+//!          14   lineage 16                                archive: claim, commits, what is left of an archived lineage
+//!          15   claim 16                                  archive commit whose manifest is not published yet
+//!          16   session 16                                stub of a session that is or was archived
+//!          38   segment 4                                 segment: what in it is dead and not given back
+//!          reserved: 40 price file
 //! ledger   segment 4, lineage 16, kind
 //!          01                                             lineage: salt, creation
 //!          02   session 16, seq 8                         event
@@ -42,7 +46,7 @@ mod ranges;
 
 use bytes::Bytes;
 
-use crate::graph::ids::{Digest, LineageId, Seq, SessionId, TimeMs};
+use crate::graph::ids::{ClaimId, Digest, LineageId, Seq, SessionId, TimeMs};
 use parts::{Reader, Writer};
 
 pub use parts::BadKey;
@@ -78,9 +82,13 @@ mod row {
     pub(super) const WORKFLOW: u8 = 0x37;
 
     pub(super) const LABEL: u8 = 0x33;
+    pub(super) const ARCHIVE: u8 = 0x14;
+    pub(super) const COMMIT: u8 = 0x15;
+    pub(super) const STUB: u8 = 0x16;
+    pub(super) const SEGMENT: u8 = 0x38;
 
-    /// Named now so that nothing else takes them: stub, claim, price file.
-    pub(super) const RESERVED: [u8; 3] = [0x14, 0x15, 0x40];
+    /// Named now so that nothing else takes it: price file.
+    pub(super) const RESERVED: [u8; 1] = [0x40];
 }
 
 /// Kind bytes of `Table::Ledger` (K1).
@@ -223,6 +231,14 @@ pub enum RowKey<'a> {
     },
     /// A version of a workflow in a namespace.
     Workflow(Digest),
+    /// What the archive has to do with a lineage.
+    Archive(LineageId),
+    /// An archive commit whose manifest is not published yet.
+    Commit(ClaimId),
+    /// What is left of a session whose events are in the archive.
+    Stub(SessionId),
+    /// What of a segment is dead and not given back.
+    Segment(Segment),
 }
 
 /// Parts of what is kept of a guarded step.
@@ -274,6 +290,10 @@ impl<'a> RowKey<'a> {
                 .put(&step.0)
                 .put(&part.to_be_bytes()),
             RowKey::Workflow(digest) => Writer::row(row::WORKFLOW, 1 + DIGEST).put(&digest.0),
+            RowKey::Archive(lineage) => Writer::row(row::ARCHIVE, 1 + ID).put(&lineage.0),
+            RowKey::Commit(claim) => Writer::row(row::COMMIT, 1 + ID).put(&claim.0),
+            RowKey::Stub(session) => Writer::row(row::STUB, 1 + ID).put(&session.0),
+            RowKey::Segment(segment) => Writer::row(row::SEGMENT, 1 + U32).put(&segment.0.to_be_bytes()),
         }
         .finish()
     }
@@ -314,6 +334,10 @@ impl<'a> RowKey<'a> {
                 RowKey::Guarded { session: reader.session()?, step: reader.digest()?, part: reader.u32()? }
             }
             row::WORKFLOW => RowKey::Workflow(reader.digest()?),
+            row::ARCHIVE => RowKey::Archive(LineageId(reader.take()?)),
+            row::COMMIT => RowKey::Commit(ClaimId(reader.take()?)),
+            row::STUB => RowKey::Stub(reader.session()?),
+            row::SEGMENT => RowKey::Segment(Segment(reader.u32()?)),
             _ => return None,
         };
         reader.end(key)

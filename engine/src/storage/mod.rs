@@ -20,6 +20,7 @@ mod open;
 mod range;
 mod rocks;
 
+pub mod archives;
 mod budgets;
 pub mod codec;
 pub mod events;
@@ -67,6 +68,9 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// The range must have been deleted by a committed frame, and nothing may ever be written under it again.
     fn reclaim(&self, range: &KeyRange) -> Result<Reclaimed, Fault>;
+
+    /// Gives the space of what is deleted in a range of `Table::Ledger` back, and keeps what lives; idempotent, slow.
+    fn compact(&self, range: &KeyRange) -> Result<Reclaimed, Fault>;
 
     /// Writes a copy that can be opened like the original into `dir`, which must not exist, and returns its position.
     fn checkpoint(&self, dir: &Path) -> Result<Position, Fault>;

@@ -106,6 +106,16 @@ impl Rocks {
         self.db.write_opt(batch, &self.synced).map_err(engine("write a tombstone"))
     }
 
+    /// Rewrites the files of a range without what is deleted in them.
+    fn squeeze(&self, range: &KeyRange) -> Result<(), Fault> {
+        let mut how = CompactOptions::default();
+        how.set_exclusive_manual_compaction(false);
+        how.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
+        let table = family(&self.db, Table::Ledger)?;
+        self.db.compact_range_cf_opt(table, Some(range.from()), Some(range.to()), &how);
+        Ok(())
+    }
+
     fn disk_bytes(&self, table: Table) -> Result<u64, Fault> {
         measure(&self.db, table, properties::TOTAL_SST_FILES_SIZE)
     }
@@ -150,10 +160,14 @@ impl Store for Rocks {
             .delete_file_in_range_cf(table, range.from(), range.to())
             .map_err(engine("drop dead files"))?;
         self.bury(range)?;
-        let mut how = CompactOptions::default();
-        how.set_exclusive_manual_compaction(false);
-        how.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
-        self.db.compact_range_cf_opt(table, Some(range.from()), Some(range.to()), &how);
+        self.squeeze(range)?;
+        Ok(Reclaimed { bytes_before, bytes_after: self.disk_bytes(Table::Ledger)? })
+    }
+
+    fn compact(&self, range: &KeyRange) -> Result<Reclaimed, Fault> {
+        self.poison.check()?;
+        let bytes_before = self.disk_bytes(Table::Ledger)?;
+        self.squeeze(range)?;
         Ok(Reclaimed { bytes_before, bytes_after: self.disk_bytes(Table::Ledger)? })
     }
 

@@ -88,6 +88,7 @@ impl Counting {
             | Body::SessionReleased { .. }
             | Body::TokenCreated(_)
             | Body::TokenRevoked { .. }
+            | Body::Archive(_)
             | Body::WorkflowRegistered(_)
             | Body::WorkflowDrained(_) => None,
         }

@@ -288,6 +288,7 @@ export class History {
       case "budgetReleased":
       case "tokenCreated":
       case "tokenRevoked":
+      case "archiveChanged":
       case "workflowRegistered":
       case "workflowDrained":
         return NOTHING;

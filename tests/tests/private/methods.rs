@@ -53,6 +53,16 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/cellaflow.v1.OperatorService/ListWorkflows", EVERYONE),
     ("/cellaflow.v1.OperatorService/DrainWorkflow", REPAIRS),
     ("/cellaflow.v1.OperatorService/GetStatus", EVERYONE),
+    ("/cellaflow.v1.ArchiveService/ListCold", AUDITS),
+    ("/cellaflow.v1.ArchiveService/ClaimLineages", AUDITS),
+    ("/cellaflow.v1.ArchiveService/DropClaim", AUDITS),
+    ("/cellaflow.v1.ArchiveService/ReadLineage", AUDITS),
+    ("/cellaflow.v1.ArchiveService/CommitArchive", AUDITS),
+    ("/cellaflow.v1.ArchiveService/ListUnpublished", AUDITS),
+    ("/cellaflow.v1.ArchiveService/MarkPublished", AUDITS),
+    ("/cellaflow.v1.ArchiveService/GetArchived", AUDITS),
+    ("/cellaflow.v1.ArchiveService/RestorePage", AUDITS),
+    ("/cellaflow.v1.ArchiveService/FinishRestore", AUDITS),
     (REFLECTION, EVERYONE),
 ];
 

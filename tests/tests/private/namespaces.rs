@@ -199,6 +199,66 @@ fn reaches(red: &Red) -> Vec<Reach> {
             Absent,
         ),
         reach("everything", "/cellaflow.v1.OperatorService/GetStatus", &v1::GetStatusRequest {}, Own),
+        reach(
+            "its namespace",
+            "/cellaflow.v1.ArchiveService/ListCold",
+            &v1::ListColdRequest { namespace: "red".into(), ..Default::default() },
+            Denied,
+        ),
+        reach(
+            "its namespace",
+            "/cellaflow.v1.ArchiveService/ClaimLineages",
+            &v1::ClaimLineagesRequest { namespace: "red".into(), ..Default::default() },
+            Denied,
+        ),
+        reach(
+            "its namespace",
+            "/cellaflow.v1.ArchiveService/DropClaim",
+            &v1::DropClaimRequest { namespace: "red".into(), ..Default::default() },
+            Denied,
+        ),
+        reach(
+            "its namespace",
+            "/cellaflow.v1.ArchiveService/ReadLineage",
+            &v1::ReadLineageRequest { namespace: "red".into(), ..Default::default() },
+            Denied,
+        ),
+        reach(
+            "its namespace",
+            "/cellaflow.v1.ArchiveService/CommitArchive",
+            &v1::CommitArchiveRequest { namespace: "red".into(), ..Default::default() },
+            Denied,
+        ),
+        reach(
+            "its namespace",
+            "/cellaflow.v1.ArchiveService/ListUnpublished",
+            &v1::ListUnpublishedRequest { namespace: "red".into() },
+            Denied,
+        ),
+        reach(
+            "its namespace",
+            "/cellaflow.v1.ArchiveService/MarkPublished",
+            &v1::MarkPublishedRequest { namespace: "red".into(), ..Default::default() },
+            Denied,
+        ),
+        reach(
+            "its namespace",
+            "/cellaflow.v1.ArchiveService/RestorePage",
+            &v1::RestorePageRequest { namespace: "red".into(), ..Default::default() },
+            Denied,
+        ),
+        reach(
+            "its namespace",
+            "/cellaflow.v1.ArchiveService/FinishRestore",
+            &v1::FinishRestoreRequest { namespace: "red".into(), ..Default::default() },
+            Denied,
+        ),
+        reach(
+            "its session",
+            "/cellaflow.v1.ArchiveService/GetArchived",
+            &v1::GetArchivedRequest { session_id: id() },
+            Absent,
+        ),
         // The contract itself is no secret among those who have a token.
         reach("the contract", METHODS[METHODS.len() - 1].0, &v1::GetStatusRequest {}, Own),
     ];

@@ -54,7 +54,7 @@ impl Show {
         let engine = Engine::find(&self.engine).await?;
         let found = self.target.find(&engine).await?;
         let mut events = Vec::new();
-        if self.last > 0 {
+        if self.last > 0 && found.session.archived.is_empty() {
             let wanted = Wanted {
                 session_id: found.session.session_id.clone(),
                 from_seq: found.session.seq.saturating_sub(self.last - 1).max(1),
@@ -129,6 +129,7 @@ fn facts(found: &Found, now_ms: u64) -> Vec<(&'static str, String)> {
         ("started", when(session.started_ms)),
         ("updated", when(session.updated_ms)),
         ("ended", when(session.ended_ms)),
+        ("archived", session.archived.clone()),
         ("events", format::count(session.seq)),
         ("steps", format::count(session.steps)),
         ("model calls", session.totals.as_ref().map_or_else(String::new, model_calls)),

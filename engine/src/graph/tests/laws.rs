@@ -762,6 +762,7 @@ fn check_log(events: &[Event]) {
             | Body::DivergenceAccepted(_)
             | Body::TokenCreated(_)
             | Body::TokenRevoked { .. }
+            | Body::Archive(_)
             | Body::WorkflowRegistered(_)
             | Body::WorkflowDrained(_) => {
                 panic!("nobody asked for {event:?}")

@@ -4,6 +4,7 @@ mod model;
 mod story;
 
 mod account;
+mod archive;
 mod budget;
 mod cancel;
 mod child;

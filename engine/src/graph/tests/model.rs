@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::story::{RETENTION_MS, step_key_hash};
+use crate::graph::archive::{ArchiveRow, CommitRow, SegmentNo, StubRow};
 use crate::graph::budget::BudgetRow;
 use crate::graph::command::{Command, ForgetKeys, KeptRow, Rejection};
 use crate::graph::decide::{Decision, View, decide};
 use crate::graph::event::{Body, Event, PayloadRef, SessionStarted};
 use crate::graph::evolve::evolve;
 use crate::graph::guard_key::still_owns;
-use crate::graph::ids::{Digest, Epoch, Hash, Seq, SessionId, StepKey, TimeMs, TokenId};
+use crate::graph::ids::{ClaimId, Digest, Epoch, Hash, LineageId, Seq, SessionId, StepKey, TimeMs, TokenId};
 use crate::graph::index::{Digests, DueEntry, DueKind, IndexChange, changes};
 use crate::graph::session::{GuardOutcome, GuardRow, Head, KeyRow, SignalRow, StepRow, StepState, TokenRow};
 use crate::graph::version::WorkflowRow;
@@ -33,6 +34,11 @@ pub struct Rows {
     pub tokens: BTreeMap<Digest, TokenRow>,
     pub to_start: BTreeSet<(SessionId, SessionId)>,
     pub workflows: BTreeMap<[String; 3], WorkflowRow>,
+    pub archive: BTreeMap<LineageId, ArchiveRow>,
+    pub commits: BTreeMap<ClaimId, CommitRow>,
+    pub stubs: BTreeMap<SessionId, StubRow>,
+    pub left: BTreeSet<(SegmentNo, LineageId)>,
+    pub dead: BTreeMap<SegmentNo, u64>,
 }
 
 #[derive(Default)]
@@ -70,6 +76,9 @@ impl View for Model {
     }
     fn session_key(&self, digest: &Digest) -> Option<KeyRow> {
         self.rows.keys.get(digest).cloned()
+    }
+    fn archive(&self, lineage: LineageId) -> Option<ArchiveRow> {
+        self.rows.archive.get(&lineage).cloned()
     }
     fn budget(&self, owner: SessionId) -> Option<BudgetRow> {
         self.rows.budgets.get(&owner).copied()
@@ -282,6 +291,29 @@ impl Rows {
             }
             IndexChange::LabelDelete { key, value } => {
                 assert!(self.labels.remove(&(key.to_string(), value.to_string(), session)));
+            }
+            IndexChange::Archive { lineage, change } => {
+                let row = ArchiveRow::changed(self.archive.get(&lineage), &change);
+                self.archive.extend(row.map(|row| (lineage, row)));
+            }
+            IndexChange::Commit { claim, row: Some(row) } => {
+                self.commits.insert(claim, row);
+            }
+            IndexChange::Commit { claim, row: None } => {
+                self.commits.remove(&claim);
+            }
+            IndexChange::Stub { session, row } => {
+                self.stubs.insert(session, row);
+            }
+            IndexChange::Leave { lineage, segment } => {
+                assert!(self.left.insert((segment, lineage)), "AR6: nothing is written there again");
+            }
+            IndexChange::Return(restore) => {
+                assert!(!self.left.contains(&(restore.segment, restore.lineage)), "AR6");
+            }
+            IndexChange::Dead { segment, bytes, back } => {
+                let dead = self.dead.entry(segment).or_default();
+                *dead = if back { dead.saturating_sub(bytes) } else { *dead + bytes };
             }
             IndexChange::TokenPut { secret_hash, row } => {
                 self.tokens.insert(secret_hash, row);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{ReadError, Reader, read_head};
+use super::{ReadError, Reader, read_archive, read_head};
 use crate::graph::event::PayloadRef;
 use crate::graph::ids::{Hash, Seq, SessionId};
 use crate::graph::session::OpenZone;
@@ -98,8 +98,13 @@ impl Reader {
 
     // 2: an empty page must be the end of the session, not a hole.
     fn check_end(&self, snapshot: &dyn Snapshot, session: SessionId, from: Seq) -> Result<(), ReadError> {
-        let last = read_head(snapshot, session)?.map_or(Seq(0), |stored| stored.head.seq);
+        let Some(stored) = read_head(snapshot, session)? else { return Ok(()) };
+        let last = stored.head.seq;
         if from <= last {
+            // Its lineage may have been archived since its place was read.
+            if let Some(row) = read_archive(snapshot, stored.lineage())?.filter(|row| row.away.is_some()) {
+                return Err(ReadError::Archived(row.manifest.to_string()));
+            }
             return Err(ReadError::Corrupt(format!(
                 "session {session} lacks event {from}, its head says {last}"
             )));

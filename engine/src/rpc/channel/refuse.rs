@@ -20,6 +20,9 @@ pub fn nack(request_id: u64, session: Option<SessionId>, rejection: &Rejection) 
 /// Refuses one request because the ledger could not be read.
 pub fn unreadable(request_id: u64, session: Option<SessionId>, error: &ReadError) -> Out {
     let (code, retry_after_ms) = match error {
+        ReadError::Archived(manifest) => {
+            return nack(request_id, session, &crate::rpc::status::archived(manifest));
+        }
         ReadError::Corrupt(_) => ("ledger_damaged", 0),
         ReadError::Fault(_) => ("storage_failed", DRAIN_RETRY_MS),
     };

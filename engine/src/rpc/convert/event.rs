@@ -12,12 +12,13 @@ use super::enums;
 use super::limits::{EVENT_DATA_BYTES_MAX, PIECE_BYTES_MAX};
 use super::tree;
 use super::waits;
+use crate::graph::archive::ArchiveEvent;
 use crate::graph::event::{
     Author, Body, Edit, ForkEdited, GuardIntent, GuardResolved, Labels, LeaseGranted, LlmCall, PayloadRef,
     Resolution, Resource, SessionStarted, StepCompleted, StepFailed, TokenCreated, Usage, ZoneCommitted,
     ZoneFailed, ZoneRolledBack,
 };
-use crate::graph::ids::{Digest, SessionId};
+use crate::graph::ids::{Digest, LineageId, SessionId};
 use crate::ledger::{ReadError, Reader, StoredEvent};
 
 /// Gives the bytes of payloads that do not follow their event's header.
@@ -346,7 +347,33 @@ fn body(body: &Body, out: &mut Outgoing<'_>) -> Result<v1::event::Body, ReadErro
             draining: drained.draining,
             by: drained.by.to_string(),
         }),
+        Body::Archive(event) => v1::event::Body::ArchiveChanged(archive_changed(event)),
     })
+}
+
+fn archive_changed(event: &ArchiveEvent) -> v1::ArchiveChanged {
+    let one = |lineage: &LineageId| vec![lineage.to_string()];
+    let many = |lineages: &[LineageId]| lineages.iter().map(ToString::to_string).collect();
+    let (what, claim, lineage_ids) = match event {
+        ArchiveEvent::Claimed(claimed) => ("claimed", Some(claimed.claim), many(&claimed.lineages)),
+        ArchiveEvent::Dropped { claim, lineages } => ("dropped", Some(*claim), many(lineages)),
+        ArchiveEvent::Committed(committed) => {
+            let lineages = committed.lineages.iter().map(|moved| moved.lineage.to_string());
+            ("committed", Some(committed.claim), lineages.collect())
+        }
+        ArchiveEvent::Published { claim } => ("published", Some(*claim), Vec::new()),
+        ArchiveEvent::Restored { claim, lineage, .. } => ("restored", Some(*claim), one(lineage)),
+        ArchiveEvent::Erased { claim, lineage, .. } => ("erased", Some(*claim), one(lineage)),
+        ArchiveEvent::Held { lineage, held: true, .. } => ("held", None, one(lineage)),
+        ArchiveEvent::Held { lineage, held: false, .. } => ("lifted", None, one(lineage)),
+        ArchiveEvent::Reclaimed { .. } => ("reclaimed", None, Vec::new()),
+    };
+    let manifest = match event {
+        ArchiveEvent::Committed(committed) => committed.manifest.to_string(),
+        _ => String::new(),
+    };
+    let claim_id = claim.map(|claim| claim.to_string()).unwrap_or_default();
+    v1::ArchiveChanged { what: what.to_owned(), claim_id, lineage_ids, manifest }
 }
 
 fn session_started(

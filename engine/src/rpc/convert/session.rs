@@ -34,6 +34,8 @@ pub fn token_offsets(offsets: &[v1::TokenOffset]) -> Result<Vec<(StepKey, Place)
 pub fn session(head: &Head, key: &str, hint: Option<&str>) -> v1::Session {
     let from = head.forked.as_ref().map(|forked| forked.from);
     v1::Session {
+        // Whether it is archived is not in its head.
+        archived: String::new(),
         session_id: head.session.to_string(),
         namespace: head.namespace.to_string(),
         workflow: head.workflow.to_string(),

@@ -13,6 +13,7 @@ use crate::graph::event::{
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs, TokenId,
 };
+use crate::storage::archives;
 use crate::storage::budgets;
 use crate::storage::fields::{
     Malformed, digest_or_none, epoch, exact, exact_or_none, guard_policy_from, labels_from, malformed,
@@ -183,6 +184,7 @@ fn body(body: event_header::Body) -> Result<Body, Malformed> {
             draining: drained.draining,
             by: drained.by.into(),
         }),
+        Stored::ArchiveChanged(changed) => Body::Archive(archives::event_from(changed)?),
     })
 }
 

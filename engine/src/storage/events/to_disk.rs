@@ -10,6 +10,7 @@ use crate::graph::event::{
     ZoneCommitted, ZoneFailed, ZoneRolledBack,
 };
 use crate::graph::ids::{Digest, Epoch};
+use crate::storage::archives;
 use crate::storage::budgets;
 use crate::storage::fields::{
     bytes_of, bytes_or_empty, guard_policy_to, labels_to, parent_step_key, pause_reason_to, payload_to,
@@ -174,6 +175,7 @@ fn body(body: &Body) -> event_header::Body {
             draining: drained.draining,
             by: drained.by.to_string(),
         }),
+        Body::Archive(event) => Stored::ArchiveChanged(archives::event_to(event)),
     }
 }
 

@@ -65,6 +65,21 @@ impl KeyRange {
         KeyRange::prefix([row::WORKFLOW])
     }
 
+    /// All archive commits whose manifests are not published yet.
+    pub fn commits() -> Self {
+        KeyRange::prefix([row::COMMIT])
+    }
+
+    /// All segments that have something dead in them.
+    pub fn segments() -> Self {
+        KeyRange::prefix([row::SEGMENT])
+    }
+
+    /// All events of a lineage.
+    pub fn lineage_events(segment: Segment, lineage: LineageId) -> Self {
+        KeyRange::prefix(Writer::ledger(segment, lineage, Some(item::EVENT), LEDGER_PREFIX).0)
+    }
+
     /// All heads.
     pub fn heads() -> Self {
         KeyRange::prefix([row::HEAD])

@@ -151,3 +151,13 @@ fn every_kind_of_event_is_sampled() {
     let resumed = Body::SessionResumed { by: Arc::from("ada"), retry: false };
     assert!(kinds.contains(samples::kind(&resumed)));
 }
+
+/// What the archive does is one kind of event with several meanings: each reads back.
+#[test]
+fn everything_the_archive_does_reads_back() {
+    for event in samples::archive_events() {
+        let event = samples::around(Author::Operator(None), Body::Archive(event));
+        let encoded = encode(&event, &[]).unwrap();
+        assert_eq!(decode(&encoded.bytes).unwrap().event, event);
+    }
+}

@@ -238,3 +238,55 @@ proptest! {
         round_trip(stored(head));
     }
 }
+
+/// Rows of the archive: these bytes are on people's disks.
+#[test]
+fn the_archives_rows_are_pinned() {
+    use crate::graph::archive::{ArchiveRow, Away, Claim, CommitRow, Part, Purpose, StubRow};
+    use crate::graph::ids::ClaimId;
+    use crate::storage::archives::SegmentRow;
+    let claim = ClaimId([0xc1; 16]);
+    let row = ArchiveRow {
+        claim: Some(Claim { id: claim, epoch: Seq(9), expires: TimeMs(5), purpose: Purpose::Restore(7) }),
+        parts: vec![Part { claim, epoch: Seq(9) }],
+        away: Some(Away {
+            salt: Some([0x5a; 32]),
+            root: SessionId([0x51; 16]),
+            namespace: "default".into(),
+            at: TimeMs(4),
+            segment: 6,
+            sessions: 2,
+        }),
+        held: true,
+        manifest: "m".into(),
+    };
+    let (c, s) = ("c1".repeat(16), "51".repeat(16));
+    let away = format!("0a20{}1210{s}1a0764656661756c74200428063002", "5a".repeat(32));
+    let pinned = format!("0a10{c}100918052002280732140a10{c}1009");
+    let bytes = hex::encode(row.to_bytes());
+    assert!(bytes.starts_with(&pinned) && bytes.contains(&away) && bytes.ends_with("40014a016d"), "{bytes}");
+    assert_eq!(ArchiveRow::from_bytes(&row.to_bytes()).unwrap(), row);
+    assert_eq!(ArchiveRow::from_bytes(&ArchiveRow::default().to_bytes()).unwrap(), ArchiveRow::default());
+    let stub = StubRow {
+        key: "k".into(),
+        result: Some(Digest([1; 32])),
+        seq: Seq(3),
+        hash: crate::graph::ids::Hash([2; 32]),
+    };
+    assert_eq!(
+        hex::encode(stub.to_bytes()),
+        format!("0a016b1220{}18032220{}", "01".repeat(32), "02".repeat(32))
+    );
+    assert_eq!(StubRow::from_bytes(&stub.to_bytes()).unwrap(), stub);
+    let commit = CommitRow {
+        system: SessionId([0x51; 16]),
+        epoch: Seq(9),
+        manifest: "m".into(),
+        manifest_digest: [3; 32],
+    };
+    assert_eq!(hex::encode(commit.to_bytes()), format!("0a10{s}12016d1a20{}2009", "03".repeat(32)));
+    assert_eq!(CommitRow::from_bytes(&commit.to_bytes()).unwrap(), commit);
+    let segment = SegmentRow { dead_bytes: 300 };
+    assert_eq!(hex::encode(segment.to_bytes()), "08ac02");
+    assert_eq!(SegmentRow::from_bytes(&segment.to_bytes()).unwrap(), segment);
+}

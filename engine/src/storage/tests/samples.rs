@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::graph::archive::{ArchiveEvent, ArchivedLineage, Claimed, Committed, Purpose};
 use crate::graph::budget::{
     Amounts, BudgetOwner, BudgetRow, BudgetStart, Kinds, Limits, OWNERS_MAX, Reservation, SessionBudget,
 };
@@ -14,8 +15,8 @@ use crate::graph::event::{
     WorkflowDrained, WorkflowRegistered, ZoneCommitted, ZoneFailed, ZoneRolledBack,
 };
 use crate::graph::ids::{
-    DedupeId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs,
-    TokenId,
+    ClaimId, DedupeId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId,
+    TimeMs, TokenId,
 };
 use crate::graph::session::{
     Counters, DEDUPE_IDS_MAX, Forked, Head, IntentState, NAME_BYTES_MAX, OPEN_BYTES_MAX, OPEN_MAX,
@@ -24,7 +25,7 @@ use crate::graph::session::{
 };
 
 /// How many kinds of event there are.
-pub const KINDS: usize = 42;
+pub const KINDS: usize = 43;
 
 pub fn kind(body: &Body) -> &'static str {
     match body {
@@ -70,6 +71,7 @@ pub fn kind(body: &Body) -> &'static str {
         Body::TokenRevoked { .. } => "token_revoked",
         Body::WorkflowRegistered(_) => "workflow_registered",
         Body::WorkflowDrained(_) => "workflow_drained",
+        Body::Archive(_) => "archive",
     }
 }
 
@@ -121,6 +123,7 @@ pub fn events() -> Vec<Event> {
         around(operator, labels_set()),
         around(operator, Body::SessionReleased { incarnation: Incarnation([0x77; 16]), by: "ada".into() }),
         around(Author::Operator(None), Body::TokenRevoked { token: TokenId([0x55; 16]) }),
+        around(Author::Operator(None), Body::Archive(archive_committed())),
         around(worker, timer_started()),
         around(Author::Driver, Body::TimerFired { step_key: "nap".into() }),
         around(Author::Client(None), signal_received(Some("m-1".into()))),
@@ -788,4 +791,46 @@ pub fn largest_head() -> Head {
         cancel_requested: Some(Seq(u64::MAX)),
         ..tree_head()
     }
+}
+
+pub fn archive_committed() -> ArchiveEvent {
+    ArchiveEvent::Committed(Committed {
+        claim: ClaimId([0xc1; 16]),
+        epoch: Seq(9),
+        lineages: vec![ArchivedLineage {
+            lineage: LineageId([0x1a; 16]),
+            segment: 20_000,
+            events: 12,
+            dead_bytes: 3_000,
+        }],
+        manifest: "manifests/m.json".into(),
+        manifest_digest: [0xd1; 32],
+    })
+}
+
+/// What the archive does, besides a commit.
+pub fn archive_events() -> Vec<ArchiveEvent> {
+    let (claim, lineage) = (ClaimId([0xc1; 16]), LineageId([0x1a; 16]));
+    let claimed = |purpose| {
+        let (epoch, expires) = (Seq(9), TimeMs(1_750_000_060_000));
+        ArchiveEvent::Claimed(Claimed {
+            claim,
+            epoch,
+            expires,
+            purpose,
+            lineages: vec![lineage],
+            by: "c".into(),
+        })
+    };
+    vec![
+        claimed(Purpose::Archive),
+        claimed(Purpose::Restore(20_001)),
+        claimed(Purpose::Erase),
+        ArchiveEvent::Dropped { claim, lineages: vec![lineage] },
+        ArchiveEvent::Published { claim },
+        ArchiveEvent::Restored { claim, lineage, segment: 20_001 },
+        ArchiveEvent::Erased { claim, lineage, by: "ada".into(), reason: "asked".into() },
+        ArchiveEvent::Held { lineage, held: true, by: "ada".into(), reason: "court".into() },
+        ArchiveEvent::Reclaimed { segment: 20_000, dead_bytes: 3_000 },
+    ]
 }

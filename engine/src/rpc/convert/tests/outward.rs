@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::graph::archive::ArchiveEvent;
 use crate::graph::budget::{Amounts, BudgetStart, Limits, SessionBudget};
 use crate::graph::command::{Code, Rejection};
 use crate::graph::event::{
@@ -14,7 +15,8 @@ use crate::graph::event::{
     ZoneRolledBack,
 };
 use crate::graph::ids::{
-    Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs, TokenId,
+    ClaimId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, NanoDollars, Seq, SessionId, TimeMs,
+    TokenId,
 };
 use crate::graph::session::{Counters, Head, IntentState, OpenIntent, OpenZone, Status};
 use crate::ledger::StoredEvent;
@@ -219,6 +221,7 @@ pub(super) fn bodies() -> Vec<Body> {
             draining: true,
             by: "ada".into(),
         }),
+        Body::Archive(ArchiveEvent::Published { claim: ClaimId([5; 16]) }),
     ]
 }
 
@@ -317,6 +320,7 @@ pub(super) fn wire_name(body: Body) -> &'static str {
         Body::TokenRevoked(_) => "token_revoked",
         Body::WorkflowRegistered(_) => "workflow_registered",
         Body::WorkflowDrained(_) => "workflow_drained",
+        Body::ArchiveChanged(_) => "archive_changed",
         Body::ForkEdited(_) => "fork_edited",
         Body::DivergenceAccepted(_) => "divergence_accepted",
     }

@@ -1,0 +1,606 @@
+//! Archived: a lineage that has ended is moved into files under a claim, and can be brought back.
+//!
+//! Owns claims on lineages, what the ledger keeps of an archived lineage, and who may do what to it meanwhile. Never
+//! looks at files: what is committed is what the holder of the claim says it has written and read again.
+//!
+//! AR1. A claim holds lineages of one namespace. It is journaled in the namespace's system session, its epoch is the
+//!      seq of that event, and it ends by itself. A lineage has at most one claim at a time.
+//! AR2. Only what is under a claim that is current may be archived, restored or erased; a claim that is over, or that
+//!      another one took a lineage from, is refused with `claim_lost` whatever it has done in the meantime.
+//! AR3. A lineage is committed as it is: every session of it is named with its last event, and all have ended.
+//! AR4. A fork of a claimed lineage is refused until the claim ends, and one that comes after that voids the claim; so
+//!      nothing of a lineage changes between its claim and its commit.
+//! AR5. A commit deletes the lineage's rows and leaves a stub of every session, in one frame. Heads, session keys and
+//!      idempotency keys stay.
+//! AR6. A restored lineage lies in a segment in which it never was before. Its commits stay known: archiving it again
+//!      adds only what came later.
+//! AR7. What is under a legal hold is neither archived nor erased.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::command::{Code, Rejection, Reply};
+use super::decide::{Decision, View, invalid, nothing};
+use super::draft::Draft;
+use super::event::{Author, Body};
+use super::ids::{ClaimId, Digest, Hash, LineageId, Namespace, Seq, SessionId, TimeMs};
+use super::index::IndexChange;
+use super::session::Head;
+
+/// Most lineages of one claim.
+pub const LINEAGES_MAX: usize = 256;
+/// Longest path of a manifest in bytes.
+pub const MANIFEST_BYTES_MAX: usize = 1_024;
+/// Longest time a claim may be asked for, in ms.
+pub const CLAIM_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+
+/// A segment of the key space, by its number.
+pub type SegmentNo = u32;
+
+/// What happened; journaled in the system session of the lineages' namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ArchiveEvent {
+    Claimed(Claimed),
+    Dropped {
+        claim: ClaimId,
+        lineages: Vec<LineageId>,
+    },
+    Committed(Committed),
+    /// The manifest of a commit is where readers look.
+    Published {
+        claim: ClaimId,
+    },
+    Restored {
+        claim: ClaimId,
+        lineage: LineageId,
+        segment: SegmentNo,
+    },
+    Erased {
+        claim: ClaimId,
+        lineage: LineageId,
+        by: Arc<str>,
+        reason: Arc<str>,
+    },
+    Held {
+        lineage: LineageId,
+        held: bool,
+        by: Arc<str>,
+        reason: Arc<str>,
+    },
+    /// Dead bytes of a segment were given back to the file system.
+    Reclaimed {
+        segment: SegmentNo,
+        dead_bytes: u64,
+    },
+}
+
+/// Lineages were claimed, or their claim was renewed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claimed {
+    pub claim: ClaimId,
+    pub epoch: Seq,
+    pub expires: TimeMs,
+    pub purpose: Purpose,
+    pub lineages: Vec<LineageId>,
+    /// A token's name.
+    pub by: Arc<str>,
+}
+
+/// What lineages are claimed for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    Archive,
+    /// Into this segment.
+    Restore(SegmentNo),
+    Erase,
+}
+
+/// Claimed lineages were moved into the archive.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Committed {
+    pub claim: ClaimId,
+    pub epoch: Seq,
+    pub lineages: Vec<ArchivedLineage>,
+    /// Relative to the archive's root.
+    pub manifest: Arc<str>,
+    /// blake3.
+    pub manifest_digest: [u8; 32],
+}
+
+/// A lineage that was moved.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ArchivedLineage {
+    pub lineage: LineageId,
+    /// Where it lay.
+    pub segment: SegmentNo,
+    /// Events that were moved.
+    pub events: u64,
+    /// Bytes of keys and values that died.
+    pub dead_bytes: u64,
+}
+
+/// What the ledger keeps of a lineage that the archive has to do with.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ArchiveRow {
+    pub claim: Option<Claim>,
+    /// Commits that hold its events, oldest first.
+    pub parts: Vec<Part>,
+    /// `None`: its events are here.
+    pub away: Option<Away>,
+    pub held: bool,
+    /// Manifest of the last commit; empty before.
+    pub manifest: Arc<str>,
+}
+
+/// A claim in force, until it expires.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    pub id: ClaimId,
+    pub epoch: Seq,
+    pub expires: TimeMs,
+    pub purpose: Purpose,
+}
+
+/// A commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Part {
+    pub claim: ClaimId,
+    pub epoch: Seq,
+}
+
+/// What is left of a lineage's own row while it is archived.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Away {
+    /// `None`: erased.
+    pub salt: Option<[u8; 32]>,
+    pub root: SessionId,
+    pub namespace: Namespace,
+    pub at: TimeMs,
+    /// Where it lay last; nothing may be written there again.
+    pub segment: SegmentNo,
+    /// How many it has.
+    pub sessions: u32,
+}
+
+/// What is left of a session that is or was archived, beside its head.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StubRow {
+    /// The caller's key; empty: none, or erased.
+    pub key: Bytes,
+    /// Of its result or failure.
+    pub result: Option<Digest>,
+    /// Last event that the archive has.
+    pub seq: Seq,
+    /// Of that event.
+    pub hash: Hash,
+}
+
+/// A commit whose manifest is not published yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CommitRow {
+    pub system: SessionId,
+    pub epoch: Seq,
+    pub manifest: Arc<str>,
+    pub manifest_digest: [u8; 32],
+}
+
+/// A change of a lineage's row.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RowChange {
+    Claimed(Claim),
+    /// Given up, or used up.
+    Unclaimed(ClaimId),
+    /// The lineage was forked: no claim holds any more (AR4).
+    Voided,
+    Archived {
+        part: Part,
+        manifest: Arc<str>,
+        away: Away,
+        /// The commit holds events of it; false: all were archived before.
+        adds: bool,
+    },
+    Restored,
+    Erased,
+    Held(bool),
+}
+
+impl ArchiveRow {
+    /// The row after a change; `None`: there is and was nothing to say.
+    #[must_use]
+    pub fn changed(before: Option<&Self>, change: &RowChange) -> Option<Self> {
+        let mut row = match (before, change) {
+            (None, RowChange::Voided | RowChange::Unclaimed(_)) => return None,
+            (row, _) => row.cloned().unwrap_or_default(),
+        };
+        match change {
+            RowChange::Claimed(claim) => row.claim = Some(*claim),
+            RowChange::Unclaimed(claim) => row.claim = row.claim.filter(|known| known.id != *claim),
+            RowChange::Voided => row.claim = None,
+            RowChange::Archived { part, manifest, away, adds } => {
+                row.claim = None;
+                row.parts.extend(adds.then_some(*part));
+                row.manifest.clone_from(manifest);
+                row.away = Some(away.clone());
+            }
+            RowChange::Restored => {
+                row.claim = None;
+                row.away = None;
+            }
+            RowChange::Erased => {
+                row.claim = None;
+                row.away = row.away.map(|away| Away { salt: None, ..away });
+            }
+            RowChange::Held(held) => row.held = *held,
+        }
+        Some(row)
+    }
+
+    fn current(&self, now: TimeMs) -> Option<&Claim> {
+        self.claim.as_ref().filter(|claim| now < claim.expires)
+    }
+}
+
+/// What is asked for; the session concerned is the system session of the lineages' namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ArchiveCommand {
+    /// The system session.
+    pub system: SessionId,
+    pub ask: Ask,
+}
+
+/// See `ArchiveCommand`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ask {
+    /// Claims what of `lineages` can be; renews `claim` if it is known already.
+    Claim {
+        claim: ClaimId,
+        lineages: Vec<LineageId>,
+        claim_ms: u64,
+        purpose: Purpose,
+        by: Arc<str>,
+    },
+    Drop {
+        claim: ClaimId,
+        lineages: Vec<LineageId>,
+    },
+    Commit(Arc<Commit>),
+    Published {
+        claim: ClaimId,
+    },
+    /// Rows of a lineage that is being restored; becomes no event.
+    RestorePage {
+        claim: ClaimId,
+        lineage: LineageId,
+    },
+    Restored(Arc<Restore>),
+    Hold {
+        lineage: LineageId,
+        held: bool,
+        by: Arc<str>,
+        reason: Arc<str>,
+    },
+    Reclaimed {
+        segment: SegmentNo,
+        dead_bytes: u64,
+    },
+}
+
+/// A commit, with what the edge has read of the lineages.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Commit {
+    pub claim: ClaimId,
+    pub epoch: Seq,
+    pub manifest: Arc<str>,
+    pub manifest_digest: [u8; 32],
+    pub lineages: Vec<Leaving>,
+}
+
+/// A lineage that is to be archived, as the edge read it under the claim.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Leaving {
+    pub lineage: LineageId,
+    pub segment: SegmentNo,
+    pub salt: Option<[u8; 32]>,
+    pub root: SessionId,
+    pub namespace: Namespace,
+    /// All its sessions, and what is left of them.
+    pub sessions: Vec<(SessionId, StubRow)>,
+    /// Events that the archive did not have before.
+    pub events: u64,
+    pub dead_bytes: u64,
+}
+
+/// A lineage that is to be live again: all its rows are written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Restore {
+    pub claim: ClaimId,
+    pub lineage: LineageId,
+    pub segment: SegmentNo,
+    pub sessions: Vec<SessionId>,
+    pub salt: [u8; 32],
+    pub root: SessionId,
+    pub namespace: Namespace,
+}
+
+impl ArchiveCommand {
+    /// The lineages whose rows the decision looks at.
+    #[must_use]
+    pub fn lineages(&self) -> Vec<LineageId> {
+        match &self.ask {
+            Ask::Claim { lineages, .. } | Ask::Drop { lineages, .. } => lineages.clone(),
+            Ask::Commit(commit) => commit.lineages.iter().map(|leaving| leaving.lineage).collect(),
+            Ask::RestorePage { lineage, .. } | Ask::Hold { lineage, .. } => vec![*lineage],
+            Ask::Restored(restore) => vec![restore.lineage],
+            Ask::Published { .. } | Ask::Reclaimed { .. } => Vec::new(),
+        }
+    }
+
+    /// The sessions whose heads the decision looks at, the system session aside.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionId> {
+        match &self.ask {
+            Ask::Commit(commit) => {
+                let sessions = commit.lineages.iter().flat_map(|leaving| &leaving.sessions);
+                sessions.map(|(session, _)| *session).collect()
+            }
+            Ask::Restored(restore) => restore.sessions.clone(),
+            Ask::Claim { .. }
+            | Ask::Drop { .. }
+            | Ask::RestorePage { .. }
+            | Ask::Hold { .. }
+            | Ask::Published { .. }
+            | Ask::Reclaimed { .. } => Vec::new(),
+        }
+    }
+}
+
+/// Judges what the archive asks for.
+pub(super) fn decide(
+    view: &impl View,
+    head: &Head,
+    command: &ArchiveCommand,
+    now: TimeMs,
+) -> Result<Decision, Rejection> {
+    if !head.system {
+        return Err(invalid("claims are kept in a namespace's system session; name that one"));
+    }
+    let draft = Draft::after(head, now);
+    let now = now.max(head.time);
+    match &command.ask {
+        Ask::Claim { claim, lineages, claim_ms, purpose, by } => {
+            let (claim, claim_ms, purpose) = (*claim, *claim_ms, *purpose);
+            let wanted = Wanted { claim, claim_ms, purpose, by, lineages, fresh: head.seq.next() };
+            take(view, draft, &wanted, now)
+        }
+        Ask::Drop { claim, lineages } => {
+            Ok(append(draft, ArchiveEvent::Dropped { claim: *claim, lineages: lineages.clone() }))
+        }
+        Ask::Commit(asked) => commit(view, draft, asked, now),
+        Ask::Published { claim } => Ok(append(draft, ArchiveEvent::Published { claim: *claim })),
+        Ask::RestorePage { claim, lineage } => {
+            holds(view, *lineage, *claim, now)?;
+            Ok(nothing(head.session, Reply::Done { entry: None }))
+        }
+        Ask::Restored(asked) => restored(view, draft, asked, now),
+        Ask::Hold { lineage, held, by, reason } => {
+            let (by, reason) = (by.clone(), reason.clone());
+            Ok(append(draft, ArchiveEvent::Held { lineage: *lineage, held: *held, by, reason }))
+        }
+        Ask::Reclaimed { segment, dead_bytes } => {
+            Ok(append(draft, ArchiveEvent::Reclaimed { segment: *segment, dead_bytes: *dead_bytes }))
+        }
+    }
+}
+
+struct Wanted<'a> {
+    claim: ClaimId,
+    claim_ms: u64,
+    purpose: Purpose,
+    by: &'a Arc<str>,
+    lineages: &'a [LineageId],
+    /// Epoch of a claim that begins now.
+    fresh: Seq,
+}
+
+/// Claims what can be claimed (AR1).
+fn take(view: &impl View, draft: Draft, wanted: &Wanted<'_>, now: TimeMs) -> Result<Decision, Rejection> {
+    if wanted.lineages.len() > LINEAGES_MAX || wanted.claim_ms > CLAIM_MS_MAX {
+        return Err(invalid(format!(
+            "a claim has at most {LINEAGES_MAX} lineages and lasts at most {CLAIM_MS_MAX} ms; ask for less"
+        )));
+    }
+    let mut epoch = wanted.fresh;
+    let mut granted = Vec::new();
+    for lineage in wanted.lineages {
+        let row = view.archive(*lineage).unwrap_or_default();
+        match row.current(now) {
+            Some(claim) if claim.id == wanted.claim => epoch = claim.epoch,
+            Some(_) => continue,
+            None => {}
+        }
+        let fits = match wanted.purpose {
+            Purpose::Archive => row.away.is_none() && !row.held,
+            Purpose::Restore(segment) => row.away.is_some_and(|away| segment > away.segment),
+            Purpose::Erase => row.away.is_some() && !row.held,
+        };
+        granted.extend(fits.then_some(*lineage));
+    }
+    if granted.is_empty() {
+        return Ok(draft.answer(Reply::Done { entry: None }));
+    }
+    Ok(append(
+        draft,
+        ArchiveEvent::Claimed(Claimed {
+            claim: wanted.claim,
+            epoch,
+            expires: now.plus(wanted.claim_ms),
+            purpose: wanted.purpose,
+            lineages: granted,
+            by: wanted.by.clone(),
+        }),
+    ))
+}
+
+/// AR2, AR3.
+fn commit(view: &impl View, draft: Draft, asked: &Commit, now: TimeMs) -> Result<Decision, Rejection> {
+    if asked.lineages.is_empty() || asked.manifest.is_empty() || asked.manifest.len() > MANIFEST_BYTES_MAX {
+        return Err(invalid("a commit names at least one lineage, and a manifest"));
+    }
+    for leaving in &asked.lineages {
+        let claim = holds(view, leaving.lineage, asked.claim, now)?;
+        if claim.epoch != asked.epoch || claim.purpose != Purpose::Archive {
+            return Err(lost());
+        }
+        for (session, stub) in &leaving.sessions {
+            let head = view.head(*session).filter(|head| head.lineage == leaving.lineage);
+            let same = head.is_some_and(|head| {
+                head.status.is_terminal() && head.seq == stub.seq && head.hash == stub.hash
+            });
+            if !same {
+                return Err(invalid(format!(
+                    "session {session} does not end as the commit says; read its lineage again"
+                )));
+            }
+        }
+    }
+    let moved = asked.lineages.iter().map(|leaving| ArchivedLineage {
+        lineage: leaving.lineage,
+        segment: leaving.segment,
+        events: leaving.events,
+        dead_bytes: leaving.dead_bytes,
+    });
+    Ok(append(
+        draft,
+        ArchiveEvent::Committed(Committed {
+            claim: asked.claim,
+            epoch: asked.epoch,
+            lineages: moved.collect(),
+            manifest: asked.manifest.clone(),
+            manifest_digest: asked.manifest_digest,
+        }),
+    ))
+}
+
+fn restored(view: &impl View, draft: Draft, asked: &Restore, now: TimeMs) -> Result<Decision, Rejection> {
+    let claim = holds(view, asked.lineage, asked.claim, now)?;
+    if claim.purpose != Purpose::Restore(asked.segment) {
+        return Err(lost());
+    }
+    let Restore { claim, lineage, segment, .. } = *asked;
+    Ok(append(draft, ArchiveEvent::Restored { claim, lineage, segment }))
+}
+
+/// The claim, if it holds the lineage now (AR2).
+fn holds(view: &impl View, lineage: LineageId, claim: ClaimId, now: TimeMs) -> Result<Claim, Rejection> {
+    let row = view.archive(lineage);
+    let current = row.as_ref().and_then(|row| row.current(now)).filter(|known| known.id == claim);
+    current.copied().ok_or_else(lost)
+}
+
+fn lost() -> Rejection {
+    Rejection::new(
+        Code::ClaimLost,
+        "the claim is over or another one took the lineage: drop what was written under it and claim again",
+    )
+}
+
+fn append(mut draft: Draft, event: ArchiveEvent) -> Decision {
+    let seq = draft.push(Author::Operator(None), Body::Archive(event));
+    draft.appended(seq)
+}
+
+/// Refuses a fork of a lineage that is claimed or away (AR4).
+pub(super) fn check_fork(view: &impl View, lineage: LineageId, now: TimeMs) -> Result<(), Rejection> {
+    let Some(row) = view.archive(lineage) else { return Ok(()) };
+    if row.away.is_some() {
+        return Err(Rejection::new(Code::Archived, away(&row.manifest)));
+    }
+    match row.current(now) {
+        Some(claim) => Err(Rejection {
+            retry_after_ms: Some(claim.expires.0.saturating_sub(now.0).clamp(1, RETRY_MS_MAX)),
+            ..Rejection::new(Code::LineageClaimed, "the session is being archived: try again in a moment")
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Longest wait that a caller is told, in ms: most claims are given back long before they expire.
+const RETRY_MS_MAX: u64 = 5_000;
+
+/// What a caller is told who wants events that are in the archive.
+#[must_use]
+pub fn away(manifest: &str) -> String {
+    format!(
+        "the session is archived (manifest {manifest}): restore it with `cellaflow-compactor restore SESSION`, or query the archive"
+    )
+}
+
+/// The rows that the archive's events change.
+pub(super) fn changes(
+    event: &ArchiveEvent,
+    at: (Seq, TimeMs),
+    head: &Head,
+    ask: Option<&Ask>,
+    out: &mut Vec<IndexChange>,
+) {
+    let mut row = |lineage, change| out.push(IndexChange::Archive { lineage, change });
+    match event {
+        ArchiveEvent::Claimed(claimed) => {
+            let Claimed { claim: id, epoch, expires, purpose, .. } = *claimed;
+            for lineage in &claimed.lineages {
+                row(*lineage, RowChange::Claimed(Claim { id, epoch, expires, purpose }));
+            }
+        }
+        ArchiveEvent::Dropped { claim, lineages } => {
+            lineages.iter().for_each(|lineage| row(*lineage, RowChange::Unclaimed(*claim)));
+        }
+        ArchiveEvent::Committed(committed) => {
+            let part = Part { claim: committed.claim, epoch: committed.epoch };
+            if let Some(Ask::Commit(asked)) = ask {
+                asked
+                    .lineages
+                    .iter()
+                    .for_each(|leaving| leave(leaving, part, &committed.manifest, at.1, out));
+            }
+            let row = CommitRow {
+                system: head.session,
+                epoch: committed.epoch,
+                manifest: committed.manifest.clone(),
+                manifest_digest: committed.manifest_digest,
+            };
+            out.push(IndexChange::Commit { claim: committed.claim, row: Some(row) });
+        }
+        ArchiveEvent::Published { claim } => out.push(IndexChange::Commit { claim: *claim, row: None }),
+        ArchiveEvent::Restored { lineage, .. } => {
+            row(*lineage, RowChange::Restored);
+            if let Some(Ask::Restored(asked)) = ask {
+                out.push(IndexChange::Return(asked.clone()));
+            }
+        }
+        ArchiveEvent::Erased { lineage, .. } => row(*lineage, RowChange::Erased),
+        ArchiveEvent::Held { lineage, held, .. } => row(*lineage, RowChange::Held(*held)),
+        ArchiveEvent::Reclaimed { segment, dead_bytes } => {
+            out.push(IndexChange::Dead { segment: *segment, bytes: *dead_bytes, back: true });
+        }
+    }
+}
+
+/// AR5.
+fn leave(leaving: &Leaving, part: Part, manifest: &Arc<str>, at: TimeMs, out: &mut Vec<IndexChange>) {
+    let away = Away {
+        salt: leaving.salt,
+        root: leaving.root,
+        namespace: leaving.namespace.clone(),
+        at,
+        segment: leaving.segment,
+        sessions: u32::try_from(leaving.sessions.len()).unwrap_or(u32::MAX),
+    };
+    let change = RowChange::Archived { part, manifest: manifest.clone(), away, adds: leaving.events > 0 };
+    out.push(IndexChange::Archive { lineage: leaving.lineage, change });
+    for (session, stub) in &leaving.sessions {
+        out.push(IndexChange::Stub { session: *session, row: stub.clone() });
+    }
+    out.push(IndexChange::Leave { lineage: leaving.lineage, segment: leaving.segment });
+    out.push(IndexChange::Dead { segment: leaving.segment, bytes: leaving.dead_bytes, back: false });
+}
