@@ -13,6 +13,7 @@
 pub mod channel;
 mod cli;
 pub mod client;
+mod compactor;
 mod connection;
 pub mod counter;
 mod engine;
@@ -24,6 +25,7 @@ pub mod sleepers;
 pub mod wait;
 
 pub use cli::Ran;
+pub use compactor::compactor_binary;
 pub use connection::{Authenticated, Connection};
 pub use engine::{Engine, Options, binary};
 pub use payload::{json, text};

@@ -1,0 +1,344 @@
+//! One claim: from `claim` to `publish`, or to nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cellaflow_proto::v1;
+use tokio::sync::watch;
+
+use super::manifest::{self, Manifest};
+use super::rows::{self, Rows};
+use super::spool::{self, Finished};
+use super::{Store, store, verify};
+use crate::connection::Archive;
+
+/// Why a claim came to nothing. The ledger is as it was, unless the commit's outcome is unknown: then the next run looks.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The engine refused, or is gone.
+    #[error("{0}")]
+    Engine(String),
+    /// The claim ended before its work did: another worker may have it.
+    #[error("the claim was lost; what was written under it is left to `archive gc`")]
+    Lost,
+    /// Rows could not be made.
+    #[error(transparent)]
+    Rows(#[from] rows::Error),
+    /// A file could not be written.
+    #[error(transparent)]
+    Spool(#[from] spool::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A temporary file cannot be read.
+    #[error("a temporary file cannot be read: {0}")]
+    Temporary(#[from] std::io::Error),
+    /// What was written reads back as something else.
+    #[error(transparent)]
+    Bad(#[from] verify::Bad),
+    /// Asked to stop.
+    #[error("stopped before the commit; the claim was given up")]
+    Stopped,
+}
+
+impl From<tonic::Status> for Error {
+    fn from(status: tonic::Status) -> Self {
+        if status.message().starts_with("claim_lost") {
+            return Self::Lost;
+        }
+        Self::Engine(format!("the engine refused or went away: {}", status.message()))
+    }
+}
+
+/// Lineages that lie in one partition.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    /// Day on which their roots began, "2026-11-23".
+    pub dt: String,
+    /// Workflow of their roots.
+    pub workflow: String,
+    /// The lineages.
+    pub lineages: Vec<String>,
+}
+
+/// What a claim came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Done {
+    /// Lineages archived.
+    pub lineages: u64,
+    /// Sessions in them.
+    pub sessions: u64,
+    /// Events moved.
+    pub events: u64,
+    /// Bytes of files.
+    pub bytes: u64,
+}
+
+/// What every claim needs.
+#[derive(Clone)]
+pub struct Worker {
+    /// The engine.
+    pub engine: Archive,
+    /// The archive.
+    pub store: Store,
+    /// Namespace.
+    pub namespace: String,
+    /// How long a claim lasts, in ms; it is renewed while its work goes on.
+    pub claim_ms: u64,
+    /// Becomes true when the work is to stop.
+    pub stop: watch::Receiver<bool>,
+}
+
+struct Held {
+    claim_id: String,
+    epoch: u64,
+    lineages: Vec<String>,
+}
+
+impl Worker {
+    /// Archives the lineages of a partition that can be claimed; `None`: none can.
+    ///
+    /// # Errors
+    /// See `Error`; the claim is given up if the engine can still be told.
+    pub async fn archive(&self, partition: &Partition) -> Result<Option<Done>, Error> {
+        let claimed = self
+            .engine
+            .clone()
+            .claim_lineages(v1::ClaimLineagesRequest {
+                namespace: self.namespace.clone(),
+                lineage_ids: partition.lineages.clone(),
+                claim_ms: self.claim_ms,
+                purpose: v1::ClaimPurpose::Archive.into(),
+                claim_id: String::new(),
+            })
+            .await?
+            .into_inner();
+        if claimed.claim_id.is_empty() {
+            return Ok(None);
+        }
+        let held = Held { claim_id: claimed.claim_id, epoch: claimed.epoch, lineages: claimed.lineage_ids };
+        breakpoint("claimed").await;
+        let renewing = tokio::spawn(renew(self.clone(), held.claim_id.clone(), held.lineages.clone()));
+        let done = self.work(partition, &held).await;
+        renewing.abort();
+        if let Err(error) = &done
+            && !matches!(error, Error::Lost)
+        {
+            let dropped = v1::DropClaimRequest {
+                namespace: self.namespace.clone(),
+                claim_id: held.claim_id.clone(),
+                lineage_ids: held.lineages.clone(),
+            };
+            // An engine that is gone ends the claim by itself.
+            let _gone = self.engine.clone().drop_claim(dropped).await.is_err();
+        }
+        done.map(Some)
+    }
+
+    async fn work(&self, partition: &Partition, held: &Held) -> Result<Done, Error> {
+        let (lineages, files, events) = self.stream(held).await?;
+        breakpoint("streamed").await;
+        let mut manifest = Manifest::new(&self.namespace, &held.claim_id, held.epoch);
+        manifest.events = events;
+        for finished in &files {
+            manifest.files.push(self.upload(partition, held, finished).await?);
+        }
+        drop(files);
+        breakpoint("written").await;
+        self.check(&manifest, &lineages).await?;
+        breakpoint("verified").await;
+        manifest.lineages = lineages.iter().map(|(id, sessions)| lineage(id, sessions)).collect();
+        let text = serde_json::to_vec_pretty(&manifest).map_err(std::io::Error::other)?;
+        let digest = blake3::hash(&text);
+        let text = bytes::Bytes::from(text);
+        self.store.put_new(&manifest::pending(&held.claim_id, held.epoch), text.clone()).await?;
+        self.commit(held, &manifest, digest.as_bytes(), &lineages).await?;
+        breakpoint("committed").await;
+        self.publish(&held.claim_id, held.epoch, &manifest.path(), digest.as_bytes()).await?;
+        Ok(Done {
+            lineages: lineages.len() as u64,
+            sessions: lineages.values().map(|sessions| sessions.len() as u64).sum(),
+            events: manifest.events,
+            bytes: manifest.files.iter().map(|file| file.bytes).sum(),
+        })
+    }
+
+    async fn stream(&self, held: &Held) -> Result<(Sessions, Vec<Finished>, u64), Error> {
+        use v1::read_lineage_response::Item;
+        let mut rows = Rows::new();
+        let mut lineages = Sessions::new();
+        let mut sorted = held.lineages.clone();
+        sorted.sort();
+        for lineage_id in sorted {
+            if *self.stop.borrow() {
+                return Err(Error::Stopped);
+            }
+            let request = v1::ReadLineageRequest {
+                namespace: self.namespace.clone(),
+                claim_id: held.claim_id.clone(),
+                lineage_id: lineage_id.clone(),
+            };
+            let mut stream = self.engine.clone().read_lineage(request).await?.into_inner();
+            let mut writing = rows.lineage(&lineage_id);
+            let mut whole = false;
+            while let Some(message) = stream.message().await? {
+                match message.item {
+                    Some(Item::Session(begins)) => writing.session(begins)?,
+                    Some(Item::Events(events)) => writing.events(events)?,
+                    Some(Item::Chunk(chunk)) => writing.chunk(chunk)?,
+                    Some(Item::End(_)) => whole = true,
+                    None => {}
+                }
+            }
+            let sessions = writing.finish()?;
+            if !whole {
+                return Err(Error::Engine(format!("the engine ended lineage {lineage_id} in the middle")));
+            }
+            lineages.insert(lineage_id, sessions);
+        }
+        let events = rows.count;
+        let files = tokio::task::block_in_place(|| rows.finish())?;
+        Ok((lineages, files, events))
+    }
+
+    async fn upload(
+        &self,
+        partition: &Partition,
+        held: &Held,
+        finished: &Finished,
+    ) -> Result<manifest::File, Error> {
+        let bytes = tokio::task::block_in_place(|| finished.bytes())?;
+        let table = finished.table.name();
+        let path = format!(
+            "data/ns={}/dt={}/workflow={}/{table}-{}-{}-{:04}.parquet",
+            manifest::escaped(&self.namespace),
+            partition.dt,
+            manifest::escaped(&partition.workflow),
+            held.claim_id,
+            held.epoch,
+            finished.number
+        );
+        let file = manifest::File {
+            table: table.to_owned(),
+            path: path.clone(),
+            rows: finished.rows as u64,
+            bytes: bytes.len() as u64,
+            blake3: blake3::hash(&bytes).to_hex().to_string(),
+        };
+        self.store.put_new(&path, bytes).await?;
+        Ok(file)
+    }
+
+    /// A2.
+    async fn check(&self, manifest: &Manifest, lineages: &Sessions) -> Result<(), Error> {
+        let mut chains = verify::Chains::default();
+        for file in &manifest.files {
+            let bytes = self.store.get(&file.path).await?;
+            tokio::task::block_in_place(|| verify::file(file, bytes, &mut chains))?;
+        }
+        let said: BTreeMap<&str, &v1::CommittedSession> =
+            lineages.values().flatten().map(|session| (session.session_id.as_str(), session)).collect();
+        for (session, (seq, hash)) in &chains.ends {
+            let same =
+                said.get(session.as_str()).is_some_and(|said| said.seq == *seq && said.hash[..] == hash[..]);
+            if !same {
+                let problem = format!("session {session} ends with event {seq}");
+                return Err(verify::Bad { path: manifest.path(), problem }.into());
+            }
+        }
+        if chains.events != manifest.events {
+            let problem = format!("{} of {} events are there", chains.events, manifest.events);
+            return Err(verify::Bad { path: manifest.path(), problem }.into());
+        }
+        Ok(())
+    }
+
+    async fn commit(
+        &self,
+        held: &Held,
+        manifest: &Manifest,
+        digest: &[u8; 32],
+        lineages: &Sessions,
+    ) -> Result<(), Error> {
+        let written = lineages.iter().map(|(lineage_id, sessions)| v1::CommittedLineage {
+            lineage_id: lineage_id.clone(),
+            sessions: sessions.clone(),
+        });
+        let request = v1::CommitArchiveRequest {
+            namespace: self.namespace.clone(),
+            claim_id: held.claim_id.clone(),
+            epoch: held.epoch,
+            lineages: written.collect(),
+            manifest: manifest.path(),
+            manifest_digest: bytes::Bytes::copy_from_slice(digest),
+        };
+        self.engine.clone().commit_archive(request).await?;
+        Ok(())
+    }
+
+    /// Publishes a committed manifest; idempotent.
+    ///
+    /// # Errors
+    /// If the pending manifest is not the one that was committed.
+    pub async fn publish(&self, claim_id: &str, epoch: u64, path: &str, digest: &[u8]) -> Result<(), Error> {
+        let pending = manifest::pending(claim_id, epoch);
+        let text = match self.store.get(&pending).await {
+            Ok(text) => text,
+            // Published, and the engine was not told.
+            Err(missing) => self.store.get(path).await.map_err(|_| missing)?,
+        };
+        if blake3::hash(&text).as_bytes()[..] != *digest {
+            let problem = "it is not the manifest that was committed".to_owned();
+            return Err(verify::Bad { path: pending, problem }.into());
+        }
+        self.store.put_new(path, text).await?;
+        breakpoint("published").await;
+        let request =
+            v1::MarkPublishedRequest { namespace: self.namespace.clone(), claim_id: claim_id.to_owned() };
+        self.engine.clone().mark_published(request).await?;
+        self.store.delete(&pending).await?;
+        Ok(())
+    }
+}
+
+/// Lineage → its sessions, as they were written.
+type Sessions = BTreeMap<String, Vec<v1::CommittedSession>>;
+
+fn lineage(id: &str, sessions: &[v1::CommittedSession]) -> manifest::Lineage {
+    let session = |session: &v1::CommittedSession| manifest::Session {
+        session_id: session.session_id.clone(),
+        last_seq: session.seq,
+        last_hash: hex::encode(&session.hash),
+    };
+    manifest::Lineage { lineage_id: id.to_owned(), sessions: sessions.iter().map(session).collect() }
+}
+
+async fn renew(worker: Worker, claim_id: String, lineage_ids: Vec<String>) {
+    let Worker { mut engine, namespace, claim_ms, .. } = worker;
+    loop {
+        tokio::time::sleep(Duration::from_millis(claim_ms / 3)).await;
+        let request = v1::ClaimLineagesRequest {
+            namespace: namespace.clone(),
+            lineage_ids: lineage_ids.clone(),
+            claim_ms,
+            purpose: v1::ClaimPurpose::Archive.into(),
+            claim_id: claim_id.clone(),
+        };
+        if let Err(status) = engine.claim_lineages(request).await {
+            tracing::warn!(claim_id, %status, "the claim could not be renewed");
+        }
+    }
+}
+
+/// Where tests stop, kill or let go on: `CELLAFLOW_COMPACTOR_BREAK=NAME` waits for the file `CELLAFLOW_COMPACTOR_GO`.
+async fn breakpoint(name: &'static str) {
+    let wanted = std::env::var("CELLAFLOW_COMPACTOR_BREAK").is_ok_and(|wanted| wanted == name);
+    let Some(go) = std::env::var_os("CELLAFLOW_COMPACTOR_GO").filter(|_| wanted) else { return };
+    tracing::info!(name, "at the breakpoint");
+    let reached = std::path::PathBuf::from(&go).with_extension("reached");
+    // A test that cannot be told will say so itself.
+    let _untold = std::fs::write(reached, name).is_err();
+    while !std::path::Path::new(&go).exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

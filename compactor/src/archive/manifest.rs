@@ -1,0 +1,127 @@
+//! Manifests: which files a commit holds. Readers see what published manifests name, and nothing else (A3).
+
+use serde::{Deserialize, Serialize};
+
+use super::verify;
+
+/// Version of the format.
+const VERSION: u32 = 1;
+
+/// What one commit holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Of the format.
+    pub version: u32,
+    /// Namespace.
+    pub namespace: String,
+    /// Claim it was made under.
+    pub claim_id: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Program that wrote it.
+    pub writer: String,
+    /// Events in it.
+    pub events: u64,
+    /// Its files.
+    pub files: Vec<File>,
+    /// Lineages in it.
+    pub lineages: Vec<Lineage>,
+}
+
+/// A file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct File {
+    /// Table.
+    pub table: String,
+    /// Relative to the archive's root.
+    pub path: String,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// blake3 of its bytes, in hexadecimal.
+    pub blake3: String,
+}
+
+/// A lineage.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Lineage {
+    /// Lineage.
+    pub lineage_id: String,
+    /// Its sessions, all of them, those included that an earlier commit holds.
+    pub sessions: Vec<Session>,
+}
+
+/// A session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Session {
+    /// Session.
+    pub session_id: String,
+    /// Last event.
+    pub last_seq: u64,
+    /// Its hash, in hexadecimal.
+    pub last_hash: String,
+}
+
+impl Manifest {
+    /// A manifest without files.
+    #[must_use]
+    pub fn new(namespace: &str, claim_id: &str, epoch: u64) -> Self {
+        Self {
+            version: VERSION,
+            namespace: namespace.to_owned(),
+            claim_id: claim_id.to_owned(),
+            epoch,
+            writer: concat!("cellaflow-compactor ", env!("CARGO_PKG_VERSION")).to_owned(),
+            events: 0,
+            files: Vec::new(),
+            lineages: Vec::new(),
+        }
+    }
+
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// `Bad` if it is none, or of a later version.
+    pub fn read(path: &str, text: &[u8]) -> Result<Self, verify::Bad> {
+        let bad = |problem: String| verify::Bad { path: path.to_owned(), problem };
+        let manifest: Self = serde_json::from_slice(text).map_err(|error| bad(error.to_string()))?;
+        if manifest.version == VERSION {
+            return Ok(manifest);
+        }
+        Err(bad(format!("it has version {}; use the compactor that wrote it", manifest.version)))
+    }
+
+    /// Where it is published, relative to the archive's root.
+    #[must_use]
+    pub fn path(&self) -> String {
+        path(&self.namespace, &self.claim_id, self.epoch)
+    }
+}
+
+/// Where a commit's manifest is published.
+#[must_use]
+pub fn path(namespace: &str, claim_id: &str, epoch: u64) -> String {
+    format!("manifests/ns={}/{claim_id}-{epoch}.json", escaped(namespace))
+}
+
+/// Where a manifest waits for its commit.
+#[must_use]
+pub fn pending(claim_id: &str, epoch: u64) -> String {
+    format!("pending/{claim_id}-{epoch}.json")
+}
+
+/// A name as a part of a path: everything but letters, digits, dots, hyphens and underscores is percent-encoded, as
+/// readers of partitioned data expect it.
+#[must_use]
+pub fn escaped(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => text.push(char::from(byte)),
+            b'.' if name != "." && name != ".." => text.push('.'),
+            other => text.push_str(&format!("%{other:02X}")),
+        }
+    }
+    text
+}

@@ -1,0 +1,36 @@
+//! The archive: what has ended, as files that any reader of Parquet understands.
+//!
+//! Owns the files, their columns and manifests, and the order in which a lineage is moved:
+//! `claim → stream → write → re-read and verify → commit → publish`. Never deletes from the ledger: the engine does, in the
+//! commit, if the claim is still current. The engine's word decides; a file that no published manifest names means nothing.
+//!
+//! A1. Names carry claim and epoch, and every file is put where nothing was: two workers never write the same file.
+//! A2. Nothing is committed that was not read back from the store and checked, chains included.
+//! A3. A manifest is published only after the engine has committed it; readers look at published ones only. What a crash
+//!     left between commit and publication the next run publishes.
+//! A4. Memory is bounded, whatever a lineage's size: rows leave in batches, row groups and files of bounded size.
+//! A5. `events.raw` is the stored record, byte for byte; every other column follows from it and can be made again.
+//!
+//! ```text
+//! data/ns=N/dt=YYYY-MM-DD/workflow=W/TABLE-CLAIM-EPOCH-NNNN.parquet
+//! pending/CLAIM-EPOCH.json                   written before the commit
+//! manifests/ns=N/CLAIM-EPOCH.json            published: {"files": [{"table", "path", "rows", …}], "lineages": …}
+//! ```
+//!
+//! `dt` is the day (UTC) on which the lineages' roots began. Tables and columns: `tables`.
+
+mod decode;
+mod job;
+mod manifest;
+pub mod restore;
+mod rows;
+mod spool;
+mod store;
+pub mod tables;
+mod texts;
+mod verify;
+
+pub mod run;
+
+pub use job::Worker;
+pub use store::Store;

@@ -1,0 +1,216 @@
+//! Runs: publish what was left, list what is cold, claim it partition by partition, archive it.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+
+use cellaflow_proto::v1;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::job::{Done, Error, Partition, Worker};
+
+/// Most lineages of one claim.
+const CLAIM_LINEAGES_MAX: usize = 256;
+/// Events after which a claim takes no further lineage.
+const CLAIM_EVENTS_MAX: u64 = 200_000;
+
+/// What a run is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// Only says what it would do.
+    pub dry_run: bool,
+    /// How long ago a lineage must have ended, in ms; `None`: as the engine is set.
+    pub ended_before_ms: Option<u64>,
+}
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Summary {
+    /// What was archived; in a dry run, what would be.
+    pub done: Done,
+    /// Claims that came to something.
+    pub claims: u64,
+    /// Claims that came to nothing.
+    pub failed: u64,
+    /// Commits of earlier runs that were published.
+    pub published: u64,
+}
+
+/// Runs once.
+///
+/// # Errors
+/// If the engine cannot be asked, or the store cannot be used. A claim that comes to nothing is counted, and the run
+/// goes on with the next.
+pub async fn once(worker: &Worker, settings: Settings) -> Result<Summary, Error> {
+    let mut summary = Summary::default();
+    if !settings.dry_run {
+        summary.published = publish_left(worker).await?;
+    }
+    let mut token = String::new();
+    let progress = progress();
+    loop {
+        let request = v1::ListColdRequest {
+            namespace: worker.namespace.clone(),
+            ended_before_ms: settings.ended_before_ms,
+            page_token: token,
+        };
+        let page = worker.engine.clone().list_cold(request).await?.into_inner();
+        for (partition, events) in partitions(&page.lineages) {
+            if *worker.stop.borrow() {
+                return Ok(summary);
+            }
+            if settings.dry_run {
+                would(&mut summary, &partition, events, &page.lineages);
+                continue;
+            }
+            progress.set_message(format!(
+                "{} {} ({} lineages)",
+                partition.workflow,
+                partition.dt,
+                partition.lineages.len()
+            ));
+            match worker.archive(&partition).await {
+                Ok(Some(done)) => {
+                    add(&mut summary, done);
+                    progress.inc(done.events);
+                    tracing::info!(
+                        workflow = partition.workflow,
+                        dt = partition.dt,
+                        lineages = done.lineages,
+                        sessions = done.sessions,
+                        events = done.events,
+                        bytes = done.bytes,
+                        "archived"
+                    );
+                }
+                Ok(None) => {}
+                Err(Error::Stopped) => return Ok(summary),
+                Err(error @ (Error::Lost | Error::Rows(_) | Error::Bad(_))) => {
+                    summary.failed += 1;
+                    tracing::error!(workflow = partition.workflow, dt = partition.dt, %error, "a claim came to nothing");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        token = page.next_page_token;
+        if token.is_empty() {
+            progress.finish_and_clear();
+            return Ok(summary);
+        }
+    }
+}
+
+fn add(summary: &mut Summary, done: Done) {
+    summary.claims += 1;
+    summary.done.lineages += done.lineages;
+    summary.done.sessions += done.sessions;
+    summary.done.events += done.events;
+    summary.done.bytes += done.bytes;
+}
+
+fn would(summary: &mut Summary, partition: &Partition, events: u64, cold: &[v1::ColdLineage]) {
+    summary.claims += 1;
+    summary.done.lineages += partition.lineages.len() as u64;
+    summary.done.events += events;
+    let sessions = cold.iter().filter(|cold| partition.lineages.contains(&cold.lineage_id));
+    summary.done.sessions += sessions.map(|cold| u64::from(cold.sessions)).sum::<u64>();
+}
+
+/// A3: what a crash left between commit and publication.
+pub(super) async fn publish_left(worker: &Worker) -> Result<u64, Error> {
+    let request = v1::ListUnpublishedRequest { namespace: worker.namespace.clone() };
+    let left = worker.engine.clone().list_unpublished(request).await?.into_inner().commits;
+    let mut published = 0;
+    for commit in left {
+        match worker.publish(&commit.claim_id, commit.epoch, &commit.manifest, &commit.manifest_digest).await
+        {
+            Ok(()) => published += 1,
+            Err(error) => {
+                tracing::error!(claim = commit.claim_id, %error, "a committed manifest could not be published");
+                return Err(error);
+            }
+        }
+    }
+    Ok(published)
+}
+
+/// Groups cold lineages by where their files go, in claims of bounded size.
+fn partitions(cold: &[v1::ColdLineage]) -> Vec<(Partition, u64)> {
+    let mut open: BTreeMap<(String, &str), (Partition, u64)> = BTreeMap::new();
+    let mut full = Vec::new();
+    for lineage in cold {
+        let (dt, workflow) = (day(lineage.started_ms), lineage.workflow.as_str());
+        let fresh = || {
+            let partition = Partition { dt: dt.clone(), workflow: workflow.to_owned(), lineages: Vec::new() };
+            (partition, 0)
+        };
+        let (partition, events) = open.entry((dt.clone(), workflow)).or_insert_with(fresh);
+        partition.lineages.push(lineage.lineage_id.clone());
+        *events += lineage.events;
+        if partition.lineages.len() >= CLAIM_LINEAGES_MAX || *events >= CLAIM_EVENTS_MAX {
+            full.extend(open.remove(&(dt, workflow)));
+        }
+    }
+    full.extend(open.into_values());
+    full
+}
+
+/// The day of a time, UTC, "2026-11-23".
+#[must_use]
+pub fn day(ms: u64) -> String {
+    let seconds = i64::try_from(ms / 1_000).unwrap_or_default();
+    let date = time::OffsetDateTime::from_unix_timestamp(seconds).map_or(time::Date::MIN, |at| at.date());
+    format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day())
+}
+
+/// Milliseconds since the Unix epoch, for names that must not repeat.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the compactor has no ledger time of its own")]
+pub fn stamp() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis())
+}
+
+fn progress() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {human_pos} events, {per_sec}  {msg}");
+    ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cold(n: u32, workflow: &str, started_ms: u64, events: u64) -> v1::ColdLineage {
+        v1::ColdLineage {
+            lineage_id: n.to_string(),
+            workflow: workflow.into(),
+            started_ms,
+            sessions: 1,
+            events,
+        }
+    }
+
+    #[test]
+    fn lineages_of_a_day_and_workflow_share_claims_of_bounded_size() {
+        assert_eq!(day(0), "1970-01-01");
+        let day_ms = 86_400_000;
+        let mut listed = vec![cold(1, "a", 5, 10), cold(2, "b", 5, 10), cold(3, "a", day_ms, 10)];
+        listed.push(cold(4, "a", 6, CLAIM_EVENTS_MAX));
+        listed.push(cold(5, "a", 7, 1));
+        let found = partitions(&listed);
+        let shown: Vec<_> = found
+            .iter()
+            .map(|(p, events)| (p.dt.as_str(), p.workflow.as_str(), p.lineages.join("+"), *events))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("1970-01-01", "a", "1+4".to_owned(), CLAIM_EVENTS_MAX + 10),
+                ("1970-01-01", "a", "5".to_owned(), 1),
+                ("1970-01-01", "b", "2".to_owned(), 10),
+                ("1970-01-02", "a", "3".to_owned(), 10),
+            ]
+        );
+    }
+}
