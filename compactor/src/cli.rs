@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::archive::restore;
 use crate::archive::run::{self, Settings, Summary};
 use crate::archive::{Store, Worker};
-use crate::{bench, connection};
+use crate::{bench, connection, report};
 
 /// Archives cold journals as Parquet and compacts long histories.
 #[derive(Parser)]
@@ -25,6 +25,7 @@ enum Command {
     Run(Run),
     /// Brings the lineage of an archived session back into the engine
     Restore(Restore),
+    Report(report::command::Args),
     Bench(bench::command::Args),
 }
 
@@ -83,6 +84,9 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Run(asked) => runtime.block_on(once(&asked)),
         Command::Restore(asked) => runtime.block_on(bring_back(&asked)),
+        Command::Report(args) => {
+            runtime.block_on(report::command::run(&args)).map_err(|error| error.to_string())
+        }
         Command::Bench(args) => bench::command::run(&args).map_err(|error| error.to_string()),
     };
     match done {

@@ -6,4 +6,5 @@ pub mod bench;
 pub mod ccs;
 pub mod cli;
 pub mod connection;
+pub mod report;
 pub mod transcripts;

@@ -16,6 +16,7 @@ pub mod client;
 mod compactor;
 mod connection;
 pub mod counter;
+pub mod duckdb;
 mod engine;
 pub mod events;
 pub mod payload;

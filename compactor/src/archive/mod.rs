@@ -19,16 +19,17 @@
 //!
 //! `dt` is the day (UTC) on which the lineages' roots began. Tables and columns: `tables`.
 
+pub mod beside;
 mod decode;
 mod job;
-mod manifest;
+pub mod manifest;
 pub mod restore;
 mod rows;
 mod spool;
-mod store;
+pub mod store;
 pub mod tables;
 mod texts;
-mod verify;
+pub mod verify;
 
 pub mod run;
 

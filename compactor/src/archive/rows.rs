@@ -16,6 +16,9 @@ use super::texts::{Counting, Texts};
 /// Bytes of a payload beside its event up to which its text is looked at.
 const BESIDE_BYTES_MAX: usize = 4 << 20;
 
+/// Names of steps that are remembered in a session: many more than can be open in it.
+const NAMES_MAX: usize = 4_096;
+
 /// Why rows could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -82,7 +85,29 @@ struct Writing {
     hash: Option<[u8; 32]>,
     sums: Sums,
     texts: Texts,
+    names: Names,
     events: u64,
+}
+
+/// Names by step key: what follows a beginning says only its key.
+#[derive(Default)]
+struct Names(HashMap<String, String>);
+
+impl Names {
+    /// The name of an event's step, if it says it, or one before it has.
+    fn of(&mut self, header: &disk::EventHeader) -> String {
+        let Step { key, name, .. } = step(header);
+        if name.is_empty() {
+            return self.0.get(key).cloned().unwrap_or_default();
+        }
+        if !key.is_empty() && !matches!(header.body, Some(Body::StepCompleted(_))) {
+            if self.0.len() >= NAMES_MAX {
+                self.0.clear();
+            }
+            self.0.insert(key.to_owned(), name.to_owned());
+        }
+        name.to_owned()
+    }
 }
 
 /// One event's figures.
@@ -167,6 +192,7 @@ impl Lineage<'_> {
             session,
             sums,
             texts,
+            names: Names::default(),
             events: 0,
         });
         Ok(())
@@ -233,7 +259,9 @@ impl Lineage<'_> {
         let documents = Documents::read(&event, &self.beside);
         let calls = calls(&event.header);
         let figures = writing.sums.take(&event.header, &documents, &calls);
-        let at = At { lineage: &self.lineage_id, session: &writing.session, header: &event.header };
+        let name = writing.names.of(&event.header);
+        let at =
+            At { lineage: &self.lineage_id, session: &writing.session, header: &event.header, name: &name };
         at.write_event(&mut self.rows.events, raw, &figures, &documents)?;
         for (n, call) in calls.iter().enumerate() {
             at.write_call(&mut self.rows.llm_calls, n, call, &documents)?;
@@ -244,7 +272,7 @@ impl Lineage<'_> {
 
     fn end_session(&mut self) -> Result<(), Error> {
         let Some(writing) = self.session.take() else { return Ok(()) };
-        let Writing { session, first_seq, archived_seq, next, hash, sums, texts, events } = writing;
+        let Writing { session, first_seq, archived_seq, next, hash, sums, texts, events, .. } = writing;
         if next != session.seq + 1 || (events > 0 && hash.is_some_and(|hash| hash[..] != session.hash)) {
             return Err(Error::Chain { session: session.session_id.clone(), seq: next });
         }
@@ -403,7 +431,10 @@ impl Sums {
                 *figures.cost.get_or_insert(0) += zone.cost_nanos;
             }
             Some(Body::StepFailed(_) | Body::ZoneFailed(_)) => self.failed_attempts += 1,
-            Some(Body::GuardUnknown(_)) => self.unknown_effects += 1,
+            // That its time is over is said of an outcome that is unknown already.
+            Some(Body::GuardUnknown(unknown)) if unknown.reason() != disk::UnknownReason::GraceOver => {
+                self.unknown_effects += 1;
+            }
             Some(Body::ZoneRolledBack(zone)) => figures.wasted_tokens += zone.wasted_tokens,
             Some(Body::LeaseGranted(grant)) if grant.takeover => {
                 self.replays += 1;
@@ -500,6 +531,7 @@ struct At<'a> {
     lineage: &'a str,
     session: &'a v1::Session,
     header: &'a disk::EventHeader,
+    name: &'a str,
 }
 
 /// What a header says of its step.
@@ -551,7 +583,7 @@ impl At<'_> {
             Cell::Text(author),
             Cell::positive(self.header.epoch),
             Cell::some(step.key),
-            Cell::some(step.name),
+            Cell::some(self.name),
             Cell::positive(u64::from(step.attempt)),
             flag(step.is_final),
             flag(step.guarded),
@@ -597,7 +629,7 @@ impl At<'_> {
             Cell::Text(&self.session.version),
             Cell::count(self.header.time_ms),
             Cell::some(step.key),
-            Cell::some(step.name),
+            Cell::some(self.name),
             Cell::positive(u64::from(step.attempt)),
             Cell::Flag(call.in_zone),
             Cell::some(&usage.provider),

@@ -6,6 +6,7 @@ use std::io::IsTerminal as _;
 use cellaflow_proto::v1;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::beside;
 use super::job::{Done, Error, Partition, Worker};
 
 /// Most lineages of one claim.
@@ -43,6 +44,7 @@ pub struct Summary {
 pub async fn once(worker: &Worker, settings: Settings) -> Result<Summary, Error> {
     let mut summary = Summary::default();
     if !settings.dry_run {
+        beside::refresh(&worker.store).await?;
         summary.published = publish_left(worker).await?;
     }
     let mut token = String::new();

@@ -1,4 +1,4 @@
-//! Where the archive lies: a folder, or a bucket that speaks S3. Nothing is ever overwritten.
+//! Where the archive lies: a folder, or a bucket that speaks S3. Nothing is overwritten but what lies beside the data.
 
 use std::path::Path as FsPath;
 use std::sync::Arc;
@@ -95,6 +95,18 @@ impl Store {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Writes a file over what is there, unless that is the same: only for what is no part of the archive itself.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn put_over(&self, name: &str, bytes: Bytes) -> Result<(), Error> {
+        if self.get(name).await.is_ok_and(|there| there == bytes) {
+            return Ok(());
+        }
+        self.inner.put(&self.path(name), PutPayload::from_bytes(bytes)).await?;
+        Ok(())
     }
 
     /// Reads a file.

@@ -1,0 +1,15 @@
+-- How sessions ended, by workflow and version, how long they took and what they cost.
+SELECT
+  workflow,
+  version,
+  status,
+  count(*) AS sessions,
+  sum(events)::BIGINT AS events,
+  sum(steps)::BIGINT AS steps,
+  round(median(duration_ms) / 1e3, 3) AS median_s,
+  round(max(duration_ms) / 1e3, 3) AS longest_s,
+  round(sum(cost_nanos) / 1e9, 6) AS cost_usd,
+  round(avg(cost_nanos) / 1e9, 6) AS cost_usd_each
+FROM sessions
+GROUP BY ALL
+ORDER BY sessions DESC, workflow, version, status;
