@@ -55,6 +55,7 @@ shown! {
     content::StateDelta = "cellaflow.content.v1.StateDelta";
     content::ConversationDelta = "cellaflow.content.v1.ConversationDelta";
     content::ZoneRecord = "cellaflow.content.v1.ZoneRecord";
+    content::ContextUsed = "cellaflow.content.v1.ContextUsed";
 }
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {

@@ -105,6 +105,7 @@ fn read(payload: &v1::Payload) -> Option<Value> {
         Format::StateDelta => json::read::<content::StateDelta>(bytes),
         Format::ConversationDelta => json::read::<content::ConversationDelta>(bytes),
         Format::ZoneRecord => json::read::<content::ZoneRecord>(bytes),
+        Format::Context => json::read::<content::ContextUsed>(bytes),
         Format::Unspecified => None,
     }
 }
@@ -127,6 +128,7 @@ const fn format_name(format: v1::PayloadFormat) -> &'static str {
         Format::StateDelta => "state_delta",
         Format::ConversationDelta => "conversation_delta",
         Format::ZoneRecord => "zone_record",
+        Format::Context => "context",
     }
 }
 

@@ -26,6 +26,8 @@ pub enum Format {
     StateDelta,
     ConversationDelta,
     ZoneRecord,
+    /// What a prompt was made of.
+    Context,
 }
 
 /// What an event says of one of its payloads.

@@ -177,6 +177,7 @@ macro_rules! words {
 
 words!(Format, "format", format_to, format_from, {
     Value, Json, Bytes, Failure, LlmRequest, LlmResponse, StateDelta, ConversationDelta, ZoneRecord,
+    Context,
 });
 words!(PauseReason, "pause reason", pause_reason_to, pause_reason_from, {
     Requested, EffectUnknown, Nondeterminism, RetriesExhausted, Budget,

@@ -43,7 +43,8 @@ one_to_one!(
     LlmResponse,
     StateDelta,
     ConversationDelta,
-    ZoneRecord
+    ZoneRecord,
+    Context
 );
 one_to_one!(
     pause_reason_from_wire,

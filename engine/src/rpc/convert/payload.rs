@@ -18,7 +18,7 @@ use crate::ledger::{Blobs, PayloadIn};
 pub enum Fits {
     /// A value of the caller.
     Value,
-    /// A value of the caller, or a model's answer.
+    /// A value of the caller, a model's answer, or what a prompt was made of.
     Outcome,
     /// A `StepFailure`.
     Failure,
@@ -44,7 +44,9 @@ impl Fits {
     pub const fn formats(self) -> &'static [Format] {
         match self {
             Self::Value => &[Format::Value, Format::Json, Format::Bytes],
-            Self::Outcome => &[Format::Value, Format::Json, Format::Bytes, Format::LlmResponse],
+            Self::Outcome => {
+                &[Format::Value, Format::Json, Format::Bytes, Format::LlmResponse, Format::Context]
+            }
             Self::Failure => &[Format::Failure],
             Self::Details => &[Format::Value, Format::Json, Format::Bytes, Format::Failure],
             Self::Bytes => &[Format::Bytes],

@@ -5,15 +5,15 @@
 // Documents inside payloads. SDKs write them and the archive reads them; the engine stores their bytes and never
 // looks inside. Each is named by a PayloadFormat, and their fields are never renumbered: they are stored for years.
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Message as Message$1 } from "@bufbuild/protobuf";
 
 /**
  * Describes the file cellaflow/content/v1/content.proto.
  */
 export const file_cellaflow_content_v1_content: GenFile = /*@__PURE__*/
-  fileDesc("CiJjZWxsYWZsb3cvY29udGVudC92MS9jb250ZW50LnByb3RvEhRjZWxsYWZsb3cuY29udGVudC52MSKNAQoLU3RlcEZhaWx1cmUSDAoEbmFtZRgBIAEoCRIMCgRjb2RlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkSEQoJcmV0cnlhYmxlGAQgASgIEgwKBGRhdGEYBSABKAwSMAoFY2F1c2UYBiABKAsyIS5jZWxsYWZsb3cuY29udGVudC52MS5TdGVwRmFpbHVyZSIkCgdQYXJ0UmVmEgsKA3NlcRgBIAEoBBIMCgRwYXJ0GAIgASgNIqoCCgRQYXJ0Eg4KBHRleHQYASABKAlIABITCglyZWFzb25pbmcYAiABKAlIABIzCgl0b29sX2NhbGwYAyABKAsyHi5jZWxsYWZsb3cuY29udGVudC52MS5Ub29sQ2FsbEgAEjcKC3Rvb2xfcmVzdWx0GAQgASgLMiAuY2VsbGFmbG93LmNvbnRlbnQudjEuVG9vbFJlc3VsdEgAEioKBGZpbGUYBSABKAsyGi5jZWxsYWZsb3cuY29udGVudC52MS5GaWxlSAASEAoGY3VzdG9tGAYgASgMSAASLgoHc2FtZV9hcxgHIAEoCzIdLmNlbGxhZmxvdy5jb250ZW50LnYxLlBhcnRSZWYSGQoRcHJvdmlkZXJfbWV0YWRhdGEYCCABKAxCBgoEa2luZCI3CghUb29sQ2FsbBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEhEKCWFyZ3VtZW50cxgDIAEoCSI2CgpUb29sUmVzdWx0EgoKAmlkGAEgASgJEgwKBHRleHQYAiABKAkSDgoGZmFpbGVkGAMgASgIIlIKBEZpbGUSEgoKbWVkaWFfdHlwZRgBIAEoCRIMCgRuYW1lGAIgASgJEg0KA3VybBgDIAEoCUgAEg4KBGRhdGEYBCABKAxIAEIJCgdjb250ZW50Il0KB01lc3NhZ2USDAoEcm9sZRgBIAEoCRIpCgVwYXJ0cxgCIAMoCzIaLmNlbGxhZmxvdy5jb250ZW50LnYxLlBhcnQSGQoRcHJvdmlkZXJfbWV0YWRhdGEYAyABKAwingIKCkxsbVJlcXVlc3QSDwoFZW1wdHkYASABKAhIABIWCgxjb252ZXJzYXRpb24YAiABKAhIABIzCgdyZXF1ZXN0GAMgASgLMiAuY2VsbGFmbG93LmNvbnRlbnQudjEuUmVxdWVzdFJlZkgAEgwKBGtlZXAYBCABKA0SLwoIYXBwZW5kZWQYBSADKAsyHS5jZWxsYWZsb3cuY29udGVudC52MS5NZXNzYWdlEhQKDHJ1bm5pbmdfaGFzaBgGIAEoDBIQCghtZXNzYWdlcxgHIAEoDRIOCgZwYXJhbXMYCCABKAwSMwoJcGFyYW1zX29mGAkgASgLMiAuY2VsbGFmbG93LmNvbnRlbnQudjEuUmVxdWVzdFJlZkIGCgRiYXNlIicKClJlcXVlc3RSZWYSCwoDc2VxGAEgASgEEgwKBGNhbGwYAiABKA0ingEKC0xsbVJlc3BvbnNlEi4KB21lc3NhZ2UYASABKAsyHS5jZWxsYWZsb3cuY29udGVudC52MS5NZXNzYWdlEhUKDWZpbmlzaF9yZWFzb24YAiABKAkSFQoNY2h1bmtfbGVuZ3RocxgDIAMoDRITCgtwcm92aWRlcl9pZBgEIAEoCRINCgVtb2RlbBgFIAEoCRINCgV2YWx1ZRgGIAEoDCI+CgpTdGF0ZURlbHRhEjAKBndyaXRlcxgBIAMoCzIgLmNlbGxhZmxvdy5jb250ZW50LnYxLlN0YXRlV3JpdGUiNwoKU3RhdGVXcml0ZRILCgNrZXkYASABKAkSEgoFdmFsdWUYAiABKAxIAIgBAUIICgZfdmFsdWUiUgoRQ29udmVyc2F0aW9uRGVsdGESDAoEa2VlcBgBIAEoDRIvCghhcHBlbmRlZBgCIAMoCzIdLmNlbGxhZmxvdy5jb250ZW50LnYxLk1lc3NhZ2Ui7QEKClpvbmVSZWNvcmQSMwoIb3V0Y29tZXMYASADKAsyIS5jZWxsYWZsb3cuY29udGVudC52MS5ab25lT3V0Y29tZRIRCgd0ZXh0X29mGAIgASgNSAASEgoIZmluYWxfb2YYAyABKA1IABISCgp2YWx1ZV9oYXNoGAQgASgMEi8KBXN0YXRlGAUgASgLMiAuY2VsbGFmbG93LmNvbnRlbnQudjEuU3RhdGVEZWx0YRIwCghzdHJlYW1lZBgGIAMoCzIeLmNlbGxhZmxvdy5jb250ZW50LnYxLlN0cmVhbWVkQgwKCnZhbHVlX2Zyb20iRQoIU3RyZWFtZWQSEQoHdGV4dF9vZhgBIAEoDUgAEg4KBGRhdGEYAiABKAxIABIOCgZsZW5ndGgYAyABKA1CBgoEZnJvbSLrAQoLWm9uZU91dGNvbWUSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIUCgxpbnB1dF9kaWdlc3QYAyABKAwSDwoHYXR0ZW1wdBgEIAEoDRIQCgZvdXRwdXQYBSABKAxIABI0CgdmYWlsdXJlGAYgASgLMiEuY2VsbGFmbG93LmNvbnRlbnQudjEuU3RlcEZhaWx1cmVIABIwCgNsbG0YByABKAsyIS5jZWxsYWZsb3cuY29udGVudC52MS5MbG1SZXNwb25zZUgAEhAKCHJlcXVlc3RzGAggASgNQgkKB291dGNvbWViBnByb3RvMw");
+  fileDesc("CiJjZWxsYWZsb3cvY29udGVudC92MS9jb250ZW50LnByb3RvEhRjZWxsYWZsb3cuY29udGVudC52MSKNAQoLU3RlcEZhaWx1cmUSDAoEbmFtZRgBIAEoCRIMCgRjb2RlGAIgASgJEg8KB21lc3NhZ2UYAyABKAkSEQoJcmV0cnlhYmxlGAQgASgIEgwKBGRhdGEYBSABKAwSMAoFY2F1c2UYBiABKAsyIS5jZWxsYWZsb3cuY29udGVudC52MS5TdGVwRmFpbHVyZSIkCgdQYXJ0UmVmEgsKA3NlcRgBIAEoBBIMCgRwYXJ0GAIgASgNIqoCCgRQYXJ0Eg4KBHRleHQYASABKAlIABITCglyZWFzb25pbmcYAiABKAlIABIzCgl0b29sX2NhbGwYAyABKAsyHi5jZWxsYWZsb3cuY29udGVudC52MS5Ub29sQ2FsbEgAEjcKC3Rvb2xfcmVzdWx0GAQgASgLMiAuY2VsbGFmbG93LmNvbnRlbnQudjEuVG9vbFJlc3VsdEgAEioKBGZpbGUYBSABKAsyGi5jZWxsYWZsb3cuY29udGVudC52MS5GaWxlSAASEAoGY3VzdG9tGAYgASgMSAASLgoHc2FtZV9hcxgHIAEoCzIdLmNlbGxhZmxvdy5jb250ZW50LnYxLlBhcnRSZWYSGQoRcHJvdmlkZXJfbWV0YWRhdGEYCCABKAxCBgoEa2luZCI3CghUb29sQ2FsbBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEhEKCWFyZ3VtZW50cxgDIAEoCSI2CgpUb29sUmVzdWx0EgoKAmlkGAEgASgJEgwKBHRleHQYAiABKAkSDgoGZmFpbGVkGAMgASgIIlIKBEZpbGUSEgoKbWVkaWFfdHlwZRgBIAEoCRIMCgRuYW1lGAIgASgJEg0KA3VybBgDIAEoCUgAEg4KBGRhdGEYBCABKAxIAEIJCgdjb250ZW50Il0KB01lc3NhZ2USDAoEcm9sZRgBIAEoCRIpCgVwYXJ0cxgCIAMoCzIaLmNlbGxhZmxvdy5jb250ZW50LnYxLlBhcnQSGQoRcHJvdmlkZXJfbWV0YWRhdGEYAyABKAwingIKCkxsbVJlcXVlc3QSDwoFZW1wdHkYASABKAhIABIWCgxjb252ZXJzYXRpb24YAiABKAhIABIzCgdyZXF1ZXN0GAMgASgLMiAuY2VsbGFmbG93LmNvbnRlbnQudjEuUmVxdWVzdFJlZkgAEgwKBGtlZXAYBCABKA0SLwoIYXBwZW5kZWQYBSADKAsyHS5jZWxsYWZsb3cuY29udGVudC52MS5NZXNzYWdlEhQKDHJ1bm5pbmdfaGFzaBgGIAEoDBIQCghtZXNzYWdlcxgHIAEoDRIOCgZwYXJhbXMYCCABKAwSMwoJcGFyYW1zX29mGAkgASgLMiAuY2VsbGFmbG93LmNvbnRlbnQudjEuUmVxdWVzdFJlZkIGCgRiYXNlIicKClJlcXVlc3RSZWYSCwoDc2VxGAEgASgEEgwKBGNhbGwYAiABKA0ingEKC0xsbVJlc3BvbnNlEi4KB21lc3NhZ2UYASABKAsyHS5jZWxsYWZsb3cuY29udGVudC52MS5NZXNzYWdlEhUKDWZpbmlzaF9yZWFzb24YAiABKAkSFQoNY2h1bmtfbGVuZ3RocxgDIAMoDRITCgtwcm92aWRlcl9pZBgEIAEoCRINCgVtb2RlbBgFIAEoCRINCgV2YWx1ZRgGIAEoDCI+CgpTdGF0ZURlbHRhEjAKBndyaXRlcxgBIAMoCzIgLmNlbGxhZmxvdy5jb250ZW50LnYxLlN0YXRlV3JpdGUiNwoKU3RhdGVXcml0ZRILCgNrZXkYASABKAkSEgoFdmFsdWUYAiABKAxIAIgBAUIICgZfdmFsdWUiUgoRQ29udmVyc2F0aW9uRGVsdGESDAoEa2VlcBgBIAEoDRIvCghhcHBlbmRlZBgCIAMoCzIdLmNlbGxhZmxvdy5jb250ZW50LnYxLk1lc3NhZ2Ui7QEKClpvbmVSZWNvcmQSMwoIb3V0Y29tZXMYASADKAsyIS5jZWxsYWZsb3cuY29udGVudC52MS5ab25lT3V0Y29tZRIRCgd0ZXh0X29mGAIgASgNSAASEgoIZmluYWxfb2YYAyABKA1IABISCgp2YWx1ZV9oYXNoGAQgASgMEi8KBXN0YXRlGAUgASgLMiAuY2VsbGFmbG93LmNvbnRlbnQudjEuU3RhdGVEZWx0YRIwCghzdHJlYW1lZBgGIAMoCzIeLmNlbGxhZmxvdy5jb250ZW50LnYxLlN0cmVhbWVkQgwKCnZhbHVlX2Zyb20iRQoIU3RyZWFtZWQSEQoHdGV4dF9vZhgBIAEoDUgAEg4KBGRhdGEYAiABKAxIABIOCgZsZW5ndGgYAyABKA1CBgoEZnJvbSLrAQoLWm9uZU91dGNvbWUSEAoIc3RlcF9rZXkYASABKAkSDAoEbmFtZRgCIAEoCRIUCgxpbnB1dF9kaWdlc3QYAyABKAwSDwoHYXR0ZW1wdBgEIAEoDRIQCgZvdXRwdXQYBSABKAxIABI0CgdmYWlsdXJlGAYgASgLMiEuY2VsbGFmbG93LmNvbnRlbnQudjEuU3RlcEZhaWx1cmVIABIwCgNsbG0YByABKAsyIS5jZWxsYWZsb3cuY29udGVudC52MS5MbG1SZXNwb25zZUgAEhAKCHJlcXVlc3RzGAggASgNQgkKB291dGNvbWUiwgMKC0NvbnRleHRVc2VkEjMKBnNvdXJjZRgBIAEoDjIjLmNlbGxhZmxvdy5jb250ZW50LnYxLkNvbnRleHRTb3VyY2USDwoHdmVyc2lvbhgCIAEoDRIMCgRoYXNoGAMgASgMEhUKDWJ1ZGdldF90b2tlbnMYBCABKAQSDgoGdG9rZW5zGAUgASgEEhIKCnJhd190b2tlbnMYBiABKAQSEwoLYmFzZV90b2tlbnMYByABKAQSFQoNc2hhcmVkX3Rva2VucxgIIAEoBBIXCg9jb3ZlcnNfbWVzc2FnZXMYCSABKAQSEgoKY292ZXJzX3NlcRgKIAEoBBIVCg1maXJzdF9tZXNzYWdlGAsgASgEEhAKCG1lc3NhZ2VzGAwgASgEEi4KBGN1dHMYDSADKAsyIC5jZWxsYWZsb3cuY29udGVudC52MS5Db250ZXh0Q3V0EhEKCXdhaXRlZF9tcxgOIAEoBBIQCghmYWxsYmFjaxgPIAEoCBI3CghhcnRlZmFjdBgQIAEoCzIlLmNlbGxhZmxvdy5jb250ZW50LnYxLkNvbnRleHREb2N1bWVudBIUCgxhcnRlZmFjdF9zZXEYESABKAQiUwoKQ29udGV4dEN1dBIPCgdtZXNzYWdlGAEgASgEEgwKBHBhcnQYAiABKA0SEgoKaGVhZF9ieXRlcxgDIAEoBBISCgp0YWlsX2J5dGVzGAQgASgEIk0KD0NvbnRleHREb2N1bWVudBI6CgZibG9ja3MYASADKAsyKi5jZWxsYWZsb3cuY29udGVudC52MS5Db250ZXh0RG9jdW1lbnRCbG9jayJWChRDb250ZXh0RG9jdW1lbnRCbG9jaxIMCgRraW5kGAEgASgNEgwKBHRleHQYAiABKAkSDgoGdG9rZW5zGAMgASgEEhIKCmJyZWFrcG9pbnQYBCABKAgqegoNQ29udGV4dFNvdXJjZRIeChpDT05URVhUX1NPVVJDRV9VTlNQRUNJRklFRBAAEhYKEkNPTlRFWFRfU09VUkNFX1JBVxABEhYKEkNPTlRFWFRfU09VUkNFX0NDUxACEhkKFUNPTlRFWFRfU09VUkNFX1dJTkRPVxADYgZwcm90bzM");
 
 /**
  * Why a step, zone or session failed.
@@ -775,4 +775,283 @@ export type ZoneOutcome = Message$1<"cellaflow.content.v1.ZoneOutcome"> & {
  */
 export const ZoneOutcomeSchema: GenMessage<ZoneOutcome> = /*@__PURE__*/
   messageDesc(file_cellaflow_content_v1_content, 15);
+
+/**
+ * What a prompt was made of: the output of a step of `ctx.context`. A replay makes the same prompt of it.
+ *
+ * @generated from message cellaflow.content.v1.ContextUsed
+ */
+export type ContextUsed = Message$1<"cellaflow.content.v1.ContextUsed"> & {
+  /**
+   * Where the messages came from.
+   *
+   * @generated from field: cellaflow.content.v1.ContextSource source = 1;
+   */
+  source: ContextSource;
+
+  /**
+   * Version of the compacted context; 0: none.
+   *
+   * @generated from field: uint32 version = 2;
+   */
+  version: number;
+
+  /**
+   * Its hash (32 bytes); empty: none.
+   *
+   * @generated from field: bytes hash = 3;
+   */
+  hash: Uint8Array;
+
+  /**
+   * Tokens that the agent had for all of it (o200k).
+   *
+   * @generated from field: uint64 budget_tokens = 4;
+   */
+  budgetTokens: bigint;
+
+  /**
+   * Tokens that were sent, without system option and tools.
+   *
+   * @generated from field: uint64 tokens = 5;
+   */
+  tokens: bigint;
+
+  /**
+   * Tokens of the whole conversation: what would have been sent.
+   *
+   * @generated from field: uint64 raw_tokens = 6;
+   */
+  rawTokens: bigint;
+
+  /**
+   * Tokens of what every prompt begins with (system option, tools); 0: not known.
+   *
+   * @generated from field: uint64 base_tokens = 7;
+   */
+  baseTokens: bigint;
+
+  /**
+   * Tokens of the longest prefix that this context and the session's previous one have in common; 0: there is none.
+   *
+   * @generated from field: uint64 shared_tokens = 8;
+   */
+  sharedTokens: bigint;
+
+  /**
+   * Leading messages of the conversation that the compacted context stands for.
+   *
+   * @generated from field: uint64 covers_messages = 9;
+   */
+  coversMessages: bigint;
+
+  /**
+   * Last event that it stands for.
+   *
+   * @generated from field: uint64 covers_seq = 10;
+   */
+  coversSeq: bigint;
+
+  /**
+   * First message of the conversation that was sent as it is, leading system messages aside.
+   *
+   * @generated from field: uint64 first_message = 11;
+   */
+  firstMessage: bigint;
+
+  /**
+   * Messages that the conversation had.
+   *
+   * @generated from field: uint64 messages = 12;
+   */
+  messages: bigint;
+
+  /**
+   * Messages that were cut to fit.
+   *
+   * @generated from field: repeated cellaflow.content.v1.ContextCut cuts = 13;
+   */
+  cuts: ContextCut[];
+
+  /**
+   * How long a newer version was waited for, in ms.
+   *
+   * @generated from field: uint64 waited_ms = 14;
+   */
+  waitedMs: bigint;
+
+  /**
+   * True: no version was ready that fits.
+   *
+   * @generated from field: bool fallback = 15;
+   */
+  fallback: boolean;
+
+  /**
+   * The compacted context, where this is the first use of its version; else absent.
+   *
+   * @generated from field: cellaflow.content.v1.ContextDocument artefact = 16;
+   */
+  artefact?: ContextDocument | undefined;
+
+  /**
+   * Seq of the event that has it; 0: it is here, or there is none.
+   *
+   * @generated from field: uint64 artefact_seq = 17;
+   */
+  artefactSeq: bigint;
+};
+
+/**
+ * Describes the message cellaflow.content.v1.ContextUsed.
+ * Use `create(ContextUsedSchema)` to create a new message.
+ */
+export const ContextUsedSchema: GenMessage<ContextUsed> = /*@__PURE__*/
+  messageDesc(file_cellaflow_content_v1_content, 16);
+
+/**
+ * A message that was cut.
+ *
+ * @generated from message cellaflow.content.v1.ContextCut
+ */
+export type ContextCut = Message$1<"cellaflow.content.v1.ContextCut"> & {
+  /**
+   * Index in the conversation.
+   *
+   * @generated from field: uint64 message = 1;
+   */
+  message: bigint;
+
+  /**
+   * Index of the part.
+   *
+   * @generated from field: uint32 part = 2;
+   */
+  part: number;
+
+  /**
+   * Bytes kept of its beginning.
+   *
+   * @generated from field: uint64 head_bytes = 3;
+   */
+  headBytes: bigint;
+
+  /**
+   * Bytes kept of its end.
+   *
+   * @generated from field: uint64 tail_bytes = 4;
+   */
+  tailBytes: bigint;
+};
+
+/**
+ * Describes the message cellaflow.content.v1.ContextCut.
+ * Use `create(ContextCutSchema)` to create a new message.
+ */
+export const ContextCutSchema: GenMessage<ContextCut> = /*@__PURE__*/
+  messageDesc(file_cellaflow_content_v1_content, 17);
+
+/**
+ * A compacted context.
+ *
+ * @generated from message cellaflow.content.v1.ContextDocument
+ */
+export type ContextDocument = Message$1<"cellaflow.content.v1.ContextDocument"> & {
+  /**
+   * Its parts, in order.
+   *
+   * @generated from field: repeated cellaflow.content.v1.ContextDocumentBlock blocks = 1;
+   */
+  blocks: ContextDocumentBlock[];
+};
+
+/**
+ * Describes the message cellaflow.content.v1.ContextDocument.
+ * Use `create(ContextDocumentSchema)` to create a new message.
+ */
+export const ContextDocumentSchema: GenMessage<ContextDocument> = /*@__PURE__*/
+  messageDesc(file_cellaflow_content_v1_content, 18);
+
+/**
+ * A part of a compacted context.
+ *
+ * @generated from message cellaflow.content.v1.ContextDocumentBlock
+ */
+export type ContextDocumentBlock = Message$1<"cellaflow.content.v1.ContextDocumentBlock"> & {
+  /**
+   * What it holds: 1 instructions, 2 segments, 3 facts.
+   *
+   * @generated from field: uint32 kind = 1;
+   */
+  kind: number;
+
+  /**
+   * The text.
+   *
+   * @generated from field: string text = 2;
+   */
+  text: string;
+
+  /**
+   * Its tokens (o200k).
+   *
+   * @generated from field: uint64 tokens = 3;
+   */
+  tokens: bigint;
+
+  /**
+   * True if a cache breakpoint belongs after it.
+   *
+   * @generated from field: bool breakpoint = 4;
+   */
+  breakpoint: boolean;
+};
+
+/**
+ * Describes the message cellaflow.content.v1.ContextDocumentBlock.
+ * Use `create(ContextDocumentBlockSchema)` to create a new message.
+ */
+export const ContextDocumentBlockSchema: GenMessage<ContextDocumentBlock> = /*@__PURE__*/
+  messageDesc(file_cellaflow_content_v1_content, 19);
+
+/**
+ * Where the messages of a prompt came from.
+ *
+ * @generated from enum cellaflow.content.v1.ContextSource
+ */
+export enum ContextSource {
+  /**
+   * Never stored.
+   *
+   * @generated from enum value: CONTEXT_SOURCE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The whole conversation.
+   *
+   * @generated from enum value: CONTEXT_SOURCE_RAW = 1;
+   */
+  RAW = 1,
+
+  /**
+   * A compacted context and the conversation after it.
+   *
+   * @generated from enum value: CONTEXT_SOURCE_CCS = 2;
+   */
+  CCS = 2,
+
+  /**
+   * The newest messages that fit, after the compacted context if there is one.
+   *
+   * @generated from enum value: CONTEXT_SOURCE_WINDOW = 3;
+   */
+  WINDOW = 3,
+}
+
+/**
+ * Describes the enum cellaflow.content.v1.ContextSource.
+ */
+export const ContextSourceSchema: GenEnum<ContextSource> = /*@__PURE__*/
+  enumDesc(file_cellaflow_content_v1_content, 0);
 
