@@ -16,6 +16,7 @@ use crate::dispatch::Dispatch;
 use crate::ids::Mint;
 use crate::rpc::auth::{self, Gate, TokenLookup};
 use crate::rpc::{listen, tls};
+use crate::stale::Stale;
 use crate::telemetry::{self, Metrics};
 use crate::{dev, drivers, engine, footprint, rpc};
 
@@ -127,6 +128,8 @@ async fn serve(parts: Parts, ready: impl FnOnce() -> Result<(), String>) -> Resu
     ledger.observe(Arc::new(telemetry::Counting(metrics.clone())));
     let dispatch = Dispatch::start(ledger.clone(), Arc::clone(&clock), settings.limits.lease_ttl_ms)
         .map_err(|error| error.to_string())?;
+    let stale = Arc::new(Stale::new(&settings.limits, Arc::clone(&clock)));
+    ledger.observe(Arc::clone(&stale) as Arc<dyn crate::ledger::Observer>);
     let (stop, stopping) = watch::channel(false);
     let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| error.to_string())?;
     serve_scrapes(&settings, &metrics, &stopping).await?;
@@ -140,6 +143,7 @@ async fn serve(parts: Parts, ready: impl FnOnce() -> Result<(), String>) -> Resu
         dispatch: Arc::clone(&dispatch),
         clock: Arc::clone(&clock),
         mint,
+        stale,
         metrics: metrics.clone(),
         stopping: stopping.clone(),
     };

@@ -16,7 +16,10 @@ use crate::rpc::context::Context;
 use crate::rpc::fleet::SharedFleet;
 use crate::rpc::subscription::Subscribers;
 use crate::rpc::vitals::Vitals;
-use crate::rpc::{archive_service, channel, engine_service, operator_service, session_service};
+use crate::rpc::{
+    archive_service, channel, context_service, engine_service, operator_service, session_service,
+};
+use crate::stale::Stale;
 use crate::storage::{self, LedgerId, Store};
 use crate::telemetry::Metrics;
 
@@ -61,6 +64,8 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// Ids and secrets.
     pub mint: Mint,
+    /// What compactors are to fold.
+    pub stale: Arc<Stale>,
     /// Counters.
     pub metrics: Metrics,
     /// Becomes true when the engine stops.
@@ -97,6 +102,8 @@ impl Services {
         };
         let subscribers = Subscribers::new(&limits);
         let archive_after_ms = limits.archive_after_ms;
+        let contexts =
+            context_service::Service { context: context.clone(), stale: self.stale, limits: limits.clone() };
         let channel = channel::Service::new(channel::Parts {
             context: context.clone(),
             dispatch: self.dispatch,
@@ -112,6 +119,7 @@ impl Services {
             .add_service(
                 archive_service::Service { context: context.clone(), archive_after_ms }.into_server(),
             )
+            .add_service(contexts.into_server())
             .add_service(operator_service::Service(context).into_server())
             .add_service(channel.into_server()))
     }

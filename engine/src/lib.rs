@@ -13,5 +13,6 @@ pub mod graph;
 pub mod ids;
 pub mod ledger;
 pub mod rpc;
+pub mod stale;
 pub mod storage;
 pub mod telemetry;

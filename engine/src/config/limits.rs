@@ -110,6 +110,23 @@ limits! {
     /// Milliseconds for which the evidence of rolled-back attempts is kept.
     evidence_retention_ms = 7 * DAY, 0 => 3_650 * DAY;
 
+    /// Bytes of what a compactor keeps of one session to go on with it.
+    context_state_bytes_max = 8 * MIB, 64 * KIB => 48 * MIB;
+    /// Bytes of the texts of one version of a session's compacted context.
+    context_bytes_max = MIB, 16 * KIB => 16 * MIB;
+    /// Versions of a session's context whose texts are kept; what agents used is in their ledgers besides.
+    context_versions_max = 64, 1 => 65_536;
+    /// Sessions that may wait in memory for a compactor.
+    context_due_sessions_max = 16_384, 1 => 1_048_576;
+    /// Bytes of payloads after which a session that waits, is paused or quiet is handed to a compactor.
+    context_due_bytes = 8 * KIB, 0 => GIB;
+    /// Bytes of payloads after which a running session is handed to a compactor.
+    context_high_mark_bytes = 48 * KIB, KIB => GIB;
+    /// Milliseconds without an event after which a session counts as quiet: less than providers keep their caches.
+    context_gap_ms = 240 * SECOND, SECOND => DAY;
+    /// Milliseconds an agent may wait for its context, and a compactor for a session, in one request.
+    context_wait_ms_max = 30 * SECOND, 100 => HOUR;
+
     /// Sessions one worker may hold at a time.
     sessions_per_worker_max = 1_000, 1 => 100_000;
     /// Connections open at a time; further ones are closed at once.

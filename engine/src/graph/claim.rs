@@ -229,6 +229,7 @@ impl Command {
             | Self::BudgetDue { session }
             | Self::CreateToken { session, .. }
             | Self::RevokeToken { session, .. } => of(*session),
+            Self::PutContext(put) => of(put.session),
             Self::Archive(asked) => of(asked.system),
         }
     }

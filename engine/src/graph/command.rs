@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::archive::ArchiveCommand;
 use super::budget::{Ask, BudgetStart, Raise};
+use super::context::PutContext;
 use super::event::{
     After, ApprovalDecision, Author, ChildEnded, ChildSpawned, ForkEdited, GuardIntent, GuardPolicy, Labels,
     LabelsSet, LeaseGranted, Parent, PauseReason, PayloadRef, ReleaseReason, Resolution, SessionContinued,
@@ -93,6 +94,8 @@ pub enum Command {
     DrainWorkflow(DrainWorkflow),
     /// What the archive does.
     Archive(ArchiveCommand),
+    /// A compactor stores a session's context; becomes no event.
+    PutContext(PutContext),
 }
 
 /// Starts a session, or finds the one its key names.
@@ -629,6 +632,8 @@ pub enum Code {
     Archived,
     LineageClaimed,
     ClaimLost,
+    /// Another compactor has stored something since.
+    ContextConflict,
 }
 
 /// The policy an intent is opened with when the caller names none.

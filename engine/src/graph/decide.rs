@@ -13,6 +13,7 @@ use super::archive::ArchiveRow;
 use super::budget::BudgetRow;
 pub use super::claim::Lookups;
 use super::command::{Append, Code, Command, Evidence, Op, Rejection, Reply};
+use super::context::ContextRow;
 use super::event::{Event, ReleaseReason};
 use super::ids::{Digest, Epoch, LineageId, Seq, SessionId, TimeMs};
 use super::session::{
@@ -21,8 +22,8 @@ use super::session::{
 };
 use super::version::WorkflowRow;
 use super::{
-    approval, archive, budget, cancel, child, draft::Draft, end, fork, guard, guard_key, hold, label, lease,
-    signal, start, step, succession, timer, token, version, wait, zone,
+    approval, archive, budget, cancel, child, context, draft::Draft, end, fork, guard, guard_key, hold,
+    label, lease, signal, start, step, succession, timer, token, version, wait, zone,
 };
 
 /// The point look-ups a decision may make, all answered before it starts.
@@ -45,6 +46,8 @@ pub trait View {
     fn workflow(&self, namespace: &str, workflow: &str, version: &str) -> Option<WorkflowRow>;
     /// The row of a lineage that the archive has to do with.
     fn archive(&self, lineage: LineageId) -> Option<ArchiveRow>;
+    /// How far a session is folded.
+    fn context(&self, session: SessionId) -> Option<ContextRow>;
 }
 
 /// What a command comes to.
@@ -114,6 +117,7 @@ pub fn decide(view: &impl View, command: &Command, now: TimeMs) -> Result<Decisi
         Command::RevokeToken { session, token } => token::revoke(&*found(view, *session)?, *token, now),
         Command::RegisterWorkflow(register) => version::register(view, register, now),
         Command::DrainWorkflow(drain) => version::drain(view, drain, now),
+        Command::PutContext(sent) => context::put(view, sent),
         Command::Archive(asked) => archive::decide(view, &*found(view, asked.system)?, asked, now),
     }
 }

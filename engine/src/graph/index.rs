@@ -177,6 +177,7 @@ impl Digests {
             | Command::RaiseBudget(_)
             | Command::BudgetDue { .. }
             | Command::ForgetKeys(_)
+            | Command::PutContext(_)
             | Command::CreateToken { .. }
             | Command::RevokeToken { .. }
             | Command::RegisterWorkflow(_)

@@ -6,12 +6,13 @@
 //! child (H),
 //! succession (N), token (T), wait (W), timer (M), signal (S), approval (A), stream (S).
 //! succession (N), token (T), wait (W), timer (M), signal (S), approval (A), stream (S), fork (F), hold (H), label (B), version (R),
-//! archive (AR).
+//! archive (AR), context (CX).
 
 pub mod archive;
 pub mod budget;
 pub mod child;
 pub mod command;
+pub mod context;
 pub mod decide;
 pub mod event;
 pub mod evolve;

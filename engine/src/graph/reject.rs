@@ -27,7 +27,7 @@ impl std::error::Error for Rejection {}
 
 impl Code {
     /// All codes.
-    pub const ALL: [Code; 42] = [
+    pub const ALL: [Code; 43] = [
         Code::SessionNotFound,
         Code::SessionEnded,
         Code::SessionPaused,
@@ -70,6 +70,7 @@ impl Code {
         Code::Archived,
         Code::LineageClaimed,
         Code::ClaimLost,
+        Code::ContextConflict,
     ];
 
     /// The code as the wire carries it.
@@ -118,6 +119,7 @@ impl Code {
             Self::Archived => "archived",
             Self::LineageClaimed => "lineage_claimed",
             Self::ClaimLost => "claim_lost",
+            Self::ContextConflict => "context_conflict",
         }
     }
 
@@ -166,7 +168,8 @@ impl Code {
             | Self::PermissionDenied
             | Self::NamespaceMismatch
             | Self::Archived
-            | Self::ClaimLost => false,
+            | Self::ClaimLost
+            | Self::ContextConflict => false,
         }
     }
 }

@@ -172,7 +172,7 @@ impl Deciding {
         View { overlay: &self.overlay, cache: &self.cache, lookups, reader: &self.reader, error: None.into() }
     }
 
-    // Evidence, the pages of a restore, and keys whose retention is over change rows without an event.
+    // Evidence, the pages of a restore, contexts, and keys whose retention is over change rows without an event.
     fn without_events(
         &mut self,
         batch: &mut Batch,
@@ -193,12 +193,19 @@ impl Deciding {
             batch.bytes += ops.iter().map(Op::bytes).sum::<usize>();
             batch.ops.extend(ops);
         }
-        if let Command::Archive(_) = &submission.command {
+        if let Command::Archive(_) | Command::PutContext(_) = &submission.command {
             for (key, value) in submission.blobs.rows() {
-                let op = Op::put(Table::Ledger, key.clone(), value.clone());
+                let op = match value {
+                    Some(value) => Op::put(Table::Ledger, key.clone(), value.clone()),
+                    None => Op::delete(Table::Ledger, key.clone()),
+                };
                 batch.bytes += op.bytes();
                 batch.ops.push(op);
             }
+        }
+        if let Command::PutContext(put) = &submission.command {
+            let name = RowName::Context(put.session);
+            self.overlay.put(batch.number, name, Row::Context(put.row.clone()));
         }
         let head = before.as_ref().map(|stored| Arc::clone(&stored.head));
         Committed { reply: decision.reply, head, events: Arc::new([]), frame: batch.number }

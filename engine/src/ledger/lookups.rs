@@ -68,6 +68,7 @@ impl<'a> Fetch<'a> {
         }
         match command {
             Command::Fork(fork) => self.archive(fork.base.lineage)?,
+            Command::PutContext(put) => self.context(put.session)?,
             Command::Archive(asked) => {
                 asked.lineages().into_iter().try_for_each(|lineage| self.archive(lineage))?;
                 asked.sessions().into_iter().try_for_each(|session| self.head(session))?;
@@ -150,6 +151,13 @@ impl<'a> Fetch<'a> {
         Ok(())
     }
 
+    fn context(&mut self, session: SessionId) -> Result<(), ReadError> {
+        let Some(place) = self.reader.place(session)? else { return Ok(()) };
+        let found = reader::read_context(self.snapshot(), &place, session)?;
+        self.rows.push((RowName::Context(session), found.map(Row::Context)));
+        Ok(())
+    }
+
     fn guard(&mut self, digest: Digest) -> Result<(), ReadError> {
         let row = reader::read_row(self.snapshot(), Table::Rows, &RowKey::Guard(digest).bytes())?;
         let found = row.map(|row| GuardRow::from_bytes(&row)).transpose()?;
@@ -184,6 +192,7 @@ pub(super) fn as_head(row: &Row) -> Option<&StoredHead> {
         | Row::SessionKey(_)
         | Row::Budget(_)
         | Row::Archive(_)
+        | Row::Context(_)
         | Row::Segment(_)
         | Row::Workflow(_) => None,
     }

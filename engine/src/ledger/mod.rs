@@ -12,6 +12,7 @@
 
 mod batch;
 mod committer;
+pub mod contexts;
 mod decider;
 pub mod digest;
 mod evidence;
@@ -48,8 +49,8 @@ pub use handle::Handle;
 pub use payload::{Blobs, PayloadIn};
 pub use place::{NamespaceInfo, NewLineage, Place};
 pub use reader::{
-    Among, CHAIN_START, Changes, DuePage, DueRow, ListCursor, ListPage, Page, RawEvent, ReadError, Reader,
-    StoredRecord, Streamed,
+    Among, CHAIN_START, Changes, ContextPage, DuePage, DueRow, ListCursor, ListPage, Page, RawEvent,
+    ReadError, Reader, StoredRecord, Streamed,
 };
 pub use start::{Parts, Threads, start};
 pub use watermark::Watermark;

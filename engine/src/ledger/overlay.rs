@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use super::StoredHead;
 use crate::graph::archive::ArchiveRow;
 use crate::graph::budget::BudgetRow;
+use crate::graph::context::ContextRow;
 use crate::graph::ids::{Digest, FrameNumber, LineageId, SessionId};
 use crate::graph::session::{GuardOutcome, GuardRow, KeyRow, SignalRow, StepRow};
 use crate::graph::version::WorkflowRow;
@@ -30,6 +31,8 @@ pub(super) enum RowName {
     Archive(LineageId),
     /// By its number.
     Segment(u32),
+    /// How far a session is folded.
+    Context(SessionId),
 }
 
 /// A row that decisions look up.
@@ -46,6 +49,7 @@ pub(super) enum Row {
     Archive(ArchiveRow),
     /// Dead bytes.
     Segment(u64),
+    Context(ContextRow),
 }
 
 /// Recently decided rows.

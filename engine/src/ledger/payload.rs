@@ -64,7 +64,7 @@ pub struct Blobs {
     limits: Limits,
     inline: Vec<(Digest, Bytes)>,
     chunks: Vec<Chunk>,
-    rows: Vec<(Bytes, Bytes)>,
+    rows: Vec<(Bytes, Option<Bytes>)>,
 }
 
 impl Blobs {
@@ -117,14 +117,19 @@ impl Blobs {
         self.chunks
     }
 
-    /// Adds a row of a lineage that is being restored: key, and value in its envelope.
+    /// Adds a row of a lineage that no event makes: key, and value in its envelope.
     pub fn add_row(&mut self, key: Bytes, value: Bytes) {
-        self.rows.push((key, value));
+        self.rows.push((key, Some(value)));
     }
 
-    /// The rows of a restore's page.
+    /// Takes such a row away.
+    pub fn drop_row(&mut self, key: Bytes) {
+        self.rows.push((key, None));
+    }
+
+    /// Rows that no event makes: of a restore's page, or of a context. `None`: to be taken away.
     #[must_use]
-    pub fn rows(&self) -> &[(Bytes, Bytes)] {
+    pub fn rows(&self) -> &[(Bytes, Option<Bytes>)] {
         &self.rows
     }
 
@@ -132,7 +137,8 @@ impl Blobs {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let inline: usize = self.inline.iter().map(|(_, bytes)| bytes.len()).sum();
-        let rows: usize = self.rows.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let rows: usize =
+            self.rows.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len)).sum();
         rows + inline + self.chunks.iter().map(|chunk| chunk.value.len()).sum::<usize>()
     }
 }

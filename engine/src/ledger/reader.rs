@@ -5,6 +5,7 @@
 //! 3. A snapshot lives for one page, so that no reader keeps dead bytes alive.
 
 mod archive;
+mod contexts;
 mod indexes;
 mod journal;
 
@@ -20,6 +21,7 @@ use super::wakeups::{Wake, Wakeups};
 use super::{StoredHead, Watermark, rows};
 use crate::graph::archive::ArchiveRow;
 use crate::graph::budget::BudgetRow;
+use crate::graph::context::ContextRow;
 use crate::graph::ids::{Digest, Epoch, FrameNumber, Incarnation, LineageId, Namespace, Seq, SessionId};
 use crate::graph::session::{Head, KeyRow, StepRow};
 use crate::storage::archives::SegmentRow;
@@ -40,6 +42,7 @@ const SETTLE_PAUSE: std::time::Duration = std::time::Duration::from_micros(50);
 const SCAN_ROWS: usize = 1_024;
 
 pub use archive::StoredRecord;
+pub use contexts::ContextPage;
 pub use indexes::{Among, DuePage, DueRow, ListCursor, ListPage};
 pub use journal::{CHAIN_START, Page, RawEvent, Streamed};
 
@@ -393,6 +396,17 @@ pub(super) fn read_archive(
 ) -> Result<Option<ArchiveRow>, ReadError> {
     let row = read_row(snapshot, Table::Rows, &RowKey::Archive(lineage).bytes())?;
     Ok(row.map(|row| ArchiveRow::from_bytes(&row)).transpose()?)
+}
+
+pub(super) fn read_context(
+    snapshot: &dyn Snapshot,
+    place: &Place,
+    session: SessionId,
+) -> Result<Option<ContextRow>, ReadError> {
+    let item = Item::Context { session, version: 0, n: 0 };
+    let key = LedgerKey::new(place.segment, place.lineage, item).bytes();
+    let row = read_row(snapshot, Table::Ledger, &key)?;
+    Ok(row.map(|row| ContextRow::from_bytes(&row)).transpose()?)
 }
 
 pub(super) fn read_budget(snapshot: &dyn Snapshot, owner: SessionId) -> Result<Option<BudgetRow>, ReadError> {

@@ -9,6 +9,7 @@ use super::reader::{ReadError, Reader};
 use super::{HeadCache, StoredHead, digest, guards};
 use crate::graph::archive::ArchiveRow;
 use crate::graph::budget::BudgetRow;
+use crate::graph::context::ContextRow;
 use crate::graph::decide;
 use crate::graph::ids::{Digest, LineageId, SessionId};
 use crate::graph::session::{GuardOutcome, GuardRow, Head, KeyRow, SignalRow, StepRow};
@@ -79,6 +80,7 @@ impl decide::View for View<'_> {
             | Row::SessionKey(_)
             | Row::Budget(_)
             | Row::Archive(_)
+            | Row::Context(_)
             | Row::Segment(_)
             | Row::Workflow(_) => None,
         }
@@ -94,6 +96,7 @@ impl decide::View for View<'_> {
             | Row::SessionKey(_)
             | Row::Budget(_)
             | Row::Archive(_)
+            | Row::Context(_)
             | Row::Segment(_)
             | Row::Workflow(_) => None,
         }
@@ -109,6 +112,7 @@ impl decide::View for View<'_> {
             | Row::SessionKey(_)
             | Row::Budget(_)
             | Row::Archive(_)
+            | Row::Context(_)
             | Row::Segment(_)
             | Row::Workflow(_) => None,
         }
@@ -124,6 +128,7 @@ impl decide::View for View<'_> {
             | Row::SessionKey(_)
             | Row::Budget(_)
             | Row::Archive(_)
+            | Row::Context(_)
             | Row::Segment(_)
             | Row::Workflow(_) => None,
         }
@@ -139,6 +144,7 @@ impl decide::View for View<'_> {
             | Row::Signal(_)
             | Row::Budget(_)
             | Row::Workflow(_)
+            | Row::Context(_)
             | Row::Archive(_)
             | Row::Segment(_) => None,
         }
@@ -155,6 +161,7 @@ impl decide::View for View<'_> {
             | Row::SessionKey(_)
             | Row::Budget(_)
             | Row::Archive(_)
+            | Row::Context(_)
             | Row::Segment(_) => None,
         }
     }
@@ -178,6 +185,7 @@ impl decide::View for View<'_> {
             | Row::SessionKey(_)
             | Row::Budget(_)
             | Row::Workflow(_)
+            | Row::Context(_)
             | Row::Segment(_) => None,
         }
     }
@@ -191,6 +199,23 @@ impl decide::View for View<'_> {
             | Row::Guard(_)
             | Row::Signal(_)
             | Row::SessionKey(_)
+            | Row::Archive(_)
+            | Row::Context(_)
+            | Row::Segment(_)
+            | Row::Workflow(_) => None,
+        }
+    }
+
+    fn context(&self, session: SessionId) -> Option<ContextRow> {
+        match self.row(&RowName::Context(session))? {
+            Row::Context(row) => Some(row.clone()),
+            Row::Head(_)
+            | Row::Step(_)
+            | Row::GuardOutcome(_)
+            | Row::Guard(_)
+            | Row::Signal(_)
+            | Row::SessionKey(_)
+            | Row::Budget(_)
             | Row::Archive(_)
             | Row::Segment(_)
             | Row::Workflow(_) => None,

@@ -6,6 +6,7 @@ mod backup;
 pub mod binding;
 pub mod channel;
 pub mod context;
+pub mod context_service;
 mod control;
 pub mod convert;
 pub mod engine_service;

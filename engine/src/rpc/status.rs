@@ -127,6 +127,7 @@ const fn grpc_code(code: Code) -> Grpc {
         | Code::LeaseHeld
         | Code::IncarnationChanged
         | Code::LineageClaimed
+        | Code::ContextConflict
         | Code::ClaimLost => Grpc::Aborted,
         Code::KeyConflict
         | Code::StepConflict

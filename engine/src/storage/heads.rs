@@ -14,6 +14,7 @@ use prost::Message;
 
 use super::archives::{self, SegmentRow};
 use super::budgets;
+use super::contexts::{self, ContextVersionRow};
 use super::fields::{
     Malformed, bytes_of, bytes_or_empty, digest_or_none, exact, exact_or_none, guard_policy_from,
     guard_policy_to, intent_state_from, intent_state_to, labels_from, labels_to, malformed, parent,
@@ -24,6 +25,7 @@ use super::guards::{self, GuardOutcomeRow, GuardOwnedRow};
 use super::keys::Segment;
 use crate::graph::archive::{ArchiveRow, CommitRow, StubRow};
 use crate::graph::budget::BudgetRow;
+use crate::graph::context::ContextRow;
 use crate::graph::ids::{
     DedupeId, Digest, Epoch, Hash, Incarnation, InstanceId, LineageId, Namespace, NanoDollars, Seq,
     SessionId, TimeMs, TokenId,
@@ -109,6 +111,14 @@ row!(ArchiveRow, disk::ArchiveRow, "archive_row", archives::row_to, archives::ro
 row!(StubRow, disk::StubRow, "stub_row", archives::stub_to, archives::stub_from);
 row!(CommitRow, disk::CommitRow, "commit_row", archives::commit_to, archives::commit_from);
 row!(SegmentRow, disk::SegmentRow, "segment_row", archives::segment_to, archives::segment_from);
+row!(ContextRow, disk::ContextRow, "context_row", contexts::row_to, contexts::row_from);
+row!(
+    ContextVersionRow,
+    disk::ContextVersionRow,
+    "context_version_row",
+    contexts::version_to,
+    contexts::version_from
+);
 row!(TokenRow, disk::TokenRow, "token_row", token_to, token_from);
 row!(LedgerRow, disk::LedgerRow, "ledger_row", ledger_to, ledger_from);
 

@@ -38,7 +38,9 @@
 //!          04   digest 32, n 4                            chunk n of a payload
 //!          05   session 16, entry seq 8, attempt 4, n 4   evidence of a zone's attempt
 //!          06   session 16, id hash 16                    signal id   (blake3 of the id, first half)
-//!          reserved: 07 signal · 08 CCS artefact
+//!          08   session 16, version 4, n 4                context     version 0: how far it is folded (n 0) and the
+//!                                                         fold's state; others: a version (n 0) and its texts
+//!          reserved: 07 signal
 //! ```
 
 mod parts;
@@ -101,8 +103,10 @@ mod item {
 
     pub(super) const SIGNAL_ID: u8 = 0x06;
 
-    /// Named now so that nothing else takes them: signal, CCS artefact.
-    pub(super) const RESERVED: [u8; 2] = [0x07, 0x08];
+    pub(super) const CONTEXT: u8 = 0x08;
+
+    /// Named now so that nothing else takes it: signal.
+    pub(super) const RESERVED: [u8; 1] = [0x07];
 }
 
 const ID: usize = size_of::<SessionId>();
@@ -120,6 +124,7 @@ const _: () = assert!(RowKey::GUARDED_BYTES == 53);
 const _: () =
     assert!(LedgerKey::EVENT_BYTES == 45 && LedgerKey::STEP_BYTES == 69 && LedgerKey::CHUNK_BYTES == 57);
 const _: () = assert!(LedgerKey::EVIDENCE_BYTES == 53 && LedgerKey::SIGNAL_ID_BYTES == 53);
+const _: () = assert!(LedgerKey::CONTEXT_BYTES == 45);
 
 /// The longest name of a namespace, in bytes.
 pub const NAMESPACE_BYTES_MAX: usize = 128;
@@ -399,6 +404,15 @@ pub enum Item {
         /// Which piece, from 0.
         n: u32,
     },
+    /// What a compactor has made of a session.
+    Context {
+        /// The session.
+        session: SessionId,
+        /// Version of its context; 0: how far it is folded, and the state of the fold.
+        version: u32,
+        /// 0: what is known of it; from 1: pieces of its texts, or of the state.
+        n: u32,
+    },
 }
 
 impl LedgerKey {
@@ -407,6 +421,7 @@ impl LedgerKey {
     const CHUNK_BYTES: usize = LEDGER_PREFIX + DIGEST + U32;
     const SIGNAL_ID_BYTES: usize = LEDGER_PREFIX + ID + ID;
     const EVIDENCE_BYTES: usize = LEDGER_PREFIX + ID + U64 + U32 + U32;
+    const CONTEXT_BYTES: usize = LEDGER_PREFIX + ID + U32 + U32;
 
     /// Names an item of a lineage.
     pub fn new(segment: Segment, lineage: LineageId, item: Item) -> Self {
@@ -432,6 +447,10 @@ impl LedgerKey {
                 .put(&session.0)
                 .put(&entry.0.to_be_bytes())
                 .put(&attempt.to_be_bytes())
+                .put(&n.to_be_bytes()),
+            Item::Context { session, version, n } => start(item::CONTEXT, Self::CONTEXT_BYTES)
+                .put(&session.0)
+                .put(&version.to_be_bytes())
                 .put(&n.to_be_bytes()),
         }
         .finish()
@@ -461,6 +480,9 @@ impl LedgerKey {
                 attempt: reader.u32()?,
                 n: reader.u32()?,
             },
+            item::CONTEXT => {
+                Item::Context { session: reader.session()?, version: reader.u32()?, n: reader.u32()? }
+            }
             _ => return None,
         };
         reader.end(LedgerKey { segment, lineage, item })

@@ -23,6 +23,7 @@ mod rocks;
 pub mod archives;
 mod budgets;
 pub mod codec;
+pub mod contexts;
 pub mod events;
 pub mod faulty;
 pub mod guards;

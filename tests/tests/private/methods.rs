@@ -63,6 +63,12 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/cellaflow.v1.ArchiveService/GetArchived", AUDITS),
     ("/cellaflow.v1.ArchiveService/RestorePage", AUDITS),
     ("/cellaflow.v1.ArchiveService/FinishRestore", AUDITS),
+    ("/cellaflow.v1.ContextService/GetContext", EVERYONE),
+    ("/cellaflow.v1.ContextService/ListContexts", EVERYONE),
+    ("/cellaflow.v1.ContextService/LoadContext", AUDITS),
+    ("/cellaflow.v1.ContextService/PutContext", AUDITS),
+    ("/cellaflow.v1.ContextService/ListStale", AUDITS),
+    ("/cellaflow.v1.ContextService/AwaitStale", AUDITS),
     (REFLECTION, EVERYONE),
 ];
 

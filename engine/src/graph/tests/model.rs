@@ -7,6 +7,7 @@ use super::story::{RETENTION_MS, step_key_hash};
 use crate::graph::archive::{ArchiveRow, CommitRow, SegmentNo, StubRow};
 use crate::graph::budget::BudgetRow;
 use crate::graph::command::{Command, ForgetKeys, KeptRow, Rejection};
+use crate::graph::context::ContextRow;
 use crate::graph::decide::{Decision, View, decide};
 use crate::graph::event::{Body, Event, PayloadRef, SessionStarted};
 use crate::graph::evolve::evolve;
@@ -39,6 +40,7 @@ pub struct Rows {
     pub stubs: BTreeMap<SessionId, StubRow>,
     pub left: BTreeSet<(SegmentNo, LineageId)>,
     pub dead: BTreeMap<SegmentNo, u64>,
+    pub contexts: BTreeMap<SessionId, ContextRow>,
 }
 
 #[derive(Default)]
@@ -64,6 +66,9 @@ impl View for Model {
             at = from.parent;
             last = Some(last.map_or(from.seq, |last| last.min(from.seq)));
         }
+    }
+    fn context(&self, session: SessionId) -> Option<ContextRow> {
+        self.rows.contexts.get(&session).cloned()
     }
     fn guard(&self, digest: &Digest) -> Option<GuardRow> {
         self.rows.guards.get(digest).cloned()

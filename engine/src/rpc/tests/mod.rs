@@ -1,5 +1,6 @@
 //! The services on a ledger in memory: what callers see, and what they never see.
 
+mod contexts;
 mod engine;
 mod operator;
 mod session;
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Status};
+use v1::context_service_server::ContextService as _;
 use v1::engine_service_server::EngineService as _;
 use v1::operator_service_server::OperatorService as _;
 use v1::session_service_server::SessionService as _;
@@ -23,7 +25,7 @@ use super::context::Context;
 use super::fleet::Fleet;
 use super::subscription::Subscribers;
 use super::vitals::Vitals;
-use super::{engine_service, operator_service, session_service};
+use super::{context_service, engine_service, operator_service, session_service};
 use crate::clock::{Clock, Manual};
 use crate::config::Limits;
 use crate::graph::command::Rejection;
@@ -31,6 +33,7 @@ use crate::graph::ids::{InstanceId, Namespace, TokenId};
 use crate::graph::session::Head;
 use crate::ids::Mint;
 use crate::ledger::{Parts, Settings, start};
+use crate::stale::Stale;
 use crate::storage::{LedgerId, Memory, Store};
 
 const ONE: &str = "11111111-1111-7111-8111-111111111111";
@@ -70,6 +73,7 @@ struct World {
     engine: engine_service::Service,
     sessions: session_service::Service,
     operators: operator_service::Service,
+    contexts: context_service::Service,
 }
 
 fn world() -> World {
@@ -87,6 +91,9 @@ fn open(store: Arc<Memory>) -> World {
         on_poison: Box::new(|_| panic!("the store cannot fail")),
     })
     .unwrap();
+    let limits = Limits { context_versions_max: 2, ..Limits::default() };
+    let stale = Arc::new(Stale::new(&limits, clock.clone()));
+    ledger.observe(Arc::clone(&stale) as Arc<dyn crate::ledger::Observer>);
     let workers = Arc::new(Workers::default());
     let (stop, stopping) = watch::channel(false);
     let context = Context {
@@ -109,6 +116,7 @@ fn open(store: Arc<Memory>) -> World {
             context: context.clone(),
             subscribers: Subscribers::new(&Limits::default()),
         },
+        contexts: context_service::Service { context: context.clone(), stale, limits },
         operators: operator_service::Service(context),
     }
 }

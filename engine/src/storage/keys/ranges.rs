@@ -50,6 +50,12 @@ impl KeyRange {
         KeyRange::prefix(evidence(segment, lineage, session, entry).put(&attempt.to_be_bytes()).0)
     }
 
+    /// What a compactor has made of a session, or of one version of its context.
+    pub fn contexts(segment: Segment, lineage: LineageId, session: SessionId) -> Self {
+        let prefix = Writer::ledger(segment, lineage, Some(item::CONTEXT), LedgerKey::CONTEXT_BYTES);
+        KeyRange::prefix(prefix.put(&session.0).0)
+    }
+
     /// All namespaces, by name.
     pub fn namespaces() -> Self {
         KeyRange::prefix([row::NAMESPACE])

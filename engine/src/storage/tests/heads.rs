@@ -182,6 +182,41 @@ fn the_bytes_of_rows_are_pinned() {
     assert_eq!(round_trip(row), format!("0a10{twos}120263691801220164280530 06").replace(' ', ""));
 }
 
+#[test]
+fn the_bytes_of_contexts_are_pinned() {
+    use crate::graph::context::ContextRow;
+    use crate::storage::contexts::{ContextText, ContextVersionRow, texts_from, texts_to};
+    let row = ContextRow {
+        version: 2,
+        watermark: Seq(9),
+        covers: Seq(8),
+        passes: "p".into(),
+        state_pieces: 3,
+        refused: "no".into(),
+    };
+    assert_eq!(round_trip(row), "080210091808220170280332026e6f");
+    let row = ContextVersionRow {
+        covers: Seq(8),
+        covers_messages: 4,
+        tokens: 100,
+        history_tokens: 300,
+        hash: [1; 32],
+        reason: 3,
+        upto: 7,
+        limit_tokens: 5,
+        removed: vec![("mask".into(), 6)],
+        passes: "p".into(),
+        time: TimeMs(5),
+        pieces: 1,
+    };
+    let wanted =
+        format!("08081004186420ac022a20{}300338074005 4a080a046d61736b1006 52017058056001", "01".repeat(32));
+    assert_eq!(round_trip(row), wanted.replace(' ', ""));
+    let texts = [ContextText { kind: 3, text: "t".into(), tokens: 1, breakpoint: true }];
+    assert_eq!(hex::encode(texts_to(&texts)), "0a0908031201741801 2001".replace(' ', ""));
+    assert_eq!(texts_from(&texts_to(&texts)).unwrap(), texts);
+}
+
 /// A payload's size says how many inline bytes follow: the two change together.
 fn resized(mut event: Event, size: u64) -> Event {
     event.state_delta = event.state_delta.map(|payload| crate::graph::event::PayloadRef { size, ..payload });

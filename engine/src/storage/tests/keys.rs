@@ -94,6 +94,7 @@ fn ledger_keys_are_pinned() {
         (Item::Chunk { digest: DIGEST, n: 5 }, format!("04{d}00000005")),
         (Item::SignalId { session: SESSION, id: [0x1d; 16] }, format!("06{s}{}", "1d".repeat(16))),
         (evidence, format!("05{s}00000000000000070000000200000003")),
+        (Item::Context { session: SESSION, version: 2, n: 3 }, format!("08{s}0000000200000003")),
     ];
     for (what, hex) in golden {
         assert_eq!(hex::encode(item(what).bytes()), format!("{prefix}{hex}"));
@@ -117,10 +118,8 @@ fn what_is_no_key_is_refused() {
     for length in 0..event.len() {
         assert!(LedgerKey::parse(&event[..length]).is_err(), "{length} bytes of an event's key");
     }
-    for reserved in [0x07, 0x08] {
-        let bytes = [&event[..20], &[reserved]].concat();
-        assert!(LedgerKey::parse(&bytes).unwrap_err().reserved);
-    }
+    let bytes = [&event[..20], &[0x07]].concat();
+    assert!(LedgerKey::parse(&bytes).unwrap_err().reserved);
 }
 
 #[test]
@@ -141,6 +140,7 @@ fn a_lineage_is_one_range() {
         Item::Step { session: SESSION, step: DIGEST },
         Item::Chunk { digest: Digest([0xff; 32]), n: u32::MAX },
         Item::Evidence { session: SESSION, entry: Seq(0), attempt: 0, n: 0 },
+        Item::Context { session: SESSION, version: u32::MAX, n: u32::MAX },
     ];
     for lineage in [LineageId([0; 16]), LINEAGE, LineageId([0xff; 16])] {
         for segment in [Segment(0), Segment(7), Segment(u32::MAX)] {
@@ -202,6 +202,8 @@ fn any_item() -> impl Strategy<Value = Item> {
         (digest(), any::<u32>()).prop_map(|(digest, n)| Item::Chunk { digest, n }),
         (session(), seq(), any::<u32>(), any::<u32>())
             .prop_map(|(session, entry, attempt, n)| { Item::Evidence { session, entry, attempt, n } }),
+        (session(), any::<u32>(), any::<u32>())
+            .prop_map(|(session, version, n)| { Item::Context { session, version, n } }),
     ]
 }
 
