@@ -1,12 +1,10 @@
 /** The examples of timers, signals, queries and approvals as processes on a real engine: what their headers say works. */
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { startCountingServer, startEngine, type TestEngine } from "@cellaflow/sdk/testing";
-
-const skip = process.env.CELLAFLOW_BIN ? false : "CELLAFLOW_BIN names no engine";
+import { type Example, skip, startCli, startExample } from "./process-kit.js";
 
 describe("examples that wait", { skip }, () => {
   let engine: TestEngine;
@@ -15,16 +13,8 @@ describe("examples that wait", { skip }, () => {
   });
   after(() => engine.close());
 
-  /** Starts an example. */
-  function start(main: string, args: readonly string[], more: NodeJS.ProcessEnv = {}): Example {
-    return run(process.execPath, [join(import.meta.dirname, main), ...args], more);
-  }
-
-  function run(program: string, args: readonly string[], more: NodeJS.ProcessEnv = {}): Example {
-    const { url, token, ca } = engine.connection;
-    const env = { PATH: process.env.PATH, CELLAFLOW_URL: url, CELLAFLOW_TOKEN: token, CELLAFLOW_CA: ca, ...more };
-    return new Example(spawn(program, [...args], { env }));
-  }
+  const start = (main: string, args: readonly string[], more?: NodeJS.ProcessEnv): Example =>
+    startExample(engine, main, args, more);
 
   it("reminders go on after a kill, and each mail is one", async () => {
     const args = ["the plants", "0.4", "3"];
@@ -58,7 +48,7 @@ describe("examples that wait", { skip }, () => {
   it("an order that slept through an upgrade is finished by compatible code, charged once", async () => {
     const books = await startCountingServer();
     const more = { CHARGE_URL: books.url };
-    const cli = (...args: string[]): Example => run(process.env.CELLAFLOW_BIN ?? "", args);
+    const cli = (...args: string[]): Example => startCli(engine, ...args);
     const old = start("upgrade/main.js", ["serve", "1.0.0"], more);
     const tea = start("upgrade/main.js", ["order", "tea", "3"]);
     await old.said("now: charge#1");
@@ -122,44 +112,4 @@ async function freePort(): Promise<number> {
   const { port } = server.address() as AddressInfo;
   await new Promise((resolve) => server.close(resolve));
   return port;
-}
-
-/** A process of an example. */
-class Example {
-  private text = "";
-  private look: () => void = () => {};
-  private readonly exited: Promise<number | null>;
-
-  constructor(private readonly child: ChildProcess) {
-    const add = (data: Buffer): void => {
-      this.text += data.toString();
-      this.look();
-    };
-    child.stdout?.on("data", add);
-    child.stderr?.on("data", add);
-    this.exited = new Promise((resolve) => child.once("close", resolve));
-  }
-
-  /** Waits until it has said this; returns all it has said. */
-  async said(part: string): Promise<string> {
-    const said = new Promise<void>((resolve) => {
-      this.look = () => {
-        if (this.text.includes(part)) resolve();
-      };
-      this.look();
-    });
-    const code = await Promise.race([said, this.exited]);
-    assert.ok(this.text.includes(part), `it ended with ${code} and did not say "${part}":\n${this.text}`);
-    return this.text;
-  }
-
-  async ended(code = 0): Promise<string> {
-    assert.equal(await this.exited, code, this.text);
-    return this.text;
-  }
-
-  async kill(): Promise<void> {
-    this.child.kill("SIGKILL");
-    await this.exited;
-  }
 }

@@ -98,6 +98,8 @@ export interface MatrixExample<Input = unknown> {
   truth?(effect: UnknownEffect, run: MatrixRun): Promise<{ applied: unknown } | "notApplied">;
   /** Removes from a session's outputs, state or conversation what may differ between runs. Default: nothing. */
   normalise?(value: unknown): unknown;
+  /** Pauses for a nondeterminism are meant, and `outside` repairs them. Default: false, such a pause fails the run. */
+  diverges?: boolean;
   /** How the first session must end. Default: "completed". */
   ends?: "completed" | "failed" | "cancelled";
 }

@@ -11,6 +11,7 @@
  * - C4 what the engine may not buffer (credit) waits here; what is unacknowledged is bounded, and new work waits for room.
  * - C5 a process that stood still for so long that its leases may have run out believes nothing it was told before, and
  *   lets nothing begin, until its sessions are bound again.
+ * - C6 leases of another incarnation of the ledger (it was restored from a backup) are given up, never bound again.
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
@@ -334,10 +335,12 @@ export class Channel {
   }
 
   private welcomed(welcome: Welcome): void {
+    const restored = this.incarnation !== "" && this.incarnation !== welcome.incarnation;
+    this.incarnation = welcome.incarnation;
+    if (restored) return this.startOver();
     if (this.failures > 0) this.log("info", "connected to the engine again", { attempts: this.failures });
     this.state = "open";
     this.failures = 0;
-    this.incarnation = welcome.incarnation;
     this.limits = limitsOf(welcome);
     this.window = Number(welcome.creditBytes);
     this.credit = this.window;
@@ -349,6 +352,18 @@ export class Channel {
     for (const link of this.links.values()) link.rebind();
     for (const requestId of [...this.binds.keys()]) this.sendBind(requestId);
     this.flush();
+  }
+
+  /** The ledger was restored: no lease from before counts, and this stream said that it had some (C6). */
+  private startOver(): void {
+    const problem =
+      "the ledger was restored from a backup: sessions that ran here wait for `cellaflow sessions release`";
+    this.log("warn", problem, { code: "incarnation_changed", sessions: [...this.links.keys()] });
+    for (const link of [...this.links.values()]) {
+      link.fence(problem);
+      link.close();
+    }
+    this.reopen();
   }
 
   private lost(error: CellaflowError | undefined): void {
