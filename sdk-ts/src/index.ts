@@ -7,22 +7,22 @@
  * steps run at least once; effects that must not happen twice belong in guarded steps.
  */
 
+export type {
+  Client,
+  ClientOptions,
+  ListOptions,
+  NamedWorkflow,
+  ResultOptions,
+  RunHereOptions,
+  SessionHandle,
+  SessionResult,
+  StartOptions,
+  WhileWaiting,
+} from "./client/api.js";
 export type { ApprovalInfo, ApprovalRef, DecideOptions } from "./client/approvals.js";
 export type { BudgetAmounts, BudgetInfo, BudgetLimits } from "./client/budgets.js";
 export type { CheckOptions, CheckResult } from "./client/check.js";
-export {
-  type Client,
-  type ClientOptions,
-  createClient,
-  type ListOptions,
-  type NamedWorkflow,
-  type ResultOptions,
-  type RunHereOptions,
-  type SessionHandle,
-  type SessionResult,
-  type StartOptions,
-  type WhileWaiting,
-} from "./client/client.js";
+export { createClient } from "./client/client.js";
 export type { CallOptions as ClientCallOptions, SessionName } from "./client/core.js";
 export type { Branch, BranchDiff, StepDifference } from "./client/diff.js";
 export type { EventInfo, EventUsage } from "./client/events.js";

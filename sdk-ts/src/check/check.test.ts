@@ -10,7 +10,8 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { create } from "@bufbuild/protobuf";
 import * as z from "zod";
-import { type Client, createClient } from "../client/client.js";
+import type { Client } from "../client/api.js";
+import { createClient } from "../client/client.js";
 import { engineProgram, TestEngine } from "../client/engine-kit.js";
 import { ledgerOf } from "../client/ledger.js";
 import {

@@ -7,7 +7,8 @@
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { type Client, createClient } from "../client/client.js";
+import type { Client } from "../client/api.js";
+import { createClient } from "../client/client.js";
 import type { SessionInfo, SessionStatus } from "../client/session.js";
 import { CellaflowError } from "../errors.js";
 import { type Code, codeFor, loadCode, UsageError } from "./code.js";

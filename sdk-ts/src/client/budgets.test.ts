@@ -8,7 +8,8 @@ import * as z from "zod";
 import { usePrices } from "../llm/usage.js";
 import { workflow } from "../runtime/workflow.js";
 import { createWorker } from "../worker/worker.js";
-import { type Client, createClient } from "./client.js";
+import type { Client } from "./api.js";
+import { createClient } from "./client.js";
 import { TestEngine } from "./engine-kit.js";
 
 /** One nano-dollar per token, whatever token. */

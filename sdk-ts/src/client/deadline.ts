@@ -9,7 +9,7 @@
 import { MisuseError } from "../errors.js";
 import type { Run } from "../runtime/run.js";
 import type { RunEnd } from "../runtime/run-types.js";
-import type { SessionResult } from "./client.js";
+import type { SessionResult } from "./api.js";
 
 const HAND_OVER_MS_DEFAULT = 30_000;
 

@@ -14,7 +14,8 @@ import { fileURLToPath } from "node:url";
 import * as z from "zod";
 import { StepError } from "../failure.js";
 import { workflow } from "../runtime/workflow.js";
-import { type Client, createClient } from "./client.js";
+import type { Client } from "./api.js";
+import { createClient } from "./client.js";
 import { TestEngine } from "./engine-kit.js";
 import type { EventInfo } from "./events.js";
 

@@ -5,7 +5,7 @@
  */
 import { create } from "@bufbuild/protobuf";
 import { SessionFilterSchema, SessionService, SetLabelsRequestSchema } from "../gen/cellaflow/v1/session_pb.js";
-import type { ListOptions } from "./client.js";
+import type { ListOptions } from "./api.js";
 import { type CallOptions, type ClientCore, refOf, type SessionName } from "./core.js";
 import { type SessionInfo, sessionInfo } from "./session.js";
 

@@ -8,7 +8,7 @@ import { AwaitSessionRequestSchema, SessionService } from "../gen/cellaflow/v1/s
 import type { Assigned } from "../gen/cellaflow/v1/worker_pb.js";
 import { payloadValue, stepErrorOf } from "../runtime/payloads.js";
 import type { PayloadCodec } from "../values/hooks.js";
-import type { SessionResult } from "./client.js";
+import type { SessionResult } from "./api.js";
 import { CALL_MS_MAX, type ClientCore, refOf } from "./core.js";
 import { sessionInfo } from "./session.js";
 

@@ -3,7 +3,7 @@
  *
  * Owns: when the stream of a run ends. Never: runs anything.
  */
-import type { SessionResult } from "./client.js";
+import type { SessionResult } from "./api.js";
 import type { ClientCore } from "./core.js";
 import { type StreamItem, subscribe } from "./subscribe.js";
 

@@ -13,7 +13,7 @@
  */
 import { CellaflowError } from "../errors.js";
 import { type Logger, stderrLogger } from "../runtime/observer.js";
-import type { Client } from "./client.js";
+import type { Client } from "./api.js";
 import type { SessionName } from "./core.js";
 import { isEndOffset } from "./offset.js";
 import type { StreamItem } from "./subscribe.js";

@@ -8,7 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import * as z from "zod";
 import type { Context, Zone } from "../runtime/api.js";
 import { workflow } from "../runtime/workflow.js";
-import { type Client, createClient } from "./client.js";
+import type { Client } from "./api.js";
+import { createClient } from "./client.js";
 import { TestEngine } from "./engine-kit.js";
 import type { StreamItem } from "./subscribe.js";
 

@@ -8,7 +8,8 @@ import * as z from "zod";
 import type { Context } from "../runtime/api.js";
 import { type Workflow, workflow } from "../runtime/workflow.js";
 import { createWorker } from "../worker/worker.js";
-import { createClient, type SessionHandle } from "./client.js";
+import type { SessionHandle } from "./api.js";
+import { createClient } from "./client.js";
 import { TestEngine } from "./engine-kit.js";
 
 let engine: TestEngine;

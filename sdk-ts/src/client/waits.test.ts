@@ -20,7 +20,8 @@ import {
 import { connectionOf } from "../internal/connection.js";
 import { workflow } from "../runtime/workflow.js";
 import { createWorker } from "../worker/worker.js";
-import { type Client, createClient, type SessionResult } from "./client.js";
+import type { Client, SessionResult } from "./api.js";
+import { createClient } from "./client.js";
 import { TestEngine } from "./engine-kit.js";
 import type { SessionInfo } from "./session.js";
 

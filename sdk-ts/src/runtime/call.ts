@@ -80,6 +80,6 @@ export class CallRequest extends JournaledStep<CallOutcome, CallAnswer> {
   protected override committed(seq: number): void {
     if (this.logged) return;
     this.logged = true;
-    this.run.logAck(this.spec.key, this.spec.key, seq);
+    this.run.telling.call(this.spec.key, this.spec.key, seq);
   }
 }

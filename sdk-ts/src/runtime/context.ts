@@ -7,14 +7,14 @@
  * - X1 every call is checked before anything of it counts: a refused call is no request.
  * - X2 a request is made synchronously by its call, so that the order of requests is the order of the code.
  */
-import { MisuseError } from "../errors.js";
 import { type Llm, runTools, sessionLlm, type ToolCall, type Tools, toMessage } from "../llm/index.js";
 import { misuse } from "../misuse.js";
 import type { Context, MapOptions, Messages, OpenZone, Zone, ZoneOptions } from "./api.js";
 import type { SessionUsage } from "./budget.js";
 import { CallRequest } from "./call.js";
 import { type ContinueOptions, continued, continuedBytes } from "./continue.js";
-import { GuardedStep, type GuardWork } from "./guard.js";
+import { GuardedStep } from "./guard.js";
+import { guardWork, unguarded } from "./guard-work.js";
 import { endKey } from "./history.js";
 import { cleanupPath } from "./inside.js";
 import type { CallHost, CallSpec, SessionHost } from "./internals.js";
@@ -120,7 +120,8 @@ class RunContext implements Context {
     }
     const call = (step: StepHandle): O | PromiseLike<O> => fn(input, step);
     return this.submit("step", name, options.key, options.input, (spec) => {
-      if (guarded) return new GuardedStep<O>(this.run, spec, guardWork(this.run.effects.root, spec, options, call));
+      if (guarded)
+        return new GuardedStep<O>(this.run, spec, guardWork(this.run.given.effects.root, spec, options, call));
       const { retry, timeoutMs, totalTimeoutMs, resources } = options;
       return new StepRequest<O>(this.run, spec, { retry, timeoutMs, totalTimeoutMs, resources }, call);
     });
@@ -324,60 +325,4 @@ function messagesOf(run: Run, check: (call: string) => void): Messages {
       return run.conversation.length;
     },
   };
-}
-
-function guardWork<I, O>(
-  rootId: string,
-  spec: RequestSpec,
-  options: StepOptions<I, O>,
-  fn: GuardWork<O>["fn"],
-): GuardWork<O> {
-  const {
-    reconcile,
-    onUnknown,
-    idempotencyKey,
-    onInFlight = "wait",
-    retry,
-    timeoutMs,
-    totalTimeoutMs,
-    resources,
-  } = options;
-  const policy = onUnknown ?? (reconcile === undefined ? "pause" : "reconcile");
-  if (policy === "reconcile" && reconcile === undefined) throw withoutReconcile(spec.name);
-  return {
-    fn,
-    reconcile: reconcile === undefined ? undefined : (step) => reconcile(options.input as I, step),
-    policy,
-    idempotencyKey: checkKey(spec.name, idempotencyKey ?? `${rootId}/${spec.key}`),
-    onInFlight,
-    retry,
-    timeoutMs,
-    totalTimeoutMs,
-    resources,
-  };
-}
-
-function checkKey(step: string, key: string): string {
-  const bytes = Buffer.byteLength(key);
-  if (bytes >= 1 && bytes <= 512) return key;
-  const problem = `the idempotency key of step "${step}" has ${bytes} bytes`;
-  throw new MisuseError("invalid_idempotency_key", problem, "use 1 to 512 bytes, e.g. a hash", { data: { step } });
-}
-
-function unguarded(step: string): MisuseError {
-  return new MisuseError(
-    "step_not_guarded",
-    `step "${step}" has onUnknown, reconcile or onInFlight but is not guarded, so its outcome is never unknown`,
-    'add an idempotencyKey or effect: "guarded", or leave them out',
-    { data: { step } },
-  );
-}
-
-function withoutReconcile(step: string): MisuseError {
-  return new MisuseError(
-    "guarded_step_without_reconcile",
-    `step "${step}" has onUnknown: "reconcile" but no reconcile function`,
-    "pass { reconcile }, which asks the outside whether the effect happened",
-    { data: { step } },
-  );
 }

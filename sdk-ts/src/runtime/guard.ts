@@ -1,7 +1,8 @@
 /**
  * A guarded step: its effect is never started twice while the outcome of an attempt is unknown.
  *
- * Owns: intents, calls, findings and reconciliation of one guarded step. Never: decides a policy (the engine does).
+ * Owns: intents, calls and findings of one guarded step. Never: decides a policy (the engine does), asks the tool
+ * (`reconciling.ts`).
  *
  * Invariants:
  * - G1 the function is called only after the intent is acknowledged, and only if time is left on two clocks that were
@@ -29,33 +30,22 @@ import {
 import { type GuardReconciliation, GuardReconciliationSchema } from "../gen/cellaflow/v1/worker_pb.js";
 import { canonicalDigest } from "../values/canonical.js";
 import { Attempt, type Tried } from "./attempt.js";
+import { AttemptClock } from "./attempt-clock.js";
 import { pauseExhausted } from "./exhausted.js";
 import { asStep } from "./fork.js";
+import type { GuardWork } from "./guard-work.js";
 import { type KeyRecord, type WhyAgain, whyAgain } from "./history.js";
 import { InFlight } from "./in-flight.js";
 import { tooLarge } from "./limits.js";
-import type { Finding, Resource, RetryPolicy, StepHandle } from "./options.js";
+import type { Finding } from "./options.js";
 import { EFFECT_UNKNOWN, failurePayload, payload, payloadValue, stepErrorOf, valuePayload } from "./payloads.js";
+import { type ReconciledStep, Reconciling } from "./reconciling.js";
 import { Request, type RequestSpec } from "./request.js";
 import { attemptsOf, backoffMs, pausesExhausted } from "./retry.js";
 import type { Run } from "./run.js";
 import type { AppendAsk } from "./run-types.js";
 import { stepLog } from "./step.js";
 import { TotalTime } from "./total-time.js";
-
-/** How a guarded step works. */
-export interface GuardWork<T> {
-  fn: (step: StepHandle) => T | PromiseLike<T>;
-  reconcile: ((step: StepHandle) => Finding<T> | PromiseLike<Finding<T>>) | undefined;
-  policy: "pause" | "fail" | "retry" | "reconcile";
-  idempotencyKey: string;
-  /** While another step or session has the key in flight. */
-  onInFlight: "wait" | "fail";
-  retry: RetryPolicy | undefined;
-  timeoutMs: number | undefined;
-  totalTimeoutMs: number | undefined;
-  resources: readonly Resource[] | undefined;
-}
 
 const POLICIES = {
   pause: GuardPolicy.PAUSE,
@@ -65,11 +55,10 @@ const POLICIES = {
 } as const;
 
 /** A guarded step of one run. */
-export class GuardedStep<T> extends Request<T> {
+export class GuardedStep<T> extends Request<T> implements ReconciledStep<T> {
   private own: { output: Payload } | { failure: Payload } | undefined;
   /** Attempt after which the next one was scheduled already. */
   private retriedAfter = 0;
-  private reconciling = 0;
   /** Last attempt of which reconcile could not say what happened. */
   private reconciled = 0;
   private open = false;
@@ -84,6 +73,7 @@ export class GuardedStep<T> extends Request<T> {
   private forgiven = 0;
   private readonly total: TotalTime;
   private readonly elsewhere: InFlight;
+  private readonly reconciling: Reconciling<T>;
 
   constructor(
     private readonly run: Run,
@@ -91,6 +81,7 @@ export class GuardedStep<T> extends Request<T> {
     private readonly work: GuardWork<T>,
   ) {
     super(spec);
+    this.reconciling = new Reconciling(run, this, work);
     this.total = new TotalTime(run.nowMs, work.totalTimeoutMs);
     const { guardAttemptMs, guardGraceMs } = run.settings.limits;
     this.elsewhere = new InFlight(spec.name, work.totalTimeoutMs ?? (work.timeoutMs ?? guardAttemptMs) + guardGraceMs);
@@ -145,6 +136,7 @@ export class GuardedStep<T> extends Request<T> {
 
   override abort(reason: unknown): void {
     clearTimeout(this.timer);
+    this.reconciling.stop();
     for (const attempt of this.running) {
       // What was said to be unknown already stays so; a late output may still come.
       if (attempt.isTimedOut) continue;
@@ -213,7 +205,7 @@ export class GuardedStep<T> extends Request<T> {
       op: { case: "guardIntent", value },
       acked: (answer) => {
         // In a fork that performs nothing, somebody else answers.
-        if (answer.recorded === undefined && !this.run.effects.stubbed) this.call(number, clock, answer.seq);
+        if (answer.recorded === undefined && !this.run.given.effects.stubbed) this.call(number, clock, answer.seq);
       },
       refused: (refusal) => this.intentRefused(number, refusal),
     });
@@ -386,44 +378,11 @@ export class GuardedStep<T> extends Request<T> {
 
   private isDue(number: number): void {
     this.dueAttempt = number;
-    this.reconcile(number);
+    this.reconciling.due(number);
     this.run.cancellation.poke();
   }
 
-  private reconcile(number: number): void {
-    if (this.work.policy !== "reconcile" || this.reconciling >= number || !this.run.isRunning) return;
-    this.reconciling = number;
-    // What it finds has to be appended.
-    const { journal } = this.run.settings;
-    if (journal.full) journal.whenRoom(() => this.ask(number, 1));
-    else this.ask(number, 1);
-  }
-
-  private ask(number: number, round: number): void {
-    const { reconcile } = this.work;
-    if (reconcile === undefined || !this.run.isRunning) return;
-    const attempt = this.attemptOf(number, this.work.timeoutMs ?? this.run.settings.limits.guardAttemptMs);
-    this.run.activity.began(attempt);
-    let over = false;
-    const settled = (tried: Tried<Finding<T>>): void => {
-      if (over) return;
-      over = true;
-      this.ownMs += attempt.elapsedMs;
-      this.found(number, round, tried);
-      this.run.activity.finished(attempt);
-    };
-    const place = { run: this.run, kind: "step", name: this.spec.name } as const;
-    attempt.start(
-      place,
-      () => reconcile(attempt),
-      settled,
-      (thrown) => settled({ ok: false, thrown }),
-    );
-  }
-
-  private found(number: number, round: number, tried: Tried<Finding<T>>): void {
-    if (!tried.ok) return this.askAgain(number, round, tried.thrown);
-    const finding = tried.value;
+  found(number: number, finding: Finding<T>): void {
     if (finding === "notApplied") {
       const value = failurePayload(toFailure(new NotApplied("reconcile found that the effect did not happen")));
       return this.find(number, { case: "notApplied", value }, true, () => this.retry(number, { failure: value }));
@@ -435,20 +394,6 @@ export class GuardedStep<T> extends Request<T> {
     const output = valuePayload(bytes);
     this.own = { output };
     this.find(number, { case: "applied", value: output }, true, () => this.closed());
-  }
-
-  private askAgain(number: number, round: number, thrown: unknown): void {
-    const { log, session } = this.run.settings;
-    log("warn", "reconcile threw", {
-      sessionId: session.sessionId,
-      stepKey: this.spec.key,
-      round,
-      error: String(thrown),
-    });
-    const { retry: defaults } = this.run.settings.limits;
-    if (round >= attemptsOf(this.work.retry, defaults.attemptsMax))
-      return this.find(number, { case: "unknown", value: true }, true, () => this.notFound(number));
-    this.timer = setTimeout(() => this.ask(number, round + 1), backoffMs(this.work.retry, defaults, round));
   }
 
   private notFound(number: number): void {
@@ -478,6 +423,7 @@ export class GuardedStep<T> extends Request<T> {
   private closed(): void {
     this.open = false;
     clearTimeout(this.timer);
+    this.reconciling.stop();
     if (this.hasSlot) {
       this.hasSlot = false;
       this.run.activity.freeSlot();
@@ -489,7 +435,7 @@ export class GuardedStep<T> extends Request<T> {
     this.run.append(this.spec.after, { ...ask, bytes });
   }
 
-  private attemptOf(number: number, timeoutMs: number): Attempt {
+  attemptOf(number: number, timeoutMs: number): Attempt {
     return new Attempt({
       attempt: number,
       idempotencyKey: () => this.work.idempotencyKey,
@@ -498,18 +444,5 @@ export class GuardedStep<T> extends Request<T> {
       extendable: false,
       label: `step "${this.spec.name}"`,
     });
-  }
-}
-
-/** Time of an attempt on two clocks; the one that says less counts. */
-export class AttemptClock {
-  private readonly monotonicMs = performance.now();
-  private readonly wallMs = Date.now();
-
-  constructor(private readonly attemptMs: number) {}
-
-  leftMs(): number {
-    const elapsedMs = Math.max(performance.now() - this.monotonicMs, Date.now() - this.wallMs);
-    return this.attemptMs - elapsedMs;
   }
 }

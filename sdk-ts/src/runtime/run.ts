@@ -1,47 +1,45 @@
 /**
  * One run of a workflow: from the lease to the end of the session, or until the run has to be abandoned.
  *
- * Owns: the run's requests, its appends, the delivery of outcomes, its end. Never: talks to the engine itself
- * (`journal.ts`), runs a step's function (`step.ts`, `guard.ts`, `call.ts`, `zone.ts`).
+ * Owns: the run's requests, the delivery of outcomes, its end. Never: talks to the engine itself (`appends.ts`,
+ * `journal.ts`), tells who watches (`telling.ts`), compares requests with the ledger (`divergence.ts`), runs a step's
+ * function (`step.ts`, `guard.ts`, `call.ts`, `zone.ts`).
  *
  * Invariants:
  * - U1 outcomes reach workflow code through `order.ts` alone; nothing else settles a request.
  * - U2 an abandoned run (paused, fenced, shutting down) settles nothing any more and throws nothing into workflow code.
- * - U3 every append carries what its request had seen (`after`), and the first one after a write carries the write.
+ * - U3 every append goes through `appends.ts`; a run that is over appends nothing.
  * - U4 a run that cannot be what the ledger recorded pauses its session and shows both sides.
  * - U5 a run that only waits is given back (`parking.ts`): it ends here, and is replayed when there is an outcome.
  */
 import { create } from "@bufbuild/protobuf";
-import { CellaflowError, NonDeterminismError } from "../errors.js";
-import { toFailure } from "../failure.js";
-import { ConversationDeltaSchema, StateDeltaSchema } from "../gen/cellaflow/content/v1/content_pb.js";
+import { CellaflowError, type NonDeterminismError } from "../errors.js";
 import { PauseReason, type Refusal } from "../gen/cellaflow/v1/common_pb.js";
-import { type Event, SessionPausedSchema } from "../gen/cellaflow/v1/event_pb.js";
-import { reached } from "../internal/crash-point.js";
-import { fromUsage } from "../llm/index.js";
+import { type Event, type SessionPaused, SessionPausedSchema } from "../gen/cellaflow/v1/event_pb.js";
 import { misuse } from "../misuse.js";
 import { Activity } from "./activity.js";
+import { type AppendingRun, Appends, refusalError } from "./appends.js";
 import { Budgets } from "./budget.js";
 import { CANCELLATION_KEY, Cancellation, type CancellingRun } from "./cancel.js";
 import { Children } from "./children.js";
 import { Conversation } from "./conversation.js";
-import { NO_DELTAS, noteDeltas, takeDeltas, textsOfDelta } from "./deltas.js";
+import { noteDeltas, textsOfDelta } from "./deltas.js";
 import { InputDigest } from "./digest.js";
+import { Divergence, type DivergingRun } from "./divergence.js";
 import { Ending, type EndingRun } from "./ending.js";
-import { type Effects, effectsOf } from "./fork.js";
-import { History, type KeyRecord } from "./history.js";
+import { Given } from "./given.js";
+import { History } from "./history.js";
 import { checkInside } from "./inside.js";
-import type { AfterMark, Appended, AppendOp, ReleaseWhy } from "./journal.js";
-import { DROPPED_MAX, mismatchOf, type Repair } from "./mismatch.js";
+import type { AfterMark } from "./journal.js";
+import type { Repair } from "./mismatch.js";
 import { type Delivery, Order, type OrderTarget } from "./order.js";
 import { Parking, type ParkingRun } from "./parking.js";
-import { failurePayload, payloadDocument } from "./payloads.js";
 import type { Request } from "./request.js";
 import { Resources } from "./resources.js";
 import type { AppendAsk, RunEnd, RunSettings } from "./run-types.js";
-import { Stall } from "./stall.js";
 import { StateStore } from "./state.js";
 import type { StepPromise, Unobserved } from "./step-promise.js";
+import { Telling } from "./telling.js";
 import { TextRegistry } from "./texts.js";
 
 /** How long begun work may go on after a pause, in ms. */
@@ -49,7 +47,7 @@ const PAUSE_GRACE_MS = 30_000;
 
 type Phase = "running" | "ending" | "suspending" | "over";
 
-export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, CancellingRun {
+export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, CancellingRun, DivergingRun, AppendingRun {
   readonly history = new History();
   readonly texts = new TextRegistry();
   readonly conversation = new Conversation(this.texts);
@@ -63,12 +61,15 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
   readonly children = new Children(this);
   readonly cancellation = new Cancellation(this);
   readonly ending = new Ending(this);
+  private readonly appends = new Appends(this);
   /** Settles when the run is over for this process. */
   readonly ended: Promise<RunEnd>;
   /** Ledger time of the last outcome delivered, in ms since the Unix epoch. */
   nowMs = 0;
-  /** What becomes of guarded effects here. */
-  effects: Effects = { stubbed: false, root: "" };
+  /** What the session began with. */
+  readonly given = new Given(this);
+  readonly telling: Telling;
+  readonly divergence: Divergence;
 
   private readonly order = new Order<Event>(this);
   private readonly requests = new Map<string, Request>();
@@ -77,11 +78,8 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
   private phase: Phase = "running";
   private mark: AfterMark = { seq: 0, requests: 0 };
   private requestCount = 0;
-  private input: unknown;
   private replayToSeq = 0;
   private lastRecordedOutcome = 0;
-  private replayedOutcomes = 0;
-  private readonly stall: Stall<Delivery<Event>>;
   private settleEnd!: (end: RunEnd) => void;
 
   constructor(readonly settings: RunSettings) {
@@ -91,11 +89,8 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     this.activity = new Activity(settings.limits.openMax);
     this.budgets = new Budgets(this);
     this.parking = new Parking(this, settings.suspendLingerMs);
-    this.stall = new Stall(
-      settings.limits.replayStallMsMax,
-      () => this.stalledOn(),
-      (delivery) => this.stalled(delivery),
-    );
+    this.telling = new Telling(settings);
+    this.divergence = new Divergence(this);
     this.ended = new Promise((resolve) => {
       this.settleEnd = resolve;
     });
@@ -119,10 +114,10 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     for (const seq of this.history.droppedOutcomes()) this.order.skip(seq);
     this.lastRecordedOutcome = Math.min(this.lastRecordedOutcome, this.history.lastOutcome());
     this.history.seal();
-    this.stall.progress();
+    this.divergence.progress();
     if (this.lastRecordedOutcome === 0) this.noteReplayFinished();
     this.order.poke();
-    this.settings.body.run(this, this.input).then(
+    this.settings.body.run(this, this.given.input).then(
       (output) => (this.cancellation.isRequested ? this.cancellation.codeEnded() : this.ending.returned(output)),
       (thrown: unknown) => (this.cancellation.isRequested ? this.cancellation.codeEnded() : this.ending.threw(thrown)),
     );
@@ -141,16 +136,21 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     this.phase = "suspending";
     this.order.stop();
     const whole = await this.activity.idleWithin(graceMs);
-    if (this.isOver()) return;
+    if (this.isOver) return;
     if (!whole) {
       this.abortAll(
         new CellaflowError("aborted", "the worker is shutting down", "stop; the step runs again elsewhere"),
       );
       await this.activity.idleWithin(Math.min(1_000, graceMs));
     }
-    if (this.isOver()) return;
-    await this.settings.journal.release(releaseWhy(why));
+    if (this.isOver) return;
+    await this.settings.journal.release(why === "paused" ? "suspended" : why);
     this.over(error === undefined ? { kind: "suspended", why } : { kind: "suspended", why, error });
+  }
+
+  /** The session is paused. */
+  suspendPaused(error?: CellaflowError): void {
+    void this.suspend("paused", PAUSE_GRACE_MS, error);
   }
 
   // ---- a run that only waits ----
@@ -194,6 +194,10 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     return this.mark.seq < this.lastRecordedOutcome;
   }
 
+  get isOver(): boolean {
+    return this.phase === "over";
+  }
+
   get isRunning(): boolean {
     return this.phase === "running";
   }
@@ -203,13 +207,13 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     const { spec } = request;
     if (this.cancellation.rejects(request as Request)) return request.promise.watch(new Map(), spec.key);
     this.requestCount += 1;
-    this.stall.progress();
+    this.divergence.progress();
     this.requests.set(spec.key, request as Request);
     const promise = request.promise.watch(this.unobserved, spec.key);
     const record = this.history.get(spec.key);
     if (record !== undefined) {
       this.history.noteRequested(record);
-      if (!this.matches(record, request as Request)) return promise;
+      if (!this.divergence.matches(record, spec)) return promise;
     }
     if (record?.outcome === undefined) request.begin(record);
     else if (!this.cancellation.passesOver(request as Request, record.outcome)) request.replay(record.outcome);
@@ -238,53 +242,34 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
 
   /** Appends to the ledger. */
   append(after: AfterMark, ask: AppendAsk): void {
-    if (this.phase === "over") return;
-    const { op, bytes, outcomeOf } = ask;
-    const deltas = ask.deltas === false ? NO_DELTAS : takeDeltas(this.state, this.conversation);
-    if (outcomeOf !== undefined) outcomeOf.deltaTexts = deltas.texts;
-    this.activity.sent();
-    this.settings.journal.append({
-      after,
-      op,
-      bytes: bytes + deltas.bytes,
-      stateDelta: deltas.state,
-      conversationDelta: deltas.conversation,
-      acked: (answer) => this.acked(ask, answer, deltas.texts),
-      refused: (refusal) => this.refused(ask, refusal),
-    });
+    if (this.phase !== "over") this.appends.append(after, ask);
   }
 
-  /** Writes a line about a model call to the acknowledgement log. */
-  logAck(call: string, step: string, seq: number): void {
-    const session = this.settings.session.sessionId;
-    this.tell(() => this.settings.ackLog?.({ session, call, step, seq, ms: Date.now() }));
-  }
-
-  private logCommit(op: AppendOp, seq: number): void {
-    if (this.settings.ackLog === undefined || seq === 0) return;
-    const { stepKey, zoneKey } = (op.value ?? {}) as { stepKey?: string; zoneKey?: string };
-    const { sessionId: session } = this.settings.session;
-    const line = { session, call: "", step: stepKey ?? zoneKey ?? "", kind: op.case ?? "", seq, ms: Date.now() };
-    this.tell(() => this.settings.ackLog?.(line));
-  }
-
-  /** Notes that the run moves, for the detection of a replay that stands still. */
-  noteProgress(): void {
-    this.stall.progress();
+  noteOwn(seq: number, outcome: Delivery<Event> | undefined): boolean {
+    return this.order.note(seq, outcome);
   }
 
   /** Pauses the session: the run is not what the ledger recorded. */
   nondeterministic(recorded: string, requested: string, stepKey: string, repair?: Repair): void {
+    this.divergence.found(recorded, requested, stepKey, repair);
+  }
+
+  get awaited(): Delivery<Event> | undefined {
+    const { head } = this.order;
+    return this.phase === "running" && head !== undefined && head.seq <= this.lastRecordedOutcome ? head : undefined;
+  }
+
+  isAsked(key: string): boolean {
+    return this.requests.has(key);
+  }
+
+  pauseDiverged(pause: SessionPaused, error: NonDeterminismError): void {
     if (this.phase !== "running" && this.phase !== "ending") return;
-    const error = new NonDeterminismError(recorded, requested, {
-      data: { stepKey, recorded, requested, ...repair },
-    });
-    this.settings.log("error", error.message, { sessionId: this.settings.session.sessionId, stepKey });
-    const details = failurePayload(toFailure(error));
-    const value = create(SessionPausedSchema, { reason: PauseReason.NONDETERMINISM, stepKey, details });
-    this.append(this.mark, { op: { case: "sessionPaused", value }, bytes: 0, deltas: false, refused: ignoreRefusal });
+    const { sessionId } = this.settings.session;
+    this.settings.log("error", error.message, { sessionId, stepKey: pause.stepKey });
+    this.appendPause(pause);
     this.abortAll(error);
-    void this.suspend("paused", PAUSE_GRACE_MS, error);
+    this.suspendPaused(error);
   }
 
   // ---- order ----
@@ -295,7 +280,7 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     const open = !recorded || this.history.mayDeliver(delivery.seq, this.requestCount);
     const passes = delivery.key === CANCELLATION_KEY || this.dropped.has(delivery.key);
     if ((passes || request?.ready) && open) return true;
-    this.stall.watch();
+    this.divergence.watch();
     return false;
   }
 
@@ -306,7 +291,7 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     this.history.forgetOutcome(key);
     this.mark = { seq, requests: this.requestCount };
     this.nowMs = Math.max(this.nowMs, timeMs);
-    this.stall.progress();
+    this.divergence.progress();
     this.parking.moved();
     if (request === undefined) return this.deliverOther(key, seq);
     try {
@@ -316,7 +301,8 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     } catch (error) {
       return this.giveUp(`outcome ${seq} ("${key}") cannot be read`, error);
     }
-    this.observe(request, seq);
+    this.telling.delivered(request, seq, seq <= this.replayToSeq);
+    if (seq === this.lastRecordedOutcome) this.noteReplayFinished();
   }
 
   /** Looks again whether the next outcome may be delivered, and whether the end may be committed. */
@@ -349,19 +335,9 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     if (!outcome && texts.length > 0) this.texts.record(seq, texts);
     const body = event.body;
     this.budgets.count(seq, body);
-    if (body.case === "sessionStarted") {
-      this.input = body.value.input;
-      this.budgets.started(body.value.budget);
-      this.effects = effectsOf(body.value, this.settings.session.sessionId);
-      this.nowMs = Number(event.timeMs);
-      this.inherit(event);
-    }
+    if (body.case === "sessionStarted") this.nowMs = Number(event.timeMs);
+    this.given.note(event);
     this.children.note(event);
-    if (body.case === "forkEdited" && body.value.stepKey === "") {
-      this.input = body.value.edit.value;
-      // What the inherited part of the conversation said may depend on the input: it is said again.
-      this.conversation.restate();
-    }
     const request = key === undefined ? undefined : this.requests.get(key);
     const cancelled = this.cancellation.note(event);
     if (cancelled) this.ending.cancelRequested();
@@ -375,59 +351,11 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     else if (outcome) this.poke();
   }
 
-  /** What the session it continues left it. */
-  private inherit(event: Event): void {
-    if (event.stateDelta !== undefined) this.state.apply(payloadDocument(event.stateDelta, StateDeltaSchema));
-    if (event.conversationDelta === undefined) return;
-    this.conversation.seed(payloadDocument(event.conversationDelta, ConversationDeltaSchema));
-  }
-
   /** A request to cancel, or the outcome of a request that was dropped. */
   private deliverOther(key: string, seq: number): void {
     if (key === CANCELLATION_KEY) this.cancellation.deliver();
     else this.dropped.delete(key);
     if (seq === this.lastRecordedOutcome) this.noteReplayFinished();
-  }
-
-  private matches(record: KeyRecord, request: Request): boolean {
-    const mismatch = mismatchOf(record, request.spec, this.settings.codec);
-    if (mismatch !== undefined) {
-      const { recorded, requested, repair } = mismatch;
-      this.nondeterministic(recorded, requested, record.key, repair);
-    }
-    return mismatch === undefined;
-  }
-
-  private acked(ask: AppendAsk, answer: Appended, texts: readonly (string | undefined)[]): void {
-    this.activity.answered();
-    this.logCommit(ask.op, answer.seq);
-    if (answer.recorded === undefined) this.budgets.count(answer.seq, ask.op);
-    reached(this.settings.session.sessionId, answer.seq);
-    if (this.phase === "over") return;
-    this.noteEvents(answer.before);
-    if (answer.recorded !== undefined) this.noteEvent(answer.recorded);
-    else if (answer.seq > 0 && !isOverdue(ask, answer)) {
-      const { seq, timeMs } = answer;
-      const request = ask.outcomeOf;
-      const key = request?.spec.key;
-      const isNew = this.order.note(seq, key === undefined ? undefined : { seq, timeMs, key, event: undefined });
-      if (isNew && key === undefined && texts.length > 0) this.texts.record(seq, texts);
-    }
-    ask.acked?.(answer);
-    if (ask.outcomeOf !== undefined) this.ending.offer();
-    this.parking.moved();
-    this.activity.checkIdle();
-  }
-
-  private refused(ask: AppendAsk, refusal: Refusal): void {
-    this.activity.answered();
-    if (this.phase === "over") return;
-    if (refusal.code === "fenced" || refusal.code === "session_ended") return this.fence(refusal.message);
-    if (ask.refused !== undefined) ask.refused(refusal);
-    else if (refusal.code === "session_paused") void this.suspend("paused", PAUSE_GRACE_MS);
-    else this.giveUp("the engine refused an append of this run", refusalError(refusal));
-    this.parking.moved();
-    this.activity.checkIdle();
   }
 
   /** This process cannot run the session: the lease is given back. */
@@ -440,56 +368,9 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     void this.suspend("unable", 0, error);
   }
 
-  private observe(request: Request, seq: number): void {
-    const { observer, session } = this.settings;
-    const replayed = seq <= this.replayToSeq;
-    if (replayed) this.replayedOutcomes += 1;
-    const totalMs = performance.now() - request.requestedMs;
-    this.tell(() =>
-      observer.stepDelivered?.({
-        sessionId: session.sessionId,
-        stepKey: request.spec.key,
-        seq,
-        replayed,
-        totalMs,
-        ownMs: request.ownMs,
-        usage: request.usage.map(fromUsage),
-      }),
-    );
-    if (seq === this.lastRecordedOutcome) this.noteReplayFinished();
-  }
-
   private noteReplayFinished(): void {
-    this.stall.stop();
-    const replayMs = performance.now() - this.settings.grantedMs;
-    const { sessionId } = this.settings.session;
-    const { observer } = this.settings;
-    this.tell(() => observer.replayFinished?.({ sessionId, outcomes: this.replayedOutcomes, replayMs }));
-  }
-
-  /** Whatever a watcher throws is no business of the run's. */
-  private tell(watcher: () => void): void {
-    try {
-      watcher();
-    } catch (error) {
-      this.settings.log("warn", "an observer of this run threw", { error: String(error) });
-    }
-  }
-
-  /** What the replay waits for; undefined: nothing recorded. */
-  private stalledOn(): Delivery<Event> | undefined {
-    // Cloning a repository again may take long: that is not standing still.
-    if (this.resources.pending > 0) this.stall.progress();
-    const { head } = this.order;
-    return this.phase === "running" && head !== undefined && head.seq <= this.lastRecordedOutcome ? head : undefined;
-  }
-
-  private stalled({ key, seq }: Delivery<Event>): void {
-    const isAsked = this.requests.has(key);
-    const asked = isAsked ? "too few requests before it" : "nothing of the kind";
-    const drop = isAsked ? this.history.unrequested().slice(0, DROPPED_MAX) : [key];
-    const recorded = `the outcome of "${key}" (seq ${seq}) next`;
-    this.nondeterministic(recorded, `${asked}, and stands still`, drop[0] ?? key, { drop });
+    this.divergence.stop();
+    this.telling.replayFinished();
   }
 
   // ---- the end ----
@@ -511,9 +392,12 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
   }
 
   pauseUnknown(stepKey: string): void {
-    const value = create(SessionPausedSchema, { reason: PauseReason.EFFECT_UNKNOWN, stepKey });
+    this.appendPause(create(SessionPausedSchema, { reason: PauseReason.EFFECT_UNKNOWN, stepKey }));
+    this.suspendPaused();
+  }
+
+  private appendPause(value: SessionPaused): void {
     this.append(this.mark, { op: { case: "sessionPaused", value }, bytes: 0, deltas: false, refused: ignoreRefusal });
-    void this.suspend("paused", PAUSE_GRACE_MS);
   }
 
   endWithdrawn(): void {
@@ -522,7 +406,7 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
   }
 
   endRefused(refusal: Refusal): void {
-    if (refusal.code === "session_paused") void this.suspend("paused", PAUSE_GRACE_MS);
+    if (refusal.code === "session_paused") this.suspendPaused();
     else this.giveUp("the engine refused the end of this run", refusalError(refusal));
   }
 
@@ -539,7 +423,7 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     this.phase = "over";
     this.ending.stop();
     this.cancellation.stop();
-    this.stall.stop();
+    this.divergence.stop();
     this.parking.stop();
     this.order.stop();
     this.requests.clear();
@@ -552,10 +436,6 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
     for (const request of this.requests.values()) request.abort(reason);
     this.activity.abortAll(reason);
   }
-
-  private isOver(): boolean {
-    return this.phase === "over";
-  }
 }
 
 const ENDS: ReadonlySet<Event["body"]["case"]> = new Set([
@@ -564,18 +444,5 @@ const ENDS: ReadonlySet<Event["body"]["case"]> = new Set([
   "sessionContinued",
   "sessionCancelled",
 ]);
-
-function refusalError({ code, message, retryable }: Refusal): CellaflowError {
-  return new CellaflowError(code, message, "see the worker's log", { retryable });
-}
-
-function releaseWhy(why: "paused" | "shutdown" | "unable"): ReleaseWhy {
-  return why === "paused" ? "suspended" : why;
-}
-
-/** A drop that came after its wait's outcome is answered with that outcome's seq; the event itself is on the way. */
-function isOverdue(ask: AppendAsk, answer: Appended): boolean {
-  return answer.duplicate && ask.op.case === "waitDropped";
-}
 
 function ignoreRefusal(): void {}

@@ -158,7 +158,7 @@ export abstract class JournaledStep<T, R> extends Request<T> {
     if (this.total.isUp) return this.timeIsUp();
     const attempt = new Attempt({
       attempt: number,
-      idempotencyKey: () => `${this.run.effects.root}/${key}`,
+      idempotencyKey: () => `${this.run.given.effects.root}/${key}`,
       log: stepLog(this.run, key),
       timeoutMs: this.work.timeoutMs,
       extendable: true,

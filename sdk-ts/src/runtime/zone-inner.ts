@@ -162,7 +162,7 @@ export class ZoneInner {
     this.requests += 1;
     this.asked.set(stepKey, inner);
     if (this.cancelled !== undefined) inner.deferred.reject(this.cancelled);
-    this.run.noteProgress();
+    this.run.divergence.progress();
     const recorded = this.recordedByKey.get(stepKey);
     if (recorded !== undefined && Buffer.compare(recorded.inputDigest, digest) !== 0) {
       this.run.nondeterministic(`"${stepKey}" with another input`, `it inside zone "${this.zone.name}"`, stepKey);
@@ -306,7 +306,7 @@ export class ZoneInner {
     if (llmCall !== undefined) place = this.notePlace(recorded.llmCalls.indexOf(llmCall), this.next);
     this.next += 1;
     this.outcomes.push(outcome);
-    this.run.noteProgress();
+    this.run.divergence.progress();
     this.schedule();
     this.settle(inner, outcome, llmCall, place);
   }

@@ -33,9 +33,9 @@ import {
 } from "../gen/cellaflow/v1/event_pb.js";
 import { ZoneEvidenceSchema } from "../gen/cellaflow/v1/worker_pb.js";
 import { misuse } from "../misuse.js";
+import { AttemptClock } from "./attempt-clock.js";
 import { Evidence } from "./evidence.js";
 import { pauseExhausted } from "./exhausted.js";
-import { AttemptClock } from "./guard.js";
 import type { KeyRecord } from "./history.js";
 import { checkInside, runInside } from "./inside.js";
 import { tooLarge } from "./limits.js";
@@ -412,8 +412,8 @@ export class ZoneRequest<T> extends Request<T> {
     if (this.logged) return;
     this.logged = true;
     const { key } = this.spec;
-    if (this.leftCalls.length === 0) this.run.logAck(key, key, seq);
-    for (const call of this.leftCalls) this.run.logAck(call.stepKey, key, seq);
+    if (this.leftCalls.length === 0) this.run.telling.call(key, key, seq);
+    for (const call of this.leftCalls) this.run.telling.call(call.stepKey, key, seq);
   }
 
   private freeSlot(): void {

@@ -1,7 +1,7 @@
 /**
  * The worker channel: one stream of this process for all its sessions.
  *
- * Owns: connecting, saying hello, binding sessions again after a lost connection, credit, heartbeats.
+ * Owns: connecting, saying hello, binding sessions again after a lost connection, heartbeats.
  * Never: knows what an append means (`link.ts`), or what is run.
  *
  * Invariants:
@@ -15,7 +15,7 @@
  */
 import { randomBytes, randomUUID } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
-import { CellaflowError } from "../errors.js";
+import type { CellaflowError } from "../errors.js";
 import { type StartSessionRequest, StartSessionRequestSchema } from "../gen/cellaflow/v1/engine_pb.js";
 import {
   type Assigned,
@@ -34,17 +34,16 @@ import type { EngineLimits } from "../runtime/journal.js";
 import type { Logger } from "../runtime/observer.js";
 import type { ServedWorkflow } from "../runtime/version.js";
 import { Awake } from "./awake.js";
-import { type Duplex, type GrpcClient, refusalError } from "./grpc.js";
+import { type Binding, Binds } from "./binds.js";
+import type { Duplex, GrpcClient } from "./grpc.js";
 import { Heartbeat } from "./heartbeat.js";
 import { SessionLink } from "./link.js";
 import { encodeRequest, helloMessage, limitsOf, workerMessage } from "./messages.js";
-import { Outbox } from "./outbox.js";
-import { Cutter, Joiner, PIECE_BYTES_MAX } from "./pieces.js";
+import { Joiner } from "./pieces.js";
+import { Sending } from "./sending.js";
 
 /** Bytes of engine messages that are buffered here before more credit is granted. */
 const CREDIT_BYTES = 8 * 1_024 * 1_024;
-/** Bytes per message of the stream, about. */
-const BATCH_BYTES = 256 * 1_024;
 /** Unacknowledged bytes of all sessions after which nothing new is started. */
 const BUFFER_BYTES_MAX = 32 * 1_024 * 1_024;
 /** How long a start or attach waits for an engine that cannot be reached, in ms. Bound runs wait for as long as it takes. */
@@ -61,13 +60,6 @@ const BACKOFF_MS_MAX = 2_000;
 /** A stream without any use is closed after this, in ms. */
 const IDLE_MS = 200;
 
-/** What is answered to a start or attach. */
-export interface Binding {
-  assigned: Assigned;
-  /** The session's lease; undefined: none was taken, because it has ended, waits or is paused. */
-  link: SessionLink | undefined;
-}
-
 /** What a worker serves. */
 export interface Serving {
   workflows: readonly ServedWorkflow[];
@@ -77,13 +69,6 @@ export interface Serving {
   assigned(binding: Binding): void;
   /** The engine does not take this worker: wrong token, role or namespace. */
   refused(error: CellaflowError): void;
-}
-
-interface PendingBind {
-  /** Builds the request anew for every connection. */
-  message(requestId: bigint): WorkerMessage;
-  resolve(binding: Binding): void;
-  reject(error: CellaflowError): void;
 }
 
 type State = "closed" | "connecting" | "open";
@@ -97,19 +82,14 @@ export class Channel {
   private streamNumber = 0;
   private incarnation = "";
   private nextRequest = 1n;
-  private readonly binds = new Map<bigint, PendingBind>();
+  private readonly binds = new Binds(this);
   private readonly links = new Map<string, SessionLink>();
   private readonly owners = new Map<bigint, SessionLink>();
-  private readonly outbox = new Outbox();
-  private readonly cutter = new Cutter();
+  private readonly sending = new Sending();
   private joiner = new Joiner();
   private serving: Serving | undefined;
-  /** What the engine buffers for this stream, and what of it is left. In bytes. */
-  private window = 0;
-  private credit = 0;
+  /** Bytes that were received since credit was granted. */
   private taken = 0;
-  private flushScheduled = false;
-  private blocked = false;
   private failures = 0;
   /** When the present outage began. */
   private lostMs = 0;
@@ -141,7 +121,7 @@ export class Channel {
 
   /** Says how many further sessions are taken. */
   sayCapacity(free: number): void {
-    if (this.state === "open") this.control({ case: "capacity", value: create(CapacitySchema, { free }) });
+    if (this.state === "open") this.sending.control({ case: "capacity", value: create(CapacitySchema, { free }) });
   }
 
   /** Starts a session, or binds to the one its key names, and takes its lease in the same frame. */
@@ -151,21 +131,21 @@ export class Channel {
       instance: this.instance,
       dedupeId: randomBytes(16),
     });
-    return this.bind(signal, (requestId) =>
+    return this.binds.ask(signal, (requestId) =>
       workerMessage({ case: "start", value: create(StartSchema, { requestId, request: withId }) }),
     );
   }
 
   /** Binds to a session whose lease is free. */
   attach(sessionId: string, version: string, signal?: AbortSignal): Promise<Binding> {
-    return this.bind(signal, (requestId) =>
+    return this.binds.ask(signal, (requestId) =>
       workerMessage({ case: "attach", value: create(AttachSchema, { requestId, sessionId, fromSeq: 1n, version }) }),
     );
   }
 
   /** Learns what a session is, with the salt that its inputs are compared with. Nothing is leased or appended. */
   async look(sessionId: string, signal?: AbortSignal): Promise<Assigned> {
-    const { assigned } = await this.bind(signal, (requestId) =>
+    const { assigned } = await this.binds.ask(signal, (requestId) =>
       workerMessage({ case: "attach", value: create(AttachSchema, { requestId, sessionId, look: true }) }),
     );
     return assigned;
@@ -174,8 +154,8 @@ export class Channel {
   /** Says goodbye and closes the stream. */
   close(nothingInFlight: boolean): void {
     if (this.state === "open") {
-      this.control({ case: "goodbye", value: create(GoodbyeSchema, { nothingInFlight }) });
-      this.flush();
+      this.sending.control({ case: "goodbye", value: create(GoodbyeSchema, { nothingInFlight }) });
+      this.sending.flush();
     }
     this.shut();
   }
@@ -231,14 +211,7 @@ export class Channel {
 
   /** Sends a message of a session; `bytes` is about what it carries. */
   send(session: string, message: WorkerMessage, bytes: number): void {
-    if (bytes > PIECE_BYTES_MAX / 2) {
-      const cut = this.cutter.cut(message);
-      for (const value of cut.pieces) {
-        this.outbox.put(session, { message: workerMessage({ case: "piece", value }), bytes: value.data.length + 32 });
-      }
-      this.outbox.put(session, { message: cut.message, bytes: 1_024 });
-    } else this.outbox.put(session, { message, bytes: bytes + 128 });
-    this.scheduleFlush();
+    this.sending.message(session, message, bytes);
   }
 
   /** Gives a lease back that was granted here and has no run. */
@@ -256,58 +229,19 @@ export class Channel {
 
   // ---- connecting ----
 
-  private bind(signal: AbortSignal | undefined, message: PendingBind["message"]): Promise<Binding> {
-    return new Promise((resolve, reject) => {
-      const requestId = this.requestId();
-      const done = (): void => {
-        this.binds.delete(requestId);
-        signal?.removeEventListener("abort", aborted);
-        this.checkIdle();
-      };
-      const aborted = (): void => {
-        done();
-        reject(new CellaflowError("cancelled", "the call was aborted", "call it again; a started session goes on"));
-      };
-      this.binds.set(requestId, {
-        message,
-        resolve: (binding) => {
-          done();
-          resolve(binding);
-        },
-        reject: (error) => {
-          done();
-          reject(error);
-        },
-      });
-      signal?.addEventListener("abort", aborted, { once: true });
-      if (signal?.aborted) return aborted();
-      if (this.state === "open") this.sendBind(requestId);
-      else this.connect();
-    });
-  }
-
-  private sendBind(requestId: bigint): void {
-    const pending = this.binds.get(requestId);
-    if (pending === undefined) return;
-    const message = pending.message(requestId);
-    const { body } = message;
-    const input = body.case === "start" ? body.value.request?.input : undefined;
-    this.send(`bind ${requestId}`, message, Number(input?.sizeBytes ?? 0n));
-  }
-
-  private connect(): void {
+  connect(): void {
     if (this.state !== "closed") return;
     clearTimeout(this.reconnectTimer);
     this.state = "connecting";
     this.joiner = new Joiner();
-    this.outbox.clear();
+    this.sending.clear();
     const number = ++this.streamNumber;
     const current = (act: () => void): void => {
       if (number === this.streamNumber) act();
     };
     this.stream = this.client.duplex(WorkerService.method.channel, {
       message: (response, bytes) => current(() => this.received(response.messages, bytes)),
-      drained: () => current(() => this.drained()),
+      drained: () => current(() => this.sending.drained()),
       closed: (error) => current(() => this.lost(error)),
     });
     this.stream.write(encodeRequest([this.hello()]));
@@ -318,6 +252,7 @@ export class Channel {
     this.streamNumber++;
     this.stream?.cancel();
     this.stream = undefined;
+    this.sending.close();
     this.state = "closed";
     this.heartbeat.stop();
     this.connect();
@@ -342,16 +277,14 @@ export class Channel {
     this.state = "open";
     this.failures = 0;
     this.limits = limitsOf(welcome);
-    this.window = Number(welcome.creditBytes);
-    this.credit = this.window;
-    this.blocked = false;
+    this.sending.open(this.stream, Number(welcome.creditBytes));
     this.taken = 0;
     this.heartbeat.start(this.limits.leaseTtlMs / 3, () => this.stream?.cancel());
     // A lease was renewed up to a third of its time ago, and on a busy machine that may have taken another third.
     this.awake.watch(this.limits.leaseTtlMs / 3);
     for (const link of this.links.values()) link.rebind();
-    for (const requestId of [...this.binds.keys()]) this.sendBind(requestId);
-    this.flush();
+    this.binds.sendAll();
+    this.sending.flush();
   }
 
   /** The ledger was restored: no lease from before counts, and this stream said that it had some (C6). */
@@ -368,12 +301,13 @@ export class Channel {
 
   private lost(error: CellaflowError | undefined): void {
     this.stream = undefined;
+    this.sending.close();
     this.state = "closed";
     this.heartbeat.stop();
     if (this.failures === 0) this.lostMs = performance.now();
     if (!this.isUsed) return;
     if (error !== undefined && !error.retryable && this.refusedForGood(error)) return;
-    if (error !== undefined && performance.now() - this.lostMs > BIND_MS_MAX) this.rejectBinds(error);
+    if (error !== undefined && performance.now() - this.lostMs > BIND_MS_MAX) this.binds.rejectAll(error);
     if (!this.isUsed) return;
     const max = Math.min(BACKOFF_MS_MAX, (this.limits?.leaseTtlMs ?? BACKOFF_MS_MAX * 3) / 3); // C3
     const backoff = Math.min(max, BACKOFF_MS_FIRST * 2 ** Math.min(this.failures++, 10));
@@ -386,7 +320,7 @@ export class Channel {
    */
   private refusedForGood(error: CellaflowError): boolean {
     if (!REFUSED_FOR_GOOD.has(error.code)) return false;
-    this.rejectBinds(error);
+    this.binds.rejectAll(error);
     if (this.links.size > 0) return false;
     const { serving } = this;
     this.serving = undefined;
@@ -394,15 +328,11 @@ export class Channel {
     return true;
   }
 
-  private rejectBinds(error: CellaflowError): void {
-    for (const pending of [...this.binds.values()]) pending.reject(error);
-  }
-
   private get isUsed(): boolean {
     return this.serving !== undefined || this.links.size > 0 || this.binds.size > 0;
   }
 
-  private checkIdle(): void {
+  checkIdle(): void {
     if (this.isUsed || this.idleTimer !== undefined) return;
     this.idleTimer = setTimeout(() => {
       this.idleTimer = undefined;
@@ -414,6 +344,7 @@ export class Channel {
     this.streamNumber++;
     this.stream?.end();
     this.stream = undefined;
+    this.sending.close();
     this.state = "closed";
     this.heartbeat.stop();
     this.awake.stop();
@@ -430,7 +361,7 @@ export class Channel {
     for (const message of messages) this.handle(message);
     this.taken += bytes;
     if (this.taken < CREDIT_BYTES / 4 || this.state !== "open") return;
-    this.control({ case: "credit", value: create(CreditSchema, { bytes: BigInt(this.taken) }) });
+    this.sending.control({ case: "credit", value: create(CreditSchema, { bytes: BigInt(this.taken) }) });
     this.taken = 0;
   }
 
@@ -452,8 +383,7 @@ export class Channel {
       case "piece":
         return this.joiner.take(body.value);
       case "credit":
-        this.credit = Math.min(this.window, this.credit + Number(body.value.bytes));
-        return this.scheduleFlush();
+        return this.sending.granted(Number(body.value.bytes));
       case "draining":
         this.log("info", "the engine is draining; its sessions go on when it is back", {});
         return;
@@ -473,48 +403,14 @@ export class Channel {
       link = new SessionLink(this, assigned);
       this.links.set(sessionId, link);
     }
-    const pending = this.binds.get(assigned.requestId);
-    if (pending !== undefined) return pending.resolve({ assigned, link });
-    if (link === undefined) return;
+    if (this.binds.answered(assigned.requestId, { assigned, link }) || link === undefined) return;
     if (this.serving !== undefined) this.serving.assigned({ assigned, link });
     // Nobody waits for it any more: another worker may have it.
     else void link.release("unable").then(() => link.close());
   }
 
   private nacked(nack: Nack): void {
-    const pending = this.binds.get(nack.requestId);
-    if (pending !== undefined) {
-      const { code = "refused", message = "", retryable = false, retryAfterMs = 0n } = nack.refusal ?? {};
-      return pending.reject(refusalError(code, message, retryable, Number(retryAfterMs)));
-    }
-    this.owners.get(nack.requestId)?.nacked(nack);
-  }
-
-  // ---- sending ----
-
-  private control(body: WorkerMessage["body"]): void {
-    this.outbox.putControl({ message: workerMessage(body), bytes: 64 });
-    this.scheduleFlush();
-  }
-
-  private scheduleFlush(): void {
-    if (this.flushScheduled || this.state !== "open") return;
-    this.flushScheduled = true;
-    setImmediate(() => this.flush());
-  }
-
-  private flush(): void {
-    this.flushScheduled = false;
-    while (this.state === "open" && !this.blocked && this.credit > 0 && !this.outbox.isEmpty) {
-      const bytes = encodeRequest(this.outbox.take(Math.min(BATCH_BYTES, this.credit)));
-      this.credit -= bytes.length;
-      if (this.stream?.write(bytes) === false) this.blocked = true;
-    }
-  }
-
-  private drained(): void {
-    this.blocked = false;
-    this.flush();
+    if (!this.binds.refused(nack)) this.owners.get(nack.requestId)?.nacked(nack);
   }
 }
 

@@ -13,8 +13,8 @@
  * - W5 the page runs no scripts, is not framed, not cached, and sends its address to nobody else.
  */
 import { randomBytes } from "node:crypto";
+import type { Client } from "../client/api.js";
 import type { ApprovalInfo } from "../client/approvals.js";
-import type { Client } from "../client/client.js";
 import { CellaflowError } from "../errors.js";
 import { approvalPage, messagePage, STYLE_HASH } from "./page.js";
 

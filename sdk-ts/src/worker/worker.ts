@@ -16,7 +16,8 @@ import type { Run } from "../runtime/run.js";
 import { deferred } from "../runtime/step-promise.js";
 import { Definitions } from "../runtime/version.js";
 import type { Workflow } from "../runtime/workflow.js";
-import type { Binding, Channel } from "../transport/channel.js";
+import type { Binding } from "../transport/binds.js";
+import type { Channel } from "../transport/channel.js";
 import type { ConnectionOptions } from "../transport/lookup.js";
 
 const SESSIONS_DEFAULT = 64;
