@@ -1,19 +1,30 @@
 //! The command line.
 
+mod restore;
+mod run;
+mod verify;
+
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tokio::sync::watch;
 
-use crate::archive::restore;
-use crate::archive::run::{self, Settings, Summary};
 use crate::archive::{Store, Worker};
+use crate::metrics::Metrics;
 use crate::{bench, connection, report};
+
+const EXAMPLES: &str = "Examples:
+  cellaflow-compactor run --once                        archives what ended long enough ago
+  cellaflow-compactor run --every 1m                    the same, again and again
+  cellaflow-compactor restore 01980c5e-7d1a-7c3e-…      brings a lineage back
+
+It finds the engine as `cellaflow` does: CELLAFLOW_URL with CELLAFLOW_TOKEN (role compactor), or
+.cellaflow/connection.json in this folder or above it. RUST_LOG sets what is logged (default: info).";
 
 /// Archives cold journals as Parquet and compacts long histories.
 #[derive(Parser)]
-#[command(name = "cellaflow-compactor", version)]
+#[command(name = "cellaflow-compactor", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -22,9 +33,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Moves lineages that ended long enough ago into the archive
-    Run(Run),
+    Run(run::Run),
     /// Brings the lineage of an archived session back into the engine
-    Restore(Restore),
+    Restore(restore::Restore),
+    /// Walks every hash chain across ledger and archive, and reads every archived file
+    Verify(verify::Verify),
     Report(report::command::Args),
     Bench(bench::command::Args),
 }
@@ -42,31 +55,12 @@ struct Places {
     claim_ms: u64,
 }
 
-#[derive(Args)]
-struct Run {
-    #[command(flatten)]
-    places: Places,
-    /// Runs once and ends: for cron, or a CronJob
-    #[arg(long, required = true)]
-    once: bool,
-    /// Says what would be archived and writes nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Archives what ended this long ago, in ms, instead of the engine's archive_after_ms
-    #[arg(long, value_name = "MS")]
-    ended_before_ms: Option<u64>,
-    /// Prints the summary as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
-struct Restore {
-    #[command(flatten)]
-    places: Places,
-    /// Session, by its id
-    #[arg(value_name = "SESSION")]
-    session: String,
+/// Why a command has nothing to work on.
+struct Problem {
+    /// What the operator must do.
+    text: String,
+    /// It may go away by itself.
+    may_pass: bool,
 }
 
 /// Runs the command line.
@@ -82,8 +76,9 @@ pub fn main() -> ExitCode {
         Err(error) => return failed(&format!("cannot start the runtime: {error}")),
     };
     let done = match cli.command {
-        Command::Run(asked) => runtime.block_on(once(&asked)),
-        Command::Restore(asked) => runtime.block_on(bring_back(&asked)),
+        Command::Run(asked) => runtime.block_on(run::run(asked)),
+        Command::Restore(asked) => runtime.block_on(restore::run(&asked)),
+        Command::Verify(asked) => runtime.block_on(verify::run(&asked)),
         Command::Report(args) => {
             runtime.block_on(report::command::run(&args)).map_err(|error| error.to_string())
         }
@@ -102,72 +97,41 @@ fn failed(problem: &str) -> ExitCode {
 }
 
 /// Connects to what a command works on.
-async fn worker(places: &Places) -> Result<Worker, String> {
-    let store = Store::open(&places.archive).map_err(|error| error.to_string())?;
-    let engine = connection::connect(&places.engine).await.map_err(|error| error.to_string())?;
+async fn worker(places: &Places, metrics: &Metrics, stop: watch::Receiver<bool>) -> Result<Worker, Problem> {
+    let lasting = |text: String| Problem { text, may_pass: false };
+    let store = Store::open(&places.archive).map_err(|error| lasting(error.to_string()))?;
+    let channel = connection::channel(&places.engine).await.map_err(|error| Problem {
+        may_pass: matches!(error, connection::Error::Unreachable { .. } | connection::Error::Nowhere),
+        text: error.to_string(),
+    })?;
+    let engine = connection::archive(channel.clone());
     let namespace = match places.engine.namespace.as_str() {
         "" => own_namespace(&engine).await?,
         named => named.to_owned(),
     };
-    Ok(Worker { engine, store, namespace, claim_ms: places.claim_ms, stop: stop_when_asked() })
-}
-
-async fn once(asked: &Run) -> Result<(), String> {
-    let worker = worker(&asked.places).await?;
-    if !asked.dry_run {
-        let unique = format!("{}-{}", std::process::id(), run::stamp());
-        worker.store.probe(&unique).await.map_err(|error| error.to_string())?;
-    }
-    let settings = Settings { dry_run: asked.dry_run, ended_before_ms: asked.ended_before_ms };
-    let summary = run::once(&worker, settings).await.map_err(|error| error.to_string())?;
-    say(&summary, asked);
-    match summary.failed {
-        0 => Ok(()),
-        failed => Err(format!("{failed} claims came to nothing; the next run tries again")),
-    }
-}
-
-#[expect(clippy::print_stdout, reason = "what was restored is what the command is run for")]
-async fn bring_back(asked: &Restore) -> Result<(), String> {
-    let worker = worker(&asked.places).await?;
-    let restored = restore::lineage(&worker, &asked.session).await.map_err(|error| error.to_string())?;
-    match restored {
-        None => println!("session {} is not archived: there is nothing to restore", asked.session),
-        Some(restored) => println!(
-            "restored lineage {} with {} sessions and {} events",
-            restored.lineage_id, restored.sessions, restored.events
-        ),
-    }
-    Ok(())
+    Ok(Worker {
+        channel,
+        engine,
+        store,
+        namespace,
+        claim_ms: places.claim_ms,
+        metrics: metrics.clone(),
+        stop,
+    })
 }
 
 /// The namespace that a token without a choice works in.
-async fn own_namespace(engine: &connection::Archive) -> Result<String, String> {
+async fn own_namespace(engine: &connection::Archive) -> Result<String, Problem> {
     let nothing = cellaflow_proto::v1::ListColdRequest {
         // Nothing ended before time began.
         ended_before_ms: Some(u64::MAX),
         ..cellaflow_proto::v1::ListColdRequest::default()
     };
-    let answer = engine.clone().list_cold(nothing).await.map_err(|status| status.message().to_owned())?;
+    let answer = engine.clone().list_cold(nothing).await.map_err(|status| Problem {
+        text: status.message().to_owned(),
+        may_pass: status.code() == tonic::Code::Unavailable,
+    })?;
     Ok(answer.into_inner().namespace)
-}
-
-#[expect(clippy::print_stdout, reason = "the summary is what the command is run for")]
-fn say(summary: &Summary, asked: &Run) {
-    let Summary { done, claims, failed, published } = summary;
-    if asked.json {
-        let shown = serde_json::json!({
-            "dry_run": asked.dry_run, "lineages": done.lineages, "sessions": done.sessions, "events": done.events,
-            "bytes": done.bytes, "claims": claims, "failed": failed, "published": published,
-        });
-        println!("{shown}");
-        return;
-    }
-    let verb = if asked.dry_run { "would archive" } else { "archived" };
-    println!(
-        "{verb} {} lineages with {} sessions and {} events ({} bytes of Parquet)",
-        done.lineages, done.sessions, done.events, done.bytes
-    );
 }
 
 /// Becomes true with the first SIGTERM or SIGINT: the work ends where nothing is lost.
@@ -180,9 +144,10 @@ fn stop_when_asked() -> watch::Receiver<bool> {
             _ = term.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
         }
-        tracing::info!("stopping after the lineage at hand");
-        // Everybody who listens has ended already.
-        let _unheard = stop.send(true).is_err();
+        tracing::info!("stopping: a commit under way is finished, anything else is given up");
+        stop.send_replace(true);
+        // The channel lives as long as the process: nobody takes its end for a change.
+        std::future::pending::<()>().await;
     }));
     stopping
 }

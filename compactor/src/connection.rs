@@ -113,18 +113,15 @@ struct Found {
     ca: String,
 }
 
-/// Connects to the engine that the options, the environment or a file name.
-///
-/// # Errors
-/// See [`Error`].
-pub async fn connect(options: &Options) -> Result<Archive, Error> {
-    let channel = channel(options).await?;
-    Ok(ArchiveServiceClient::new(channel)
+/// The archive's side of an engine.
+#[must_use]
+pub fn archive(channel: Authenticated) -> Archive {
+    ArchiveServiceClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX))
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
-/// Connects; for other services of the same engine.
+/// Connects to the engine that the options, the environment or a file name.
 ///
 /// # Errors
 /// See [`Error`].

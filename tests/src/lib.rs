@@ -21,6 +21,7 @@ mod engine;
 pub mod events;
 pub mod payload;
 pub mod process;
+pub mod python;
 pub mod raw;
 pub mod sleepers;
 pub mod wait;

@@ -10,7 +10,8 @@ use super::manifest::{self, Manifest};
 use super::rows::{self, Rows};
 use super::spool::{self, Finished};
 use super::{Store, store, verify};
-use crate::connection::Archive;
+use crate::connection::{Archive, Authenticated};
+use crate::metrics::Metrics;
 
 /// Why a claim came to nothing. The ledger is as it was, unless the commit's outcome is unknown: then the next run looks.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +78,8 @@ pub struct Done {
 /// What every claim needs.
 #[derive(Clone)]
 pub struct Worker {
+    /// The engine, for its other services.
+    pub channel: Authenticated,
     /// The engine.
     pub engine: Archive,
     /// The archive.
@@ -85,6 +88,8 @@ pub struct Worker {
     pub namespace: String,
     /// How long a claim lasts, in ms; it is renewed while its work goes on.
     pub claim_ms: u64,
+    /// What it counts.
+    pub metrics: Metrics,
     /// Becomes true when the work is to stop.
     pub stop: watch::Receiver<bool>,
 }
@@ -117,7 +122,6 @@ impl Worker {
             return Ok(None);
         }
         let held = Held { claim_id: claimed.claim_id, epoch: claimed.epoch, lineages: claimed.lineage_ids };
-        breakpoint("claimed").await;
         let renewing = tokio::spawn(renew(self.clone(), held.claim_id.clone(), held.lineages.clone()));
         let done = self.work(partition, &held).await;
         renewing.abort();
@@ -136,18 +140,12 @@ impl Worker {
     }
 
     async fn work(&self, partition: &Partition, held: &Held) -> Result<Done, Error> {
-        let (lineages, files, events) = self.stream(held).await?;
-        breakpoint("streamed").await;
-        let mut manifest = Manifest::new(&self.namespace, &held.claim_id, held.epoch);
-        manifest.events = events;
-        for finished in &files {
-            manifest.files.push(self.upload(partition, held, finished).await?);
-        }
-        drop(files);
-        breakpoint("written").await;
-        self.check(&manifest, &lineages).await?;
-        breakpoint("verified").await;
-        manifest.lineages = lineages.iter().map(|(id, sessions)| lineage(id, sessions)).collect();
+        let mut stop = self.stop.clone();
+        let (manifest, lineages) = tokio::select! {
+            prepared = self.prepare(partition, held) => prepared?,
+            _ = stop.wait_for(|stop| *stop) => return Err(Error::Stopped),
+        };
+        // From here on it is finished: the next run would have to find out what came of it.
         let text = serde_json::to_vec_pretty(&manifest).map_err(std::io::Error::other)?;
         let digest = blake3::hash(&text);
         let text = bytes::Bytes::from(text);
@@ -161,6 +159,24 @@ impl Worker {
             events: manifest.events,
             bytes: manifest.files.iter().map(|file| file.bytes).sum(),
         })
+    }
+
+    /// Everything before the commit; given up at any point, it leaves nothing but files that nobody names.
+    async fn prepare(&self, partition: &Partition, held: &Held) -> Result<(Manifest, Sessions), Error> {
+        breakpoint("claimed").await;
+        let (lineages, files, events) = self.stream(held).await?;
+        breakpoint("streamed").await;
+        let mut manifest = Manifest::new(&self.namespace, &held.claim_id, held.epoch);
+        manifest.events = events;
+        for finished in &files {
+            manifest.files.push(self.upload(partition, held, finished).await?);
+        }
+        drop(files);
+        breakpoint("written").await;
+        self.check(&manifest, &lineages).await?;
+        breakpoint("verified").await;
+        manifest.lineages = lineages.iter().map(|(id, sessions)| lineage(id, sessions)).collect();
+        Ok((manifest, lineages))
     }
 
     async fn stream(&self, held: &Held) -> Result<(Sessions, Vec<Finished>, u64), Error> {
@@ -331,10 +347,13 @@ async fn renew(worker: Worker, claim_id: String, lineage_ids: Vec<String>) {
 }
 
 /// Where tests stop, kill or let go on: `CELLAFLOW_COMPACTOR_BREAK=NAME` waits for the file `CELLAFLOW_COMPACTOR_GO`.
+/// Released binaries have none of it.
 async fn breakpoint(name: &'static str) {
+    if !cfg!(debug_assertions) {
+        return;
+    }
     let wanted = std::env::var("CELLAFLOW_COMPACTOR_BREAK").is_ok_and(|wanted| wanted == name);
     let Some(go) = std::env::var_os("CELLAFLOW_COMPACTOR_GO").filter(|_| wanted) else { return };
-    tracing::info!(name, "at the breakpoint");
     let reached = std::path::PathBuf::from(&go).with_extension("reached");
     // A test that cannot be told will say so itself.
     let _untold = std::fs::write(reached, name).is_err();

@@ -1,8 +1,10 @@
 //! Manifests: which files a commit holds. Readers see what published manifests name, and nothing else (A3).
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use super::verify;
+use super::{Store, verify};
 
 /// Version of the format.
 const VERSION: u32 = 1;
@@ -18,6 +20,10 @@ pub struct Manifest {
     pub claim_id: String,
     /// Its epoch.
     pub epoch: u64,
+    /// Manifests that do not count any more since this one is there, relative to the archive's root: what they name was
+    /// written again without what was erased or is past its retention.
+    #[serde(default)]
+    pub replaces: Vec<String>,
     /// Program that wrote it.
     pub writer: String,
     /// Events in it.
@@ -72,6 +78,7 @@ impl Manifest {
             namespace: namespace.to_owned(),
             claim_id: claim_id.to_owned(),
             epoch,
+            replaces: Vec::new(),
             writer: concat!("cellaflow-compactor ", env!("CARGO_PKG_VERSION")).to_owned(),
             events: 0,
             files: Vec::new(),
@@ -99,10 +106,38 @@ impl Manifest {
     }
 }
 
+/// Paths of the manifests of a namespace that count: those that no other one replaces.
+///
+/// # Errors
+/// If the store fails, or one of them cannot be read.
+pub async fn current(store: &Store, namespace: &str) -> Result<Vec<String>, super::job::Error> {
+    let listed = store.list(&folder(namespace)).await?;
+    let mut paths: BTreeSet<String> = listed.into_iter().map(|(path, _)| path).collect();
+    for path in paths.clone() {
+        // One at a time: each may name as many sessions as a claim may hold.
+        for replaced in load(store, &path).await?.replaces {
+            paths.remove(&replaced);
+        }
+    }
+    Ok(paths.into_iter().collect())
+}
+
+/// Reads a manifest from the store.
+///
+/// # Errors
+/// If it is not there, or none.
+pub async fn load(store: &Store, path: &str) -> Result<Manifest, super::job::Error> {
+    Ok(Manifest::read(path, &store.get(path).await?)?)
+}
+
+fn folder(namespace: &str) -> String {
+    format!("manifests/ns={}", escaped(namespace))
+}
+
 /// Where a commit's manifest is published.
 #[must_use]
 pub fn path(namespace: &str, claim_id: &str, epoch: u64) -> String {
-    format!("manifests/ns={}/{claim_id}-{epoch}.json", escaped(namespace))
+    format!("{}/{claim_id}-{epoch}.json", folder(namespace))
 }
 
 /// Where a manifest waits for its commit.

@@ -30,6 +30,7 @@ pub mod store;
 pub mod tables;
 mod texts;
 pub mod verify;
+pub mod walk;
 
 pub mod run;
 

@@ -72,7 +72,7 @@ pub async fn once(worker: &Worker, settings: Settings) -> Result<Summary, Error>
             ));
             match worker.archive(&partition).await {
                 Ok(Some(done)) => {
-                    add(&mut summary, done);
+                    add(&mut summary, done, worker);
                     progress.inc(done.events);
                     tracing::info!(
                         workflow = partition.workflow,
@@ -88,6 +88,7 @@ pub async fn once(worker: &Worker, settings: Settings) -> Result<Summary, Error>
                 Err(Error::Stopped) => return Ok(summary),
                 Err(error @ (Error::Lost | Error::Rows(_) | Error::Bad(_))) => {
                     summary.failed += 1;
+                    worker.metrics.claims_failed.inc();
                     tracing::error!(workflow = partition.workflow, dt = partition.dt, %error, "a claim came to nothing");
                 }
                 Err(error) => return Err(error),
@@ -101,7 +102,13 @@ pub async fn once(worker: &Worker, settings: Settings) -> Result<Summary, Error>
     }
 }
 
-fn add(summary: &mut Summary, done: Done) {
+fn add(summary: &mut Summary, done: Done, worker: &Worker) {
+    let metrics = &worker.metrics;
+    metrics.claims_committed.inc();
+    metrics.lineages_archived.inc_by(done.lineages);
+    metrics.sessions_archived.inc_by(done.sessions);
+    metrics.events_archived.inc_by(done.events);
+    metrics.archive_written.inc_by(done.bytes);
     summary.claims += 1;
     summary.done.lineages += done.lineages;
     summary.done.sessions += done.sessions;
@@ -125,7 +132,10 @@ pub(super) async fn publish_left(worker: &Worker) -> Result<u64, Error> {
     for commit in left {
         match worker.publish(&commit.claim_id, commit.epoch, &commit.manifest, &commit.manifest_digest).await
         {
-            Ok(()) => published += 1,
+            Ok(()) => {
+                published += 1;
+                worker.metrics.manifests_recovered.inc();
+            }
             Err(error) => {
                 tracing::error!(claim = commit.claim_id, %error, "a committed manifest could not be published");
                 return Err(error);
@@ -162,13 +172,6 @@ pub fn day(ms: u64) -> String {
     let seconds = i64::try_from(ms / 1_000).unwrap_or_default();
     let date = time::OffsetDateTime::from_unix_timestamp(seconds).map_or(time::Date::MIN, |at| at.date());
     format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day())
-}
-
-/// Milliseconds since the Unix epoch, for names that must not repeat.
-#[must_use]
-#[expect(clippy::disallowed_methods, reason = "the compactor has no ledger time of its own")]
-pub fn stamp() -> u128 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis())
 }
 
 fn progress() -> ProgressBar {

@@ -4,6 +4,8 @@
 //! 2. A session's walk ends at its first bad event, which is named; the walk of the others goes on.
 //! 3. A head is compared with the fold of the events it counts; events that are appended meanwhile are left to the next
 //!    walk.
+//! 4. A session in the archive is no fault: what was left of it must end as its head does. Its events are walked by the
+//!    compactor, which can read them.
 
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use crate::graph::evolve::evolve;
 use crate::graph::ids::{Hash, Seq, SessionId};
 use crate::graph::session::Head;
 use crate::ledger::digest::{self, Salt};
-use crate::ledger::{Among, NamespaceInfo, RawEvent, ReadError, Reader};
+use crate::ledger::{Among, NamespaceInfo, Place, RawEvent, ReadError, Reader};
 
 /// Bytes of events read in one go.
 const PAGE_BYTES: usize = 256 * 1024;
@@ -81,6 +83,13 @@ struct Bad {
     problem: String,
 }
 
+/// Where a session is.
+enum Walked {
+    Here(Arc<Head>, Arc<Place>),
+    Away(Arc<Head>),
+    Nowhere,
+}
+
 impl Walk<'_> {
     fn count(&self, namespaces: &[NamespaceInfo]) -> Result<u64, ReadError> {
         let mut total = 0;
@@ -132,9 +141,17 @@ impl Walk<'_> {
     }
 
     fn session(&mut self, session: SessionId) -> Result<(), ReadError> {
-        let walked = match (self.reader.head(session)?, self.reader.place(session)?) {
-            (Some(head), Some(place)) => self.chain(&head, &place.salt),
-            (None, _) | (_, None) => Err(Bad { seq: Seq(0), problem: "it has no head".to_owned() }),
+        let walked = match self.place(session)? {
+            Walked::Here(head, place) => match self.chain(&head, &place.salt) {
+                // It may have been archived under our eyes.
+                Err(bad) => match self.place(session)? {
+                    Walked::Away(head) => self.stub(&head)?,
+                    Walked::Here(..) | Walked::Nowhere => Err(bad),
+                },
+                walked => walked,
+            },
+            Walked::Away(head) => self.stub(&head)?,
+            Walked::Nowhere => Err(Bad { seq: Seq(0), problem: "it has no head".to_owned() }),
         };
         if let Err(Bad { seq, problem }) = walked {
             self.summary.faults += 1;
@@ -144,6 +161,27 @@ impl Walk<'_> {
         self.summary.sessions += 1;
         self.progress();
         Ok(())
+    }
+
+    fn place(&self, session: SessionId) -> Result<Walked, ReadError> {
+        let Some(head) = self.reader.head(session)? else { return Ok(Walked::Nowhere) };
+        match self.reader.place(session) {
+            Ok(Some(place)) => Ok(Walked::Here(head, place)),
+            Ok(None) => Ok(Walked::Nowhere),
+            Err(ReadError::Archived(_)) => Ok(Walked::Away(head)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// 4.
+    fn stub(&mut self, head: &Head) -> Result<Result<(), Bad>, ReadError> {
+        self.summary.archived_sessions += 1;
+        let stub = self.reader.stub(head.session)?;
+        if stub.is_some_and(|stub| stub.seq == head.seq && stub.hash == head.hash) {
+            return Ok(Ok(()));
+        }
+        let problem = "it is archived, and what was left of it is not how it ended".to_owned();
+        Ok(Err(Bad { seq: head.seq, problem }))
     }
 
     fn chain(&mut self, head: &Head, salt: &Salt) -> Result<(), Bad> {

@@ -19,6 +19,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   cellaflow ledger verify --session 334455
   cellaflow ledger verify --json | jq .faults
 
+Sessions in the archive are counted, not walked: `cellaflow-compactor verify` walks both.
+
 Exit code 0: nothing is wrong; 1: something is. With --json: {\"summary\", \"faults\"}, with the field
 names of cellaflow.v1.VerifySummary and VerifyFault. Progress goes to stderr: a bar in a terminal,
 else a line now and then.";
@@ -108,13 +110,20 @@ fn cut_off(status: tonic::Status) -> Failure {
 }
 
 fn page(report: &Report) -> String {
-    let VerifySummary { sessions, events, payloads, faults } = report.summary;
+    let VerifySummary { sessions, events, payloads, faults, archived_sessions } = report.summary;
     let payloads =
         if payloads > 0 { format!(", {}", format::counted(payloads, "payload")) } else { String::new() };
     let walked =
         format!("{}, {}{payloads}", format::counted(sessions, "session"), format::counted(events, "event"));
+    let away = match archived_sessions {
+        0 => String::new(),
+        count => format!(
+            "{} in the archive: `cellaflow-compactor verify` walks those, too\n",
+            format::counted(count, "session")
+        ),
+    };
     match report.faults.first() {
-        None => format!("verified {walked}: every chain holds\n"),
+        None => format!("verified {walked}: every chain holds\n{away}"),
         Some(first) => format!(
             "verified {walked}: {}\nfirst bad event: {}\n",
             format::counted(faults, "fault"),
@@ -190,16 +199,20 @@ mod tests {
 
     #[test]
     fn a_sound_ledger_is_said_to_be_one() {
-        let summary = VerifySummary { sessions: 2, events: 1_234, payloads: 7, faults: 0 };
+        let summary =
+            VerifySummary { sessions: 2, events: 1_234, payloads: 7, faults: 0, archived_sessions: 0 };
         let report = Report { faults: Vec::new(), summary };
         assert_eq!(page(&report), "verified 2 sessions, 1 234 events, 7 payloads: every chain holds\n");
         assert!(verdict(&report).is_ok());
+        let summary = VerifySummary { archived_sessions: 1, ..summary };
+        let shown = page(&Report { faults: Vec::new(), summary });
+        assert!(shown.contains("1 session in the archive: `cellaflow-compactor verify`"), "{shown}");
     }
 
     #[test]
     fn the_first_bad_event_is_named_and_the_exit_code_is_1() {
         let fault = |seq| VerifyFault { session_id: "s1".into(), seq, message: "hash differs".into() };
-        let summary = VerifySummary { sessions: 2, events: 9, payloads: 0, faults: 2 };
+        let summary = VerifySummary { sessions: 2, events: 9, payloads: 0, faults: 2, archived_sessions: 0 };
         let report = Report { faults: vec![fault(3), fault(7)], summary };
         assert!(
             page(&report).contains("first bad event: session s1 event 3: hash differs"),
