@@ -39,7 +39,8 @@ import type { State } from "./state.js";
 import { StepRequest } from "./step.js";
 import { StepPromise } from "./step-promise.js";
 import { type Waits, waitsOf } from "./waits.js";
-import { type ZoneAttempt, ZoneRequest } from "./zone.js";
+import { ZoneRequest } from "./zone.js";
+import type { ZoneAttempt } from "./zone-attempt.js";
 import { openZone, zoneHost, zoneOf } from "./zone-context.js";
 
 /** What all scopes of a run share. */

@@ -11,7 +11,7 @@ import type { CallHost, CallSpec } from "./internals.js";
 import type { StepHandle, StepOptions } from "./options.js";
 import type { State } from "./state.js";
 import { deferred } from "./step-promise.js";
-import type { ZoneAttempt } from "./zone.js";
+import type { ZoneAttempt } from "./zone-attempt.js";
 
 /** Makes what model calls inside a zone need. */
 export function zoneHost(attempt: ZoneAttempt): CallHost {

@@ -1,7 +1,7 @@
 /**
  * A Non-Persistable Zone: a scope that commits as a whole or leaves nothing.
  *
- * Owns: entry, attempts, commit and replay of one zone. Never: runs inner steps (`zone-inner.ts`).
+ * Owns: entry, attempts, commit and replay of one zone. Never: runs inner steps (`zone-attempt.ts`, `zone-inner.ts`).
  *
  * Invariants:
  * - Z4 no inner work starts before the entry is acknowledged.
@@ -31,13 +31,11 @@ import {
   ZoneFailedSchema,
   ZoneRolledBackSchema,
 } from "../gen/cellaflow/v1/event_pb.js";
-import { ZoneEvidenceSchema } from "../gen/cellaflow/v1/worker_pb.js";
 import { misuse } from "../misuse.js";
 import { AttemptClock } from "./attempt-clock.js";
-import { Evidence } from "./evidence.js";
 import { pauseExhausted } from "./exhausted.js";
 import type { KeyRecord } from "./history.js";
-import { checkInside, runInside } from "./inside.js";
+import { runInside } from "./inside.js";
 import { tooLarge } from "./limits.js";
 import type { RetryPolicy } from "./options.js";
 import {
@@ -52,10 +50,10 @@ import {
 import { Request, type RequestSpec } from "./request.js";
 import { backoffMs, mayRetry, pausesExhausted } from "./retry.js";
 import type { Run } from "./run.js";
-import { StateStore } from "./state.js";
-import { StreamNotes, textOfAnswer } from "./streamed.js";
+import { textOfAnswer } from "./streamed.js";
 import { textsOfMessage } from "./texts.js";
-import { ZoneInner } from "./zone-inner.js";
+import { ZoneAttempt } from "./zone-attempt.js";
+import type { ZoneInner } from "./zone-inner.js";
 
 /** Texts of answers shorter than this are stored again as the zone's value: a reference would save nothing. UTF-16 units. */
 const TEXT_OF_CHARS_MIN = 64;
@@ -66,64 +64,6 @@ export interface ZoneWork<T> {
   retry: RetryPolicy | undefined;
   /** False: the body is code around a handle (`openZone`); it cannot run again, and calls are not told apart by place. */
   callback: boolean;
-}
-
-/** One attempt of a zone. */
-export class ZoneAttempt {
-  readonly inner: ZoneInner;
-  readonly state: StateStore;
-  readonly startedMs = performance.now();
-  /** What it streamed so far. */
-  readonly streamed = new StreamNotes();
-  private readonly evidence: Evidence;
-  private readonly controller = new AbortController();
-
-  constructor(
-    readonly run: Run,
-    readonly request: ZoneRequest<unknown>,
-    readonly number: number,
-    recorded: ZoneRecord | undefined,
-    llmCalls: ConstructorParameters<typeof ZoneInner>[2],
-  ) {
-    const { key, name } = request.spec;
-    this.evidence = new Evidence(run.settings.limits.evidenceBytesMax, (offset, data) =>
-      this.sendEvidence(offset, data),
-    );
-    const live = recorded === undefined && !run.settings.sealed;
-    const emit = (callKey: string, text: string): void => {
-      const whole = this.streamed.note(callKey, text);
-      if (live) this.evidence.add(whole);
-    };
-    const zone = { key, name, attempt: number, abort: (reason: unknown) => this.abort(reason) };
-    this.inner = new ZoneInner(run, zone, llmCalls, emit, request.spec.after);
-    this.state = new StateStore(run.settings.codec, (call) => this.check(call), run.state);
-  }
-
-  get signal(): AbortSignal {
-    return this.controller.signal;
-  }
-
-  /** Refuses a call from inside a step of the zone. */
-  check(call: string): void {
-    checkInside(this.run, call, this);
-  }
-
-  stop(reason: unknown): void {
-    this.evidence.stop();
-    this.inner.stop(reason);
-    this.controller.abort(reason);
-  }
-
-  abort(reason: unknown): void {
-    this.request.abort(reason);
-  }
-
-  private sendEvidence(offset: number, data: Uint8Array): void {
-    const { spec } = this.request;
-    const value = create(ZoneEvidenceSchema, { zoneKey: spec.key, attempt: this.number, offset: BigInt(offset), data });
-    const op = { case: "zoneEvidence", value } as const;
-    this.run.append(spec.after, { op, bytes: data.length, deltas: false, refused: () => this.evidence.stop() });
-  }
 }
 
 type Own = { bytes: Uint8Array; stored: boolean; record: ZoneRecord } | { failure: Payload };

@@ -1,5 +1,6 @@
 /**
- * The worker channel against a scripted engine: lost connections, refusals, credit, bounded buffers (C1 to C4, J1, J2).
+ * The worker channel against a scripted engine: lost connections, refusals, credit, bounded buffers, a restored ledger
+ * (C1 to C4, C6, J1, J2).
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -37,6 +38,7 @@ class ScriptedEngine {
   /** True: streams end as soon as they are opened. */
   down = false;
   creditBytes = 1_000_000;
+  incarnation = "first";
   onMessage: (body: Body) => void = () => {};
   private handlers: DuplexHandlers<{ messages: EngineMessage[] }> | undefined;
 
@@ -84,7 +86,8 @@ class ScriptedEngine {
   private take(body: Body): void {
     this.got.push(body);
     if (body.case === "hello") {
-      const value = create(WelcomeSchema, { leaseTtlMs: 60_000n, creditBytes: BigInt(this.creditBytes) });
+      const { incarnation, creditBytes } = this;
+      const value = create(WelcomeSchema, { leaseTtlMs: 60_000n, creditBytes: BigInt(creditBytes), incarnation });
       setImmediate(() => this.send({ case: "welcome", value }));
     }
     this.onMessage(body);
@@ -239,5 +242,35 @@ test("C2 a lease that is granted anew on rebinding has no run here, and is given
   assert.equal(await released, 2n);
   assert.match(fenced, /anew/);
   await sleep(5);
+  channel.close(true);
+});
+
+/**
+ * A worker that outlived the engine it worked for was refused every append of every session on the restored one, sessions
+ * that it was given afterwards included, because its stream had said that it held leases from before.
+ */
+test("C6 after a restore the leases from before are given up, and the next stream knows the new incarnation", async () => {
+  const engine = new ScriptedEngine();
+  const { channel, link } = await bound(engine);
+  let fenced = "";
+  link.attachRun({
+    noteEvents: () => {},
+    firstUnknownSeq: 1,
+    fence: (why: string) => {
+      fenced = why;
+    },
+  } as unknown as Run);
+  channel.serve({ workflows: [], free: () => 1, assigned: () => {}, refused: assert.fail });
+  const hellos = () => engine.got.flatMap((body) => (body.case === "hello" ? [body.value.incarnation] : []));
+  engine.incarnation = "second";
+  engine.lose();
+  while (hellos().at(-1) !== "second" || !channel.isOpen) await sleep(5);
+  assert.match(fenced, /restored from a backup/);
+  const boundAgain = engine.got.slice(engine.got.findLastIndex((body) => body.case === "hello"));
+  assert.ok(!boundAgain.some((body) => body.case === "attach"), "a lease from before is never asked for again");
+  appendStep(link, "late", () => assert.fail("appended"));
+  await sleep(5);
+  assert.deepEqual(appended(engine), []);
+  channel.serve(undefined);
   channel.close(true);
 });
