@@ -1,6 +1,6 @@
 # Each target is one script; `make help` lists them. What a script needs set up, it sets up itself.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo kill-matrix budget sleepers flatness test lint format
+.PHONY: help setup build demo kill-matrix budget sleepers flatness bench bench-quick bench-micro test lint format
 
 help: ## Lists the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,15 @@ sleepers: ## Measures 10,000 sleeping sessions: memory, and how late their timer
 
 flatness: ## Measures whether steps get slower with the length of a session
 	@scripts/flatness
+
+bench: ## Measures us beside Restate, DBOS and Temporal, on an otherwise idle machine (half an hour)
+	@scripts/bench
+
+bench-quick: ## Measures us and the floor, about a minute
+	@scripts/bench --mode quick
+
+bench-micro: ## Measures the core's parts (criterion) and allocations of a step
+	@scripts/bench-micro
 
 test: ## Runs every test, set-up included
 	@scripts/test

@@ -58,7 +58,8 @@ export class Driver {
 
   /** Runs a job in which the driver kills itself. */
   async die(job: Job): Promise<void> {
-    if ((await this.ask({ do: "run", job })) !== DIED) throw new Error(`${job.name} ended, though its driver had to die`);
+    if ((await this.ask({ do: "run", job })) !== DIED)
+      throw new Error(`${job.name} ended, though its driver had to die`);
   }
 
   /** Returns how long the replay of the session took that this driver was started for, in ms. */

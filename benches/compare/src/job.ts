@@ -56,15 +56,16 @@ export type Request =
   | { do: "end" };
 
 /** A driver's answer. */
-export type Answer =
-  | { ready: true }
-  | { done: Done }
-  | { replayed: Replayed }
-  | { ok: true }
-  | { failed: string };
+export type Answer = { ready: true } | { done: Done } | { replayed: Replayed } | { ok: true } | { failed: string };
 
 /** The sessions of a job. */
 export function sessionsOf(job: Job): Session[] {
   const { kind, steps, bytes, dieAfter } = job;
-  return Array.from({ length: job.sessions }, (_, n) => ({ id: `${job.name}-${n}`, kind, steps, bytes, dieAfter }));
+  return Array.from({ length: job.sessions }, (_, n) => ({
+    id: `${job.name}-${n}`,
+    kind,
+    steps,
+    bytes,
+    dieAfter,
+  }));
 }

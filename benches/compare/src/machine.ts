@@ -1,7 +1,8 @@
 /** What was measured on, for whoever reads the figures elsewhere. */
+
+import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
-import { spawnSync } from "node:child_process";
 
 /** A machine. */
 export interface Machine {

@@ -13,6 +13,7 @@ import { dbos } from "./contender/dbos.js";
 import { restate } from "./contender/restate.js";
 import { temporal } from "./contender/temporal.js";
 import { core, type Floor, floor } from "./floor.js";
+import { type Growth, growth } from "./growth.js";
 import { machine } from "./machine.js";
 import { isDisk } from "./measure/disk.js";
 import { medians } from "./measure/figures.js";
@@ -38,24 +39,28 @@ interface Plan {
   folder: string;
   out: string;
   keep: boolean;
+  growth: boolean;
   mode: string;
 }
 
 function planOf(): Plan {
   const { values } = parseArgs({ options: OPTIONS });
-  const wanted = (list: string | undefined, name: string): boolean => list === undefined || list.split(",").includes(name);
+  const wanted = (list: string | undefined, name: string): boolean =>
+    list === undefined || list.split(",").includes(name);
   if (!["full", "quick", "smoke"].includes(values.mode)) throw new TypeError("--mode must be full, quick or smoke");
   const rows = ROWS.map((row) => (values.mode === "smoke" ? smoke(row) : values.mode === "quick" ? quick(row) : row));
   const only = values.contenders ?? (values.mode === "quick" ? cellaflow.name : undefined);
   const folder = mkdtempSync(join(values.folder ?? tmpdir(), "cellaflow-bench-"));
   chmodSync(folder, 0o755); // a server that refuses root runs as somebody else
-  if (!isDisk(folder)) throw new TypeError(`${folder} is in memory: a sync costs nothing there; name a disk with --folder`);
+  if (!isDisk(folder))
+    throw new TypeError(`${folder} is in memory: a sync costs nothing there; name a disk with --folder`);
   return {
     rows: rows.filter((row) => row !== undefined).filter(({ id }) => wanted(values.rows, id)),
     contenders: CONTENDERS.filter(({ name }) => wanted(only, name)),
     folder,
     out: values.out,
     keep: values.keep,
+    growth: values.mode !== "quick" && wanted(values.rows, "growth"),
     mode: values.mode,
   };
 }
@@ -77,7 +82,10 @@ async function measureRow(row: Row, plan: Plan): Promise<Partial<Record<string, 
       }
       try {
         const folder = folderOf(plan.folder, row, contender, repetition);
-        const figures = await measure(contender, row, { folder, keep: plan.keep });
+        const figures = await measure(contender, row, {
+          folder,
+          keep: plan.keep,
+        });
         taken.set(name, [...(taken.get(name) ?? []), figures]);
         say(`${row.id} ${name} ${repetition + 1}/${row.repetitions} ${JSON.stringify(medians([figures]))}`);
       } catch (error) {
@@ -90,9 +98,24 @@ async function measureRow(row: Row, plan: Plan): Promise<Partial<Record<string, 
     plan.contenders.map(({ name }): [string, Outcome] => {
       const repetitions = taken.get(name) ?? [];
       const why = failed.get(name);
-      return [name, { medians: medians(repetitions), repetitions, ...(why === undefined ? {} : { without: why }) }];
+      return [
+        name,
+        {
+          medians: medians(repetitions),
+          repetitions,
+          ...(why === undefined ? {} : { without: why }),
+        },
+      ];
     }),
   );
+}
+
+/** How our own cost grows: 10² to 10⁵ of each. */
+async function growthOf({ mode, folder, contenders, growth: wanted }: Plan): Promise<{ growth?: Growth }> {
+  if (!wanted || cellaflow.absent() !== undefined || !contenders.includes(cellaflow)) return {};
+  return {
+    growth: await growth(folder, mode === "full" ? [100, 1_000, 10_000, 100_000] : [10, 20], say),
+  };
 }
 
 function shortened(error: unknown): string {
@@ -107,12 +130,23 @@ async function main(): Promise<void> {
     const below: Floor | undefined = floor(plan.folder, plan.mode, say);
     for (const row of plan.rows) {
       const { id, title, way, repetitions } = row;
-      rows.push({ id, title, way, repetitions, outcomes: await measureRow(row, plan) });
+      rows.push({
+        id,
+        title,
+        way,
+        repetitions,
+        outcomes: await measureRow(row, plan),
+      });
     }
     const contenders = plan.contenders.map((contender) => {
       const { name, label, settings } = contender;
       const absent = contender.absent();
-      return { name, label, settings, ...(absent === undefined ? { versions: contender.versions() } : { absent }) };
+      return {
+        name,
+        label,
+        settings,
+        ...(absent === undefined ? { versions: contender.versions() } : { absent }),
+      };
     });
     const summary: Summary = {
       mode: plan.mode,
@@ -121,6 +155,7 @@ async function main(): Promise<void> {
       contenders,
       ...(below === undefined ? {} : { floor: below }),
       ...core(plan.folder, plan.mode, say),
+      ...(await growthOf(plan)),
       rows,
     };
     mkdirSync(plan.out, { recursive: true });
@@ -130,6 +165,9 @@ async function main(): Promise<void> {
     if (!plan.keep) rmSync(plan.folder, { recursive: true, force: true });
   }
 }
+
+// What was started ends with us (an ended process's own `exit` handlers see to it).
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(130));
 
 await main().catch((error: unknown) => {
   console.error(error instanceof TypeError ? error.message : error);

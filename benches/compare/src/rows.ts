@@ -23,6 +23,8 @@ export interface Row {
   readonly without?: Partial<Record<ContenderName, string>>;
   /** Most memory the server may take, in bytes. */
   readonly memoryMax?: number;
+  /** Without a warm-up, whose steps would be most of what lies on disk afterwards. */
+  readonly cold?: boolean;
   /** Time of doing nothing, in ms. */
   readonly idleMs?: number;
 }
@@ -31,13 +33,26 @@ const KB = 1_024;
 const MB = KB * KB;
 
 function job(name: string, shape: Partial<Job>): Job {
-  return { name, kind: "steps", sessions: 1, atOnce: 1, steps: 1, bytes: KB, dieAfter: 0, ...shape };
+  return {
+    name,
+    kind: "steps",
+    sessions: 1,
+    atOnce: 1,
+    steps: 1,
+    bytes: KB,
+    dieAfter: 0,
+    ...shape,
+  };
 }
 
 /** Before everything that is measured: compilers and caches of both sides are warm then. */
 export function warmUp(contender: ContenderName): Job {
   const slow = contender === "temporal";
-  return job("warm-up", { sessions: slow ? 4 : 8, atOnce: 4, steps: slow ? 5 : 100 });
+  return job("warm-up", {
+    sessions: slow ? 4 : 8,
+    atOnce: 4,
+    steps: slow ? 5 : 100,
+  });
 }
 
 const HISTORY = "its histories end at 51,200 events; these steps need more";
@@ -69,7 +84,9 @@ export const ROWS: readonly Row[] = [
     way: "job",
     repetitions: 5,
     jobs: [job("conc-1k", CONC)],
-    less: { temporal: [job("conc-1k", { sessions: 128, atOnce: 64, steps: 10 })] },
+    less: {
+      temporal: [job("conc-1k", { sessions: 128, atOnce: 64, steps: 10 })],
+    },
   },
   {
     id: "seq_100k",
@@ -107,6 +124,7 @@ export const ROWS: readonly Row[] = [
     way: "job",
     repetitions: 3,
     jobs: [job("conversation", { kind: "conversation", steps: 100 })],
+    cold: true,
   },
   {
     id: "load",
@@ -122,9 +140,17 @@ export const ROWS: readonly Row[] = [
     way: "job",
     repetitions: 1,
     jobs: [job("big", { sessions: 200, atOnce: 16, steps: 10, bytes: 2 * MB })],
+    without: { temporal: "its payloads end at 2 MiB, envelope included" },
     memoryMax: 1_024 * MB,
   },
-  { id: "idle", title: "a minute of doing nothing after the start", way: "idle", repetitions: 1, jobs: [], idleMs: 60_000 },
+  {
+    id: "idle",
+    title: "a minute of doing nothing after the start",
+    way: "idle",
+    repetitions: 1,
+    jobs: [],
+    idleMs: 60_000,
+  },
   {
     id: "syncs",
     title: "syncs that the server makes per step, counted from its system calls",
@@ -149,12 +175,31 @@ export function smoke(row: Row): Row {
     dieAfter: Math.min(one.dieAfter, 10),
   });
   const { less: _less, ...rest } = row;
-  return { ...rest, repetitions: 1, jobs: row.jobs.map(small), ...(row.idleMs === undefined ? {} : { idleMs: 2_000 }) };
+  return {
+    ...rest,
+    repetitions: 1,
+    jobs: row.jobs.map(small),
+    ...(row.idleMs === undefined ? {} : { idleMs: 2_000 }),
+  };
 }
 
 /** The rows of daily work: one minute, without peers. */
 export function quick(row: Row): Row | undefined {
-  const repetitions = { seq_1k: 3, conc_1k: 3, seq_100k: 2, replay_1000: 2, replay_10000: 1, flat_10000: 1, conversation: 1, load: 1, idle: 1 }[row.id];
+  const repetitions = {
+    seq_1k: 3,
+    conc_1k: 3,
+    seq_100k: 2,
+    replay_1000: 2,
+    replay_10000: 1,
+    flat_10000: 1,
+    conversation: 1,
+    load: 1,
+    idle: 1,
+  }[row.id];
   if (repetitions === undefined) return undefined;
-  return { ...row, repetitions, ...(row.idleMs === undefined ? {} : { idleMs: 5_000 }) };
+  return {
+    ...row,
+    repetitions,
+    ...(row.idleMs === undefined ? {} : { idleMs: 5_000 }),
+  };
 }

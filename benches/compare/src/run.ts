@@ -65,13 +65,20 @@ export async function measure(contender: Contender, row: Row, { folder, keep }: 
   mkdirSync(folder, { recursive: true, mode: 0o755 });
   const { memoryMax } = row;
   const takeOver = row.way === "replay";
-  const server = await contender.start({ folder, takeOver, ...(memoryMax === undefined ? {} : { memoryMax }) });
+  const server = await contender.start({
+    folder,
+    takeOver,
+    ...(memoryMax === undefined ? {} : { memoryMax }),
+  });
   try {
     await delay(START_MS);
     const figures = await new Repetition(contender, row, server).run();
     return memoryMax === undefined ? figures : { ...figures, memory_capped: server.process.capped ? 1 : 0 };
   } catch (error) {
-    if (server.process.ended) throw new Error(`the server has ended:\n${server.process.tail()}`, { cause: error });
+    if (server.process.ended)
+      throw new Error(`the server has ended:\n${server.process.tail()}`, {
+        cause: error,
+      });
     throw error;
   } finally {
     await server.process.stop();
@@ -103,7 +110,7 @@ class Repetition {
   private async jobs(): Promise<Figures> {
     const driver = await Driver.start(this.contender.name, this.server);
     const before = diskBytes(this.server.dataFolder);
-    const warm = await driver.run(warmUp(this.contender.name));
+    const warm = this.row.cold ? undefined : await driver.run(warmUp(this.contender.name));
     const sampler = new Sampler(this.server.process.pid, this.server.dataFolder);
     const done: Done[] = [];
     try {
@@ -116,7 +123,10 @@ class Repetition {
     await delay(SETTLE_MS);
     await this.server.process.stop();
     const rest = diskBytes(this.server.dataFolder) - before;
-    const disk = this.disk(done, warm, { rest, peak: taken.diskPeakBytes - before });
+    const disk = this.disk(done, warm, {
+      rest,
+      peak: taken.diskPeakBytes - before,
+    });
     return { ...this.times(done), ...this.resources(done, taken), ...disk };
   }
 
@@ -140,7 +150,10 @@ class Repetition {
     const ms = this.row.idleMs ?? 0;
     await delay(ms);
     const cpuMs = (cpuSeconds(pid) - before) * 1_000;
-    return { idle_cpu_ms_per_s: cpuMs / (ms / 1_000), server_rss_mb: residentBytes(pid) / MB };
+    return {
+      idle_cpu_ms_per_s: cpuMs / (ms / 1_000),
+      server_rss_mb: residentBytes(pid) / MB,
+    };
   }
 
   private async syncs(): Promise<Figures> {
@@ -184,9 +197,9 @@ class Repetition {
     };
   }
 
-  private disk(done: readonly Done[], warm: Done, bytes: { rest: number; peak: number }): Figures {
+  private disk(done: readonly Done[], warm: Done | undefined, bytes: { rest: number; peak: number }): Figures {
     const payload = done.reduce((sum, { payloadBytes }) => sum + payloadBytes, 0);
-    const [rest, peak] = [bytes.rest, bytes.peak].map((taken) => taken / (payload + warm.payloadBytes));
+    const [rest, peak] = [bytes.rest, bytes.peak].map((taken) => taken / (payload + (warm?.payloadBytes ?? 0)));
     const perStep = payload / this.steps;
     return {
       disk_rest_ratio: rest ?? 0,

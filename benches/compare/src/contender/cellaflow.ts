@@ -21,14 +21,23 @@ interface Connection {
 export const cellaflow: Contender = {
   name: "cellaflow",
   label: "Cellaflow",
-  settings: "`cellaflow dev` with its defaults, over TLS with a token; the lease is shortened to 2 s where a takeover is waited for",
+  settings:
+    "`cellaflow dev` with its defaults, over TLS with a token; the lease is shortened to 2 s where a takeover is waited for",
   absent: () => (existsSync(program) ? undefined : `there is no engine at '${program}' (CELLAFLOW_BENCH_BIN)`),
-  versions: () => ({ engine: firstLine(program, ["--version"]) ?? "unknown", sdk: packageVersion("@cellaflow/sdk") }),
+  versions: () => ({
+    engine: firstLine(program, ["--version"]) ?? "unknown",
+    sdk: packageVersion("@cellaflow/sdk"),
+  }),
   async start({ folder, memoryMax, takeOver = false }) {
     const dataFolder = join(folder, "data");
     const args = ["dev", "--data-dir", dataFolder, "--listen", "127.0.0.1:0"];
     if (takeOver) args.push("--lease-ttl-ms", String(LEASE_TTL_MS));
-    const process = ServerProcess.start({ command: program, args, folder, memoryMax });
+    const process = ServerProcess.start({
+      command: program,
+      args,
+      folder,
+      memoryMax,
+    });
     await process.ready(() => connection(dataFolder)?.pid === process.pid);
     const { url = "", token = "", ca = "" } = connection(dataFolder) ?? {};
     return { process, dataFolder, address: { url, token, ca } };

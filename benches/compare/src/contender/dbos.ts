@@ -18,7 +18,8 @@ export const dbos: Contender = {
   absent() {
     if (packageFolder("@dbos-inc/dbos-sdk") === undefined) return "npm package @dbos-inc/dbos-sdk is not installed";
     if (programs === undefined) return "PostgreSQL is not installed (Debian, Ubuntu: apt-get install postgresql)";
-    if (process.getuid?.() === 0 && postgresUser() === undefined) return "PostgreSQL does not run as root and there is no user postgres";
+    if (process.getuid?.() === 0 && postgresUser() === undefined)
+      return "PostgreSQL does not run as root and there is no user postgres";
     return undefined;
   },
   versions: () => ({
@@ -31,7 +32,10 @@ export const dbos: Contender = {
     mkdirSync(dataFolder, { mode: 0o700 });
     if (user !== undefined) for (const path of [folder, dataFolder]) chownSync(path, user.uid, user.gid);
     const bin = programs ?? "";
-    const made = spawnSync(join(bin, "initdb"), ["-D", dataFolder, "-U", "bench", "-A", "trust", "--no-instructions"], { cwd: folder, ...user });
+    const made = spawnSync(join(bin, "initdb"), ["-D", dataFolder, "-U", "bench", "-A", "trust", "--no-instructions"], {
+      cwd: folder,
+      ...user,
+    });
     if (made.status !== 0) throw new Error(`initdb: ${made.stderr.toString()}`);
     const [port] = await freePorts(1);
     const process = ServerProcess.start({
@@ -43,7 +47,13 @@ export const dbos: Contender = {
       stopSignal: "SIGINT", // "fast": do not wait for clients
     });
     await process.ready(() => spawnSync(join(bin, "pg_isready"), ["-h", "127.0.0.1", "-p", String(port)]).status === 0);
-    return { process, dataFolder, address: { database: `postgresql://bench@127.0.0.1:${port}/bench_dbos_sys` } };
+    return {
+      process,
+      dataFolder,
+      address: {
+        database: `postgresql://bench@127.0.0.1:${port}/bench_dbos_sys`,
+      },
+    };
   },
 };
 

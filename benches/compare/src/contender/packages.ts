@@ -15,5 +15,9 @@ export function packageFolder(name: string): string | undefined {
 export function packageVersion(name: string): string {
   const folder = packageFolder(name);
   if (folder === undefined) return "absent";
-  return (JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as { version: string }).version;
+  return (
+    JSON.parse(readFileSync(join(folder, "package.json"), "utf8")) as {
+      version: string;
+    }
+  ).version;
 }

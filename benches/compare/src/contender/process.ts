@@ -47,16 +47,13 @@ export class ServerProcess {
     const log = join(launch.folder, "server.log");
     const out = openSync(log, "a");
     const cap = launch.memoryMax === undefined ? undefined : Cap.of(launch.memoryMax);
+    const [command = "", ...args] = [...asUser(launch.user), launch.command, ...launch.args];
     // The shell enters the cgroup and then becomes the server: nothing is allocated outside.
-    const [command, args] =
-      cap === undefined
-        ? [launch.command, launch.args]
-        : ["sh", ["-c", `echo $$ > ${cap.tasks} && exec "$0" "$@"`, launch.command, ...launch.args]];
-    const child = spawn(command, args, {
+    const enter = cap === undefined ? "" : `echo $$ > ${cap.tasks} && `;
+    const child = spawn("sh", ["-c", `${enter}exec "$0" "$@"`, command, ...args], {
       cwd: launch.folder,
       env: { PATH: process.env.PATH, HOME: launch.folder, ...launch.env },
       stdio: ["ignore", out, out],
-      ...launch.user,
     });
     closeSync(out);
     child.on("error", () => {}); // seen as an exit
@@ -87,7 +84,8 @@ export class ServerProcess {
   async ready(serves: () => Promise<boolean> | boolean): Promise<void> {
     const deadline = Date.now() + READY_MS_MAX;
     while (!(await serves())) {
-      if (this.ended || Date.now() > deadline) throw new Error(`${this.launch.command} does not serve:\n${this.tail()}`);
+      if (this.ended || Date.now() > deadline)
+        throw new Error(`${this.launch.command} does not serve:\n${this.tail()}`);
       await delay(50);
     }
   }
@@ -102,6 +100,11 @@ export class ServerProcess {
     }
     this.cap?.remove();
   }
+}
+
+/** The user is changed last: only root may enter a cgroup. */
+function asUser(user: Launch["user"]): string[] {
+  return user === undefined ? [] : ["setpriv", `--reuid=${user.uid}`, `--regid=${user.gid}`, "--clear-groups"];
 }
 
 /** A memory cgroup of one server. */

@@ -10,12 +10,17 @@ import { freePorts, ServerProcess } from "./process.js";
 const ROCKSDB_SHARE = 0.5;
 
 /** The binary itself: its npm wrapper would be a second process. */
-const program = join(packageFolder(`@restatedev/restate-server-${platform()}-${arch()}`) ?? "", "bin", "restate-server");
+const program = join(
+  packageFolder(`@restatedev/restate-server-${platform()}-${arch()}`) ?? "",
+  "bin",
+  "restate-server",
+);
 
 export const restate: Contender = {
   name: "restate",
   label: "Restate",
-  settings: "one node with its defaults (replicated loglet, WAL synced), telemetry off; under a memory cap RocksDB gets half of it",
+  settings:
+    "one node with its defaults (replicated loglet, WAL synced), telemetry off; under a memory cap RocksDB gets half of it",
   absent: () => (existsSync(program) ? undefined : "npm package @restatedev/restate-server is not installed"),
   versions: () => ({
     server: packageVersion("@restatedev/restate-server"),
@@ -39,13 +44,19 @@ export const restate: Contender = {
         RESTATE_LOG_FILTER: "warn",
         ...(memoryMax === undefined
           ? {}
-          : { RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE: `${Math.floor(memoryMax * ROCKSDB_SHARE)}B` }),
+          : {
+              RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE: `${Math.floor(memoryMax * ROCKSDB_SHARE)}B`,
+            }),
       },
     });
     const admin = `http://127.0.0.1:${adminPort}`;
     const ingress = `http://127.0.0.1:${ingressPort}`;
     await process.ready(async () => (await answers(`${admin}/health`)) && (await answers(`${ingress}/restate/health`)));
-    return { process, dataFolder, address: { ingress, admin, port: String(port) } };
+    return {
+      process,
+      dataFolder,
+      address: { ingress, admin, port: String(port) },
+    };
   },
 };
 

@@ -8,7 +8,13 @@ import { ANSWER_BYTES, entered, TOOL_BYTES, work } from "./probe.js";
 const WAIT_MS = 20_000;
 
 /** Takes every input: no other contender checks its own either. */
-const input = { "~standard": { version: 1 as const, vendor: "bench", validate: (value: unknown) => ({ value }) } };
+const input = {
+  "~standard": {
+    version: 1 as const,
+    vendor: "bench",
+    validate: (value: unknown) => ({ value }),
+  },
+};
 
 const bench = workflow({ name: "bench", version: "1", input }, async (ctx, given) => {
   const session = given as Session;
@@ -24,8 +30,15 @@ async function converse(ctx: Context, session: Session): Promise<number> {
     const request = { messages: ctx.messages.list };
     const answer = await ctx.llm.call({ provider: "bench", model: "scripted", request }, () => {
       const said = work(session, 2 * n + 1, ANSWER_BYTES);
-      const message = { role: "assistant" as const, parts: [{ type: "text" as const, text: said }] };
-      return { value: said.length, message, usage: { inputTokens: 1, outputTokens: 1 } };
+      const message = {
+        role: "assistant" as const,
+        parts: [{ type: "text" as const, text: said }],
+      };
+      return {
+        value: said.length,
+        message,
+        usage: { inputTokens: 1, outputTokens: 1 },
+      };
     });
     if (answer.message !== undefined) ctx.messages.push(answer.message);
   }
@@ -36,13 +49,20 @@ export const open: Open = async ({ url = "", token = "", ca = "" }) => {
   const connection = { url, token, ca };
   const client = createClient({ connection });
   const stopping = new AbortController();
-  const running = createWorker({ connection, workflows: [bench] }).run({ signal: stopping.signal });
+  const running = createWorker({ connection, workflows: [bench] }).run({
+    signal: stopping.signal,
+  });
   running.catch((error: unknown) => process.emitWarning(String(error)));
   return {
     async run(session) {
-      const { sessionId } = await client.start(bench, session, { key: session.id });
+      const { sessionId } = await client.start(bench, session, {
+        key: session.id,
+      });
       for (;;) {
-        const result = await client.result(sessionId, { waitMs: WAIT_MS, whileWaiting: "follow" });
+        const result = await client.result(sessionId, {
+          waitMs: WAIT_MS,
+          whileWaiting: "follow",
+        });
         if (result.status === "completed") return;
         if (result.status !== "runningElsewhere") throw new Error(`session ${session.id} is ${result.status}`);
       }

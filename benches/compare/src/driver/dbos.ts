@@ -9,7 +9,12 @@ const run = DBOS.registerWorkflow(
 );
 
 export const open: Open = async ({ database = "" }) => {
-  DBOS.setConfig({ name: "bench", systemDatabaseUrl: database, logLevel: "error", applicationVersion: "1" });
+  DBOS.setConfig({
+    name: "bench",
+    systemDatabaseUrl: database,
+    logLevel: "error",
+    applicationVersion: "1",
+  });
   await DBOS.launch();
   return {
     async run(session) {

@@ -4,9 +4,10 @@
  * Owns: running sessions a few at a time, CPU of this process. Never: starts servers, judges figures.
  * `node main.js ADAPTER SERVER_JSON`; requests and answers go over the IPC channel.
  */
+
+import { writeFileSync } from "node:fs";
 import { Session as Inspector } from "node:inspector/promises";
 import { performance } from "node:perf_hooks";
-import { writeFileSync } from "node:fs";
 import { type Answer, type Job, type Request, type Session, sessionsOf } from "../job.js";
 import type { Adapter, Open } from "./adapter.js";
 import { resumed, take } from "./probe.js";
@@ -68,7 +69,11 @@ const { open } = (await import(`./${name}.js`)) as { open: Open };
 const adapter = await open(JSON.parse(server) as Record<string, string>);
 process.on("message", (request: Request) => {
   answer(adapter, request)
-    .catch((error: unknown): Answer => ({ failed: error instanceof Error ? (error.stack ?? String(error)) : String(error) }))
+    .catch(
+      (error: unknown): Answer => ({
+        failed: error instanceof Error ? (error.stack ?? String(error)) : String(error),
+      }),
+    )
     .then(say)
     .catch((error: unknown) => console.error(error))
     .finally(() => {

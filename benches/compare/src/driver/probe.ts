@@ -65,7 +65,11 @@ export function resumed(id: string): Promise<number> {
 
 function began(session: Session, n: number): void {
   const now = performance.now();
-  const track = tracks.get(session.id) ?? { entered: now, last: Number.NaN, begun: 0 };
+  const track = tracks.get(session.id) ?? {
+    entered: now,
+    last: Number.NaN,
+    begun: 0,
+  };
   if (resuming?.id === session.id) {
     resuming.done(now - track.entered);
     resuming = undefined;

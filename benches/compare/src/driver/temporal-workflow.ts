@@ -1,5 +1,5 @@
 /** Temporal's workflow code: it runs in a sandbox that sees nothing but this file. */
-import { condition, defineSignal, proxyActivities, proxySinks, setHandler, type Sinks } from "@temporalio/workflow";
+import { condition, defineSignal, proxyActivities, proxySinks, type Sinks, setHandler } from "@temporalio/workflow";
 import type { Session } from "../job.js";
 import type { Activities } from "./temporal.js";
 
@@ -11,7 +11,9 @@ export interface BenchSinks extends Sinks {
 /** Lets a session go on that was recorded up to `dieAfter`. */
 export const proceed = defineSignal("proceed");
 
-const activities = proxyActivities<Activities>({ startToCloseTimeout: "1 minute" });
+const activities = proxyActivities<Activities>({
+  startToCloseTimeout: "1 minute",
+});
 const sinks = proxySinks<BenchSinks>();
 
 export async function bench(session: Session): Promise<number> {

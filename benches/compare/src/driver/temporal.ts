@@ -20,19 +20,33 @@ export type Activities = typeof activities;
 
 // P2 needs the time of the entry on replay, too.
 const sinks: InjectedSinks<BenchSinks> = {
-  bench: { entered: { fn: (_info, id) => entered(id), callDuringReplay: true } },
+  bench: {
+    entered: { fn: (_info, id) => entered(id), callDuringReplay: true },
+  },
 };
 
 export const open: Open = async ({ address = "" }) => {
   Runtime.install({ logger: new DefaultLogger("ERROR") });
   const connection = await NativeConnection.connect({ address });
-  const worker = await Worker.create({ connection, taskQueue: TASK_QUEUE, workflowsPath: WORKFLOWS, activities, sinks });
+  const worker = await Worker.create({
+    connection,
+    taskQueue: TASK_QUEUE,
+    workflowsPath: WORKFLOWS,
+    activities,
+    sinks,
+  });
   const running = worker.run();
   running.catch((error: unknown) => process.emitWarning(String(error)));
-  const client = new Client({ connection: await Connection.connect({ address }) });
+  const client = new Client({
+    connection: await Connection.connect({ address }),
+  });
   return {
     async run(session) {
-      const options = { taskQueue: TASK_QUEUE, workflowId: session.id, args: [session] };
+      const options = {
+        taskQueue: TASK_QUEUE,
+        workflowId: session.id,
+        args: [session],
+      };
       const handle = await client.workflow.start("bench", options);
       if (session.dieAfter > 0) await die(session);
       await handle.result();

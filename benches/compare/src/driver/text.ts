@@ -8,5 +8,7 @@ import { randomBytes } from "node:crypto";
 
 /** A new random text of so many bytes. */
 export function text(bytes: number): string {
-  return randomBytes(Math.ceil((bytes * 3) / 4)).toString("base64url").slice(0, bytes);
+  return randomBytes(Math.ceil((bytes * 3) / 4))
+    .toString("base64url")
+    .slice(0, bytes);
 }

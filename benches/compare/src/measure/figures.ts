@@ -18,7 +18,9 @@ export function median(sample: readonly number[]): number {
 }
 
 /** Takes the median of each figure over repetitions that may lack some. */
-export function medians<K extends string>(repetitions: readonly Partial<Record<K, number>>[]): Partial<Record<K, number>> {
+export function medians<K extends string>(
+  repetitions: readonly Partial<Record<K, number>>[],
+): Partial<Record<K, number>> {
   const names = new Set(repetitions.flatMap((one) => Object.keys(one) as K[]));
   const result: Partial<Record<K, number>> = {};
   for (const name of names) {

@@ -1,5 +1,6 @@
 /** The shape of `summary.json`: all that was measured, and nothing else; the report is made of it alone. */
 import type { Core, Floor } from "../floor.js";
+import type { Growth } from "../growth.js";
 import type { Machine } from "../machine.js";
 import type { Figures } from "../run.js";
 
@@ -38,5 +39,6 @@ export interface Summary {
   contenders: readonly SummaryContender[];
   floor?: Floor;
   core?: readonly Core[];
+  growth?: Growth;
   rows: SummaryRow[];
 }
