@@ -20,7 +20,7 @@ fn main() {
     let mut session = runtime.block_on(world.session());
     let mut values = Values::of(STEP_BYTES);
     let mut commit = || {
-        let step = world.step(&mut session, values.next());
+        let step = world.step(&mut session, values.cut());
         runtime.block_on(world.ledger.submit(step)).expect("committed");
     };
     commit(); // what is made once is made here

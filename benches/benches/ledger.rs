@@ -26,7 +26,7 @@ fn commits(criterion: &mut Criterion) {
         let mut values = Values::of(STEP_BYTES);
         criterion.bench_function(&format!("commit a step of 1 KB ({name})"), |bencher| {
             bencher.iter(|| {
-                let step = world.step(&mut session, values.next());
+                let step = world.step(&mut session, values.cut());
                 runtime.block_on(world.ledger.submit(step)).expect("committed")
             });
         });
@@ -47,7 +47,7 @@ fn frames(criterion: &mut Criterion) {
                 || {
                     let ops = (0..rows).map(|_| {
                         n += 1;
-                        Op::put(Table::Ledger, n.to_be_bytes().to_vec(), values.next())
+                        Op::put(Table::Ledger, n.to_be_bytes().to_vec(), values.cut())
                     });
                     Frame::follow(&store.position(), 0, ops.collect()).expect("sealed")
                 },
@@ -67,7 +67,7 @@ fn replays(criterion: &mut Criterion) {
     let session = runtime.block_on(async {
         let mut session = world.session().await;
         for _ in 0..EVENTS {
-            let step = world.step(&mut session, values.next());
+            let step = world.step(&mut session, values.cut());
             world.ledger.submit(step).await.expect("committed");
         }
         session.id

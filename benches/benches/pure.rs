@@ -72,7 +72,7 @@ fn given() -> Given {
     runtime.block_on(async {
         let world = World::start(Arc::new(Memory::new(LedgerId([1; 16]))));
         let mut session = world.session().await;
-        let step = world.step(&mut session, Values::of(STEP_BYTES).next());
+        let step = world.step(&mut session, Values::of(STEP_BYTES).cut());
         let Committed { head, events, .. } = world.ledger.submit(step).await.expect("committed");
         let stored = &events[0];
         let given = Given {
@@ -145,7 +145,7 @@ fn frames(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("seal a frame");
     for rows in [3_u64, 3 * 64] {
         let ops: Vec<Op> =
-            (0..rows).map(|n| Op::put(Table::Ledger, n.to_be_bytes().to_vec(), values.next())).collect();
+            (0..rows).map(|n| Op::put(Table::Ledger, n.to_be_bytes().to_vec(), values.cut())).collect();
         group.bench_function(format!("of {rows} rows of 1 KB"), |bencher| {
             bencher.iter(|| {
                 Frame::seal(FrameNumber(1), Hash([0; 32]), 0, black_box(ops.clone())).expect("sealed")

@@ -80,7 +80,7 @@ async fn shape(world: &World, watched: &Watched) -> Vec<Put> {
     let mut session = world.session().await;
     let mut values = Values::of(STEP_BYTES);
     for _ in 0..10 {
-        let step = world.step(&mut session, values.next());
+        let step = world.step(&mut session, values.cut());
         world.ledger.submit(step).await.expect("a step is committed");
     }
     watched.last()
@@ -99,7 +99,7 @@ async fn core(world: &Arc<World>, callers: usize, each: Duration) -> f64 {
             let mut values = Values::of(STEP_BYTES);
             let mut steps = 0_u32;
             while started.elapsed() < each {
-                let step = world.step(&mut session, values.next());
+                let step = world.step(&mut session, values.cut());
                 world.ledger.submit(step).await.expect("a step is committed");
                 steps += 1;
             }

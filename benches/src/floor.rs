@@ -64,7 +64,7 @@ fn sync(path: &Path, times: usize) -> f64 {
     let mut ms: Vec<f64> = (0..times)
         .map(|_| {
             let started = Instant::now();
-            file.write_all(&values.next()).expect("a write");
+            file.write_all(&values.cut()).expect("a write");
             file.sync_data().expect("a sync");
             started.elapsed().as_secs_f64() * 1e3
         })

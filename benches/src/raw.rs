@@ -47,7 +47,7 @@ impl Raw {
                 let digits = self.next.to_be_bytes();
                 let at = put.key.saturating_sub(digits.len());
                 key[at..].copy_from_slice(&digits[digits.len() - (put.key - at)..]);
-                let value = self.values.next();
+                let value = self.values.cut();
                 batch.put_cf(self.table(put.table), key, &value[..put.value.min(value.len())]);
             }
         }

@@ -30,7 +30,7 @@ impl Values {
     }
 
     /// The next value.
-    pub fn next(&mut self) -> Bytes {
+    pub fn cut(&mut self) -> Bytes {
         let from = self.next;
         self.next = (self.next + STRIDE) % (self.pool.len() - self.bytes);
         self.pool.slice(from..from + self.bytes)
