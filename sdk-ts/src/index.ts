@@ -37,6 +37,17 @@ export { type SseOptions, sseHandler, type WebHandler } from "./client/sse.js";
 export type { StreamItem, SubscribeOptions } from "./client/subscribe.js";
 export type { VersionInfo, VersionName } from "./client/versions.js";
 export {
+  type Breakpoint,
+  type ContextOptions,
+  contextTools,
+  fromModelMessages,
+  type GivenMessage,
+  type ModelMessage,
+  type PromptContext,
+  toModelMessages,
+  withCacheControl,
+} from "./context/index.js";
+export {
   CancelledError,
   CellaflowError,
   type CellaflowErrorOptions,

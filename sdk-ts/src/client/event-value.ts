@@ -3,7 +3,8 @@
  *
  * Owns: which payload of an event that is. Never: shows what the user's hooks seal and this process cannot open.
  */
-import type { Payload } from "../gen/cellaflow/v1/common_pb.js";
+import { usedContext } from "../context/shown.js";
+import { type Payload, PayloadFormat } from "../gen/cellaflow/v1/common_pb.js";
 import type { Event } from "../gen/cellaflow/v1/event_pb.js";
 import { payloadFailure, payloadValue } from "../runtime/payloads.js";
 import type { PayloadCodec } from "../values/hooks.js";
@@ -32,7 +33,8 @@ export function carriedValue(event: Event, codec: PayloadCodec): unknown {
 }
 
 function read(payload: Payload | undefined, codec: PayloadCodec): unknown {
-  return isHere(payload) ? payloadValue(payload, codec) : undefined;
+  if (!isHere(payload)) return undefined;
+  return payload.format === PayloadFormat.CONTEXT ? usedContext(payload) : payloadValue(payload, codec);
 }
 
 function isHere(payload: Payload | undefined): payload is Payload {

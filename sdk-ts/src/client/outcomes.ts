@@ -3,6 +3,8 @@
  *
  * Owns: which event is whose outcome, and what it cost. Never: runs workflow code.
  */
+
+import { usedContext } from "../context/shown.js";
 import type { Failure } from "../failure.js";
 import { LlmResponseSchema, ZoneRecordSchema } from "../gen/cellaflow/content/v1/content_pb.js";
 import { type Payload, PayloadFormat, type Usage } from "../gen/cellaflow/v1/common_pb.js";
@@ -107,8 +109,9 @@ export class Outcomes {
     return outcome(key, seq, this.valueOf(output), usages, cost);
   }
 
-  /** Reads an output as users see it: a model's answer as its message. */
+  /** Reads an output as users see it: a model's answer as its message, a context as what it came to. */
   valueOf(output: Payload | undefined): unknown {
+    if (output?.format === PayloadFormat.CONTEXT) return usedContext(output);
     if (output?.format !== PayloadFormat.LLM_RESPONSE) return payloadValue(output, this.codec);
     const { message } = payloadDocument(output, LlmResponseSchema);
     return message === undefined ? undefined : fromStored(message);

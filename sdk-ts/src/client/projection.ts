@@ -101,6 +101,7 @@ export class Projection {
 
   private textsOfValue(output: Payload | undefined): Texts {
     if (output === undefined) return [];
+    if (output?.format === PayloadFormat.CONTEXT) return [];
     const value = payloadValue(output, this.codec);
     return typeof value === "string" ? [value] : [];
   }

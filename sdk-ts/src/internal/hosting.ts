@@ -4,6 +4,7 @@
  * Owns: putting a run together. Never: decides which sessions are taken.
  */
 import { appendFileSync } from "node:fs";
+import { contextSource } from "../context/source.js";
 import { CellaflowError } from "../errors.js";
 import type { Assigned } from "../gen/cellaflow/v1/worker_pb.js";
 import { bodyOf } from "../runtime/body.js";
@@ -65,6 +66,7 @@ export async function host(
     body: bodyOf(definition),
     journal: link,
     limits,
+    contexts: contextSource(channel.client),
     codec: payloadCodec(redaction(options.hooks)),
     sealed: sealer !== undefined,
     log: options.log,

@@ -100,7 +100,7 @@ export function wireMessages(message: Message): object[] {
 
 function wireToolResult(part: MessagePart): object {
   if (part.type !== "toolResult") throw misplaced(part, "tool");
-  return { role: "tool", tool_call_id: part.id, content: part.text };
+  return { role: "tool", tool_call_id: part.id, content: part.text, ...metadataOf(part) };
 }
 
 function wireAssistant(message: Message): object {

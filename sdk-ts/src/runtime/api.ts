@@ -3,6 +3,7 @@
  *
  * Owns: the public types. Never: behaviour.
  */
+import type { ContextOptions, PromptContext } from "../context/types.js";
 import type { Llm, MessageInput, ToolCall, Tools } from "../llm/index.js";
 import type { SessionUsage } from "./budget.js";
 import type { ContinueOptions } from "./continue.js";
@@ -153,6 +154,17 @@ export interface Context extends Waits {
   runTools(calls: readonly ToolCall[], tools: Tools): Promise<Message[]>;
   readonly state: State;
   readonly messages: Messages;
+  /**
+   * Returns the conversation in a form that fits a budget of tokens: whole, or compacted with the newest messages as they
+   * are. Journaled as a step: a replay sees the same messages without asking anybody.
+   *
+   * @throws MisuseError `invalid_context` at once for options that cannot be
+   * @throws StepError `context_budget` if the leading system messages leave no room
+   * @example
+   * const { messages } = await ctx.context({ budget: 32_000 });
+   * const answer = await ctx.llm.generate(model, { messages, tools: { ...contextTools, ...tools } });
+   */
+  context(options?: ContextOptions): Promise<PromptContext>;
 
   /**
    * Ledger time of the last outcome delivered, in ms since the Unix epoch; the same on replay. Read it right after an

@@ -13,7 +13,7 @@ import { reached } from "../internal/crash-point.js";
 import type { Activity } from "./activity.js";
 import type { Budgets } from "./budget.js";
 import type { Conversation } from "./conversation.js";
-import { NO_DELTAS, takeDeltas } from "./deltas.js";
+import { type Deltas, NO_DELTAS, takeDeltas } from "./deltas.js";
 import type { Ending } from "./ending.js";
 import type { AfterMark, Appended } from "./journal.js";
 import type { Delivery } from "./order.js";
@@ -57,12 +57,12 @@ export class Appends {
       bytes: bytes + deltas.bytes,
       stateDelta: deltas.state,
       conversationDelta: deltas.conversation,
-      acked: (answer) => this.acked(ask, answer, deltas.texts),
+      acked: (answer) => this.acked(ask, answer, deltas),
       refused: (refusal) => this.refused(ask, refusal),
     });
   }
 
-  private acked(ask: AppendAsk, answer: Appended, texts: readonly (string | undefined)[]): void {
+  private acked(ask: AppendAsk, answer: Appended, { texts, said }: Deltas): void {
     const { run } = this;
     run.activity.answered();
     run.telling.commit(ask.op, answer.seq);
@@ -73,6 +73,7 @@ export class Appends {
     if (answer.recorded !== undefined) run.noteEvents([answer.recorded]);
     else if (answer.seq > 0 && !isOverdue(ask, answer)) {
       const { seq, timeMs } = answer;
+      if (said !== undefined) run.conversation.places.note(seq, said.first, said.count);
       const key = ask.outcomeOf?.spec.key;
       const isNew = run.noteOwn(seq, key === undefined ? undefined : { seq, timeMs, key, event: undefined });
       if (isNew && key === undefined && texts.length > 0) run.texts.record(seq, texts);

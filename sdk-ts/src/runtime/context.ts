@@ -7,6 +7,9 @@
  * - X1 every call is checked before anything of it counts: a refused call is no request.
  * - X2 a request is made synchronously by its call, so that the order of requests is the order of the code.
  */
+import { ContextRequest } from "../context/request.js";
+import { settingsOf } from "../context/settings.js";
+import type { ContextOptions, PromptContext } from "../context/types.js";
 import { type Llm, runTools, sessionLlm, type ToolCall, type Tools, toMessage } from "../llm/index.js";
 import { misuse } from "../misuse.js";
 import type { Context, MapOptions, Messages, OpenZone, Zone, ZoneOptions } from "./api.js";
@@ -206,6 +209,18 @@ class RunContext implements Context {
 
   runTools(calls: readonly ToolCall[], tools: Tools): Promise<Message[]> {
     return runTools(this, calls, tools);
+  }
+
+  context(options: ContextOptions = {}): Promise<PromptContext> {
+    this.check("context");
+    const settings = settingsOf(options);
+    return this.submit(
+      "step",
+      "context",
+      options.key,
+      undefined,
+      (spec) => new ContextRequest(this.run, spec, settings),
+    );
   }
 
   now(): number {

@@ -9,6 +9,7 @@
  */
 import { hash } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
+import { Places } from "../context/places.js";
 import {
   type ConversationDelta,
   ConversationDeltaSchema,
@@ -35,6 +36,8 @@ export interface PendingDelta {
 export class Conversation {
   /** The messages in their stored form, texts in full. */
   readonly stored: StoredMessage[] = [];
+  /** Which events have which messages. */
+  readonly places = new Places();
   private readonly shown: Message[] = [];
   private readonly hashes: Uint8Array[] = [];
   private committed = 0;
@@ -81,12 +84,14 @@ export class Conversation {
   }
 
   /** Notes what a recorded event committed; called for every event of the replay before workflow code runs. */
-  noteRecorded(delta: ConversationDelta): void {
+  noteRecorded(delta: ConversationDelta, seq: number): void {
+    this.places.note(seq, delta.keep, delta.appended.length);
     this.committed = delta.keep + delta.appended.length;
   }
 
   /** Commits the whole list with the next append: the ledger's may be another one. */
   restate(): void {
+    this.places.clear();
     this.committed = 0;
   }
 

@@ -15,6 +15,8 @@ import { textsOfMessage } from "./texts.js";
 export interface Deltas {
   state: Payload | undefined;
   conversation: Payload | undefined;
+  /** Messages that the conversation's delta appends. */
+  said?: { first: number; count: number };
   /** Texts of the conversation's delta (see `texts.ts`). */
   texts: readonly (string | undefined)[];
   bytes: number;
@@ -34,7 +36,9 @@ export function takeDeltas(state: StateStore, conversation: Conversation): Delta
       ? undefined
       : documentPayload(PayloadFormat.CONVERSATION_DELTA, ConversationDeltaSchema, pending.delta);
   const bytes = Number((statePayload?.sizeBytes ?? 0n) + (conversationPayload?.sizeBytes ?? 0n));
-  return { state: statePayload, conversation: conversationPayload, texts: pending?.texts ?? [], bytes };
+  const deltas = { state: statePayload, conversation: conversationPayload, texts: pending?.texts ?? [], bytes };
+  if (pending === undefined) return deltas;
+  return { ...deltas, said: { first: pending.delta.keep, count: pending.delta.appended.length } };
 }
 
 /** Notes what a recorded event carried; returns the texts of its conversation's delta. */
@@ -46,7 +50,7 @@ export function noteDeltas(
   if (event.stateDelta !== undefined) state.noteRecorded(payloadDocument(event.stateDelta, StateDeltaSchema));
   if (event.conversationDelta === undefined) return [];
   const delta = payloadDocument(event.conversationDelta, ConversationDeltaSchema);
-  conversation.noteRecorded(delta);
+  conversation.noteRecorded(delta, Number(event.seq));
   return delta.appended.flatMap(textsOfMessage);
 }
 

@@ -3,6 +3,7 @@
  *
  * Owns: reading it from the first events. Never: changes it.
  */
+import type { ContextUses } from "../context/uses.js";
 import { ConversationDeltaSchema, StateDeltaSchema } from "../gen/cellaflow/content/v1/content_pb.js";
 import type { Event } from "../gen/cellaflow/v1/event_pb.js";
 import type { Budgets } from "./budget.js";
@@ -17,6 +18,7 @@ export interface BegunRun {
   readonly budgets: Budgets;
   readonly state: StateStore;
   readonly conversation: Conversation;
+  readonly contexts: ContextUses;
 }
 
 export class Given {
@@ -34,10 +36,12 @@ export class Given {
       this.run.budgets.started(body.value.budget);
       this.effects = effectsOf(body.value, this.run.settings.session.sessionId);
       this.inherit(event);
+      if (body.value.forkedFromSession !== "") this.run.contexts.forked(Number(event.seq));
     } else if (body.case === "forkEdited" && body.value.stepKey === "") {
       this.input = body.value.edit.value;
       // What the inherited part of the conversation said may depend on the input: it is said again.
       this.run.conversation.restate();
+      this.run.contexts.restated();
     }
   }
 

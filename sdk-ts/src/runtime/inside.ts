@@ -29,6 +29,11 @@ export function runInside<T>(place: Inside, fn: () => T): T {
   return places.run(place, fn);
 }
 
+/** Where the code that is running now stands; undefined: in a workflow itself, or outside of all. */
+export function placeNow(): Inside | undefined {
+  return places.getStore();
+}
+
 /** Refuses a call of a ctx (zone: undefined) or of a zone's argument where it must not be made. */
 export function checkInside(run: object, call: string, zone?: object): void {
   const place = places.getStore();

@@ -3,6 +3,7 @@
  *
  * Owns: the types shared by a run and its requests. Never: behaviour.
  */
+import type { ContextSource } from "../context/source.js";
 import type { CellaflowError } from "../errors.js";
 import type { StepError } from "../failure.js";
 import type { Refusal } from "../gen/cellaflow/v1/common_pb.js";
@@ -34,6 +35,8 @@ export interface RunSettings {
   journal: Journal;
   limits: EngineLimits;
   codec: PayloadCodec;
+  /** Where compacted contexts come from; absent: nowhere. */
+  contexts?: ContextSource;
   /** Payloads are encoded by the user's hook when they are sent; what is no payload (evidence) is not sent at all. */
   sealed: boolean;
   log: Logger;

@@ -13,6 +13,7 @@
  * - U5 a run that only waits is given back (`parking.ts`): it ends here, and is replayed when there is an outcome.
  */
 import { create } from "@bufbuild/protobuf";
+import { ContextUses } from "../context/uses.js";
 import { CellaflowError, type NonDeterminismError } from "../errors.js";
 import { PauseReason, type Refusal } from "../gen/cellaflow/v1/common_pb.js";
 import { type Event, type SessionPaused, SessionPausedSchema } from "../gen/cellaflow/v1/event_pb.js";
@@ -57,6 +58,7 @@ export class Run implements OrderTarget<Event>, EndingRun, ParkingRun, Cancellin
   readonly inputDigest: InputDigest;
   readonly parking: Parking;
   readonly budgets: Budgets;
+  readonly contexts = new ContextUses();
   readonly unobserved: Unobserved = new Map();
   readonly children = new Children(this);
   readonly cancellation = new Cancellation(this);

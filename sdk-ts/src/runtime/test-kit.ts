@@ -4,6 +4,7 @@
  * Owns: just enough of the ledger's rules to replay, cut and resolve. Never: is part of the package's API.
  */
 import { create } from "@bufbuild/protobuf";
+import type { ContextSource } from "../context/source.js";
 import type { Failure } from "../failure.js";
 import { RefusalSchema, SessionStatus } from "../gen/cellaflow/v1/common_pb.js";
 import {
@@ -60,6 +61,8 @@ export class MemorySession implements Journal {
   readonly waits = new MemoryWaits((body) => this.push(body));
   full = false;
   doubtful = false;
+  /** What the engine has of compacted contexts. */
+  contexts: ContextSource | undefined;
   /** How long a run that only waits is kept, in ms. */
   lingerMs = 60_000;
   /** True: nothing is taken or acknowledged any more. */
@@ -101,6 +104,7 @@ export class MemorySession implements Journal {
       journal: this,
       limits: { ...TEST_LIMITS, ...this.limits },
       codec: payloadCodec(),
+      ...(this.contexts === undefined ? {} : { contexts: this.contexts }),
       sealed: false,
       log: (level, message) => this.logged.push(`${level} ${message}`),
       observer: {},

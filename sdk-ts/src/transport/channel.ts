@@ -101,7 +101,7 @@ export class Channel {
   private reconnectTimer: NodeJS.Timeout | undefined;
 
   constructor(
-    private readonly client: GrpcClient,
+    readonly client: GrpcClient,
     private readonly log: Logger,
   ) {
     this.heartbeat = new Heartbeat(client, this.instance, log);
