@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 const RUN: [&str; 3] = ["run", "--once", "--json"];
 const ATTEMPT_MS: u64 = 200;
 const GRACE_MS: u64 = 200;
+/// The event at which the fork of the scene is cut.
+const FORKED_AT: u64 = 5;
 
 async fn engine() -> Engine {
     let flags = ["--archive-after-ms", "0", "--lease-ttl-ms", "500"].map(str::to_owned).to_vec();
@@ -192,7 +194,7 @@ impl Scene {
 /// A fork that begins after "plan", "look" and the zone's entry, and fails.
 async fn fork_and_fail(client: &Client, worker: &Worker, session: &str) -> String {
     let request =
-        ForkSessionRequest { session: by_id(session), from_seq: 5, ..ForkSessionRequest::default() };
+        ForkSessionRequest { session: by_id(session), from_seq: FORKED_AT, ..ForkSessionRequest::default() };
     let forked = client.sessions().fork_session(request).await.expect("an ended session can be forked");
     let fork = forked.into_inner().session.expect("an answer has it").session_id;
     let bound = worker.attach(&fork, 0).await.expect("a fork can be run");
@@ -330,6 +332,34 @@ async fn a_report_says_what_it_cannot_do_and_runs_queries_of_ones_own() {
     std::fs::write(&mine, "SELECT nothing FROM nowhere;").unwrap();
     let refused = engine.compactor(&["report", mine.to_str().unwrap()]).await;
     assert!(refused.code == Some(1) && refused.stderr.contains("nowhere"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn duckdb_pyarrow_and_polars_read_every_file_alike() {
+    let scene = Scene::start().await;
+    let mut recorded = events::all(&scene.client, &scene.session).await.len();
+    recorded += events::all(&scene.client, &scene.fork).await.len() - FORKED_AT as usize;
+    let large = scene.worker.begin("large").await;
+    for op in [completed("one", payload::noise_literal(600_000)), done()] {
+        scene.worker.append(&large, 1, op).await.expect("the run may append");
+    }
+    recorded += events::all(&scene.client, &large).await.len();
+    scene.reported(&RUN).await.ok();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/read_archive.py");
+    let python =
+        std::env::var_os("CELLAFLOW_PYTHON").expect("`source scripts/env` says which Python has the readers");
+    let output = std::process::Command::new(python).arg(script).arg(scene.engine.archive()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let read: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        read["tables"]["events"],
+        json!(recorded),
+        "as many events as the engine has, in every reader"
+    );
+    assert_eq!(read["tables"]["sessions"], json!(3));
+    assert_eq!(read["tables"]["llm_calls"], json!(5));
+    assert_eq!(read["tables"]["payloads"], json!(3), "600,000 bytes in chunks of 256 KiB");
 }
 
 /// Ends sessions of five events each; returns how many events that are.
