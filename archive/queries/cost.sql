@@ -1,6 +1,6 @@
 -- Cost by workflow, version, model and day, dearest first. What steps cost by themselves (step.cost) has no model.
 WITH spent AS (
-  SELECT workflow, version, provider, model, time, cost_nanos, wasted, input_tokens, cached_read_tokens,
+  SELECT workflow, version, model, time, cost_nanos, wasted, input_tokens, cached_read_tokens, cache_write_tokens,
     output_tokens, 1 AS call
   FROM llm_calls
   UNION ALL BY NAME
@@ -19,6 +19,7 @@ SELECT
   sum(call)::BIGINT AS calls,
   coalesce(sum(input_tokens), 0)::BIGINT AS input_tokens,
   coalesce(sum(cached_read_tokens), 0)::BIGINT AS cached_tokens,
+  coalesce(sum(cache_write_tokens), 0)::BIGINT AS cache_write_tokens,
   coalesce(sum(output_tokens), 0)::BIGINT AS output_tokens,
   round(sum(cost_nanos) / 1e9, 6) AS cost_usd,
   round(coalesce(sum(cost_nanos) FILTER (WHERE wasted), 0) / 1e9, 6) AS of_it_wasted_usd,

@@ -8,8 +8,13 @@ SELECT
   sum(steps)::BIGINT AS steps,
   round(median(duration_ms) / 1e3, 3) AS median_s,
   round(max(duration_ms) / 1e3, 3) AS longest_s,
-  round(sum(cost_nanos) / 1e9, 6) AS cost_usd,
-  round(avg(cost_nanos) / 1e9, 6) AS cost_usd_each
-FROM sessions
+  round(sum(nanos) / 1e9, 6) AS cost_usd,
+  round(avg(nanos) / 1e9, 6) AS cost_usd_each,
+  sum(unpriced_calls)::BIGINT AS calls_without_price
+FROM (
+  -- What has no price costs something that nobody knows, not nothing.
+  SELECT *, if(cost_nanos = 0 AND unpriced_calls > 0, NULL, cost_nanos) AS nanos
+  FROM sessions
+)
 GROUP BY ALL
 ORDER BY sessions DESC, workflow, version, status;

@@ -3,7 +3,7 @@
 -- its tokens are the engine's estimate of what it had streamed, priced as the workflow's other tokens are on average.
 -- "seconds" is the time of failed attempts, and for unknown effects the time until they were resolved.
 WITH price AS (
-  SELECT workflow, sum(cost_nanos) / nullif(sum(input_tokens + cached_read_tokens + output_tokens), 0) AS nanos_per_token
+  SELECT workflow, sum(cost_nanos) / nullif(sum(input_tokens + cached_read_tokens + cache_write_tokens + output_tokens), 0) AS nanos_per_token
   FROM llm_calls
   WHERE cost_nanos IS NOT NULL
   GROUP BY ALL

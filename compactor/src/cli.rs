@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::archive::{Store, Worker};
 use crate::metrics::Metrics;
-use crate::{bench, connection, report};
+use crate::{bench, connection, import, report};
 
 const EXAMPLES: &str = "Examples:
   cellaflow-compactor run --once                        archives what ended long enough ago
@@ -39,6 +39,7 @@ enum Command {
     /// Walks every hash chain across ledger and archive, and reads every archived file
     Verify(verify::Verify),
     Report(report::command::Args),
+    Import(import::command::Args),
     Bench(bench::command::Args),
 }
 
@@ -81,6 +82,9 @@ pub fn main() -> ExitCode {
         Command::Verify(asked) => runtime.block_on(verify::run(&asked)),
         Command::Report(args) => {
             runtime.block_on(report::command::run(&args)).map_err(|error| error.to_string())
+        }
+        Command::Import(args) => {
+            runtime.block_on(import::command::run(&args)).map_err(|error| error.to_string())
         }
         Command::Bench(args) => bench::command::run(&args).map_err(|error| error.to_string()),
     };

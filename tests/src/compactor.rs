@@ -30,6 +30,16 @@ impl Engine {
         }
     }
 
+    /// Runs a command of the compactor that has nothing to do with an archive.
+    pub async fn compactor_without_archive(&self, arguments: &[&str]) -> Ran {
+        let output = self.compactor_bare(arguments).output().await.unwrap();
+        Ran {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     /// Starts the compactor with further environment; it is killed when dropped.
     pub fn compactor_in_background(&self, arguments: &[&str], env: &[(&str, &str)]) -> Child {
         let mut command = self.compactor_command(arguments);
@@ -38,11 +48,15 @@ impl Engine {
     }
 
     fn compactor_command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.compactor_bare(arguments);
+        command.arg("--archive").arg(self.archive());
+        command
+    }
+
+    fn compactor_bare(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(compactor_binary());
         command
             .args(arguments)
-            .arg("--archive")
-            .arg(self.archive())
             .current_dir(self.data().parent().unwrap())
             .env_remove("CELLAFLOW_URL")
             .env_remove("CELLAFLOW_TOKEN")

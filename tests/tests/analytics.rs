@@ -26,14 +26,14 @@ async fn engine() -> Engine {
     Engine::start_with(Options { flags }).await
 }
 
-fn usage(model: &str, tokens: (u64, u64, u64), cost_nanos: Option<i64>) -> Usage {
-    let (input_tokens, cached_read_tokens, output_tokens) = tokens;
+fn usage(model: &str, tokens: [u64; 4], cost_nanos: Option<i64>) -> Usage {
+    let [input_tokens, cached_read_tokens, cache_write_tokens, output_tokens] = tokens;
     Usage {
         provider: "test".into(),
         model: model.into(),
         input_tokens,
         cached_read_tokens,
-        cache_write_tokens: 0,
+        cache_write_tokens,
         output_tokens,
         estimated: false,
         cost_nanos,
@@ -156,8 +156,8 @@ impl Scene {
         let loser = Worker::connect(&client).await;
         let session = loser.begin("everything").await;
         let run = async |op| loser.append(&session, 1, op).await.expect("the run may append");
-        run(step("plan", 1, 0, Some(usage("small", (100, 300, 20), Some(1_000_000))))).await;
-        run(step_failed("look", false, Some(usage("small", (50, 0, 5), Some(400_000))))).await;
+        run(step("plan", 1, 0, Some(usage("small", [100, 300, 50, 20], Some(1_000_000))))).await;
+        run(step_failed("look", false, Some(usage("small", [50, 0, 0, 5], Some(400_000))))).await;
         run(step("look", 2, 7_000_000, None)).await;
         run(entered(1)).await;
         run(streamed("words that were streamed and then lost with the worker that had asked for them")).await;
@@ -166,9 +166,10 @@ impl Scene {
         let alive = worker.stay_alive();
         let run = async |op| worker.append(&session, 2, op).await.expect("the run may append");
         run(entered(2)).await;
-        run(zone_failed(2, usage("large", (200, 0, 10), Some(5_000_000)))).await;
+        run(zone_failed(2, usage("large", [200, 0, 0, 10], Some(5_000_000)))).await;
         run(entered(3)).await;
-        let calls = vec![usage("large", (200, 100, 50), Some(9_000_000)), usage("unheard", (10, 0, 1), None)];
+        let calls =
+            vec![usage("large", [200, 100, 0, 50], Some(9_000_000)), usage("unheard", [10, 0, 0, 1], None)];
         run(zone_committed(3, calls)).await;
         run(intent(1)).await;
         run(threw()).await;
@@ -245,7 +246,7 @@ async fn the_report_tells_what_was_sent_to_the_engine() {
     assert_eq!((sum * 1e9).round() as i64, totals.cost_nanos, "all of it is what the engine says");
 
     let cached = row(&report["cache_hits"], "model", "small");
-    assert_eq!(cached["cache_hit_share"], json!(0.6667), "300 of 450 tokens");
+    assert_eq!(cached["cache_hit_share"], json!(0.6), "300 of 500 tokens");
 
     let wasted = &report["wasted"];
     let shown = |kind| of(row(wasted, "kind", kind), ["times", "tokens", "cost_usd"]);
@@ -256,18 +257,18 @@ async fn the_report_tells_what_was_sent_to_the_engine() {
     let lost_tokens = totals.wasted_tokens - 55 - 210;
     assert!(lost_tokens > 0);
     assert_eq!(of(lost, ["times", "tokens", "cost_usd"]), [json!(1), json!(lost_tokens), Value::Null]);
-    // 15.4 million nano-dollars for 420 + 55 + 210 + 350 tokens that have a price.
-    let estimated = lost_tokens as f64 * 15_400_000.0 / (420.0 + 55.0 + 210.0 + 350.0) / 1e9;
+    // 15.4 million nano-dollars for 470 + 55 + 210 + 350 tokens that have a price.
+    let estimated = lost_tokens as f64 * 15_400_000.0 / (470.0 + 55.0 + 210.0 + 350.0) / 1e9;
     assert!((lost["estimated_cost_usd"].as_f64().unwrap() - estimated).abs() < 1e-6, "{lost}");
     let unknown = row(wasted, "kind", "unknown effect");
     assert_eq!(unknown["times"], json!(1), "said twice, and once unknown");
     assert!(unknown["seconds"].as_f64().unwrap() >= (ATTEMPT_MS + GRACE_MS) as f64 / 1e3 - 0.1, "{unknown}");
 
     let replay = &report["replay"][0];
-    // Up to the takeover and up to the cut of the fork: 420 + 55 tokens, 8.4 million nano-dollars.
+    // Up to the takeover and up to the cut of the fork: 470 + 55 tokens, 8.4 million nano-dollars.
     assert_eq!(
         of(replay, ["recoveries", "forks", "saved_tokens", "saved_usd"]),
-        [json!(1), json!(1), json!(2 * 475), json!(0.0168)]
+        [json!(1), json!(1), json!(2 * 525), json!(0.0168)]
     );
 
     let steps = &report["steps"];
@@ -469,4 +470,120 @@ async fn what_lies_about_in_the_archive_changes_nothing() {
 
 fn start(key: &str) -> v1::StartSessionRequest {
     cellaflow_tests::channel::start(key)
+}
+
+/// A transcript of one question, one call of a tool and one answer, as `openai-chat` writes them; `n` makes it another.
+fn chat(n: usize) -> String {
+    let call =
+        json!({"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{\"id\": 7}"}});
+    json!([
+        {"role": "user", "content": format!("What is {n}?")},
+        {"role": "assistant", "content": "I look it up", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": format!("a number: {n}")},
+        {"role": "assistant", "content": "It is a number"},
+    ])
+    .to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transcript_is_imported_once_reads_like_any_session_and_is_archived() {
+    let engine = engine().await;
+    let client = engine.client().await;
+    let file = |name: &str, text: &str| {
+        let path = engine.data().with_file_name(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good = file("good.json", &chat(1));
+    let bad = file(
+        "bad.jsonl",
+        &format!("{}\n{{broken\n", json!({"messages": serde_json::from_str::<Value>(&chat(2)).unwrap()})),
+    );
+    let import = async |arguments: &[&str]| {
+        engine.compactor_without_archive(&[&["import", "--json"], arguments].concat()).await
+    };
+
+    let first = import(&["--format", "openai-chat", &good, &bad]).await;
+    assert_eq!(first.code, Some(1), "a line of one file is bad: {first:?}");
+    let summary: Value = serde_json::from_str(&first.stdout).unwrap();
+    assert_eq!(of(&summary, ["created", "known", "events"]), [json!(1), json!(0), json!(5)]);
+    let problem = summary["problems"][0].as_str().unwrap();
+    assert!(
+        problem.contains("bad.jsonl") && problem.contains("line 2") && problem.contains("--skip-bad"),
+        "{problem}"
+    );
+
+    let again = import(&["--skip-bad", &good, &bad]).await.json();
+    assert_eq!(
+        of(&again, ["created", "known", "skipped_lines"]),
+        [json!(1), json!(1), json!(1)],
+        "the same adds nothing"
+    );
+    let listed =
+        client.sessions().list_sessions(v1::ListSessionsRequest::default()).await.unwrap().into_inner();
+    assert_eq!(listed.sessions.len(), 2);
+    let session = &listed.sessions[0];
+    assert_eq!((session.workflow.as_str(), session.status()), ("openai-chat", v1::SessionStatus::Completed));
+    let kinds = events::kinds(&events::all(&client, &session.session_id).await);
+    assert_eq!(
+        kinds,
+        ["session_started", "step_completed", "step_completed", "step_completed", "session_completed"]
+    );
+    client.verify().await;
+
+    engine.compactor(&RUN).await.ok();
+    let archive = engine.archive();
+    let said = ask(&archive, "SELECT role, kind, text FROM messages WHERE source = 'conversation' AND
+        session_id = (SELECT session_id FROM messages WHERE text = 'What is 1?') ORDER BY seq, position, part");
+    let texts: Vec<_> = said.iter().map(|row| of(row, ["role", "kind", "text"])).collect();
+    assert_eq!(
+        texts,
+        [
+            ["user", "text", "What is 1?"],
+            ["assistant", "text", "I look it up"],
+            ["assistant", "tool_call", "{\"id\": 7}"],
+            ["tool", "tool_result", "a number: 1"],
+            ["assistant", "text", "It is a number"],
+        ]
+    );
+    assert_eq!(import(&[&good]).await.json()["known"], json!(1), "archived, and known all the same");
+    let restored = engine.compactor(&["restore", &session.session_id]).await;
+    assert_eq!(restored.code, Some(0), "{restored:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_keeps_times_and_says_when_a_transcript_has_gone_on() {
+    let engine = engine().await;
+    let line = |at: &str, role: &str, text: &str| {
+        let message = json!({"role": role, "model": "m", "content": [{"type": "text", "text": text}], "usage": {"output_tokens": 3}});
+        json!({"type": role, "sessionId": "run-7", "timestamp": format!("2026-01-02T03:04:{at}Z"), "message": message}).to_string()
+    };
+    let path = engine.data().with_file_name("run.jsonl");
+    let import = async |more: &[&str]| {
+        engine
+            .compactor_without_archive(&[&["import", "--json", path.to_str().unwrap()], more].concat())
+            .await
+    };
+    let two = [line("05", "user", "Go"), line("09", "assistant", "Gone")].join("\n");
+    std::fs::write(&path, &two).unwrap();
+    assert_eq!(import(&["--workflow", "mine"]).await.json()["created"], json!(1));
+    std::fs::write(&path, format!("{two}\n{}", line("10", "user", "Come back"))).unwrap();
+    let refused = import(&["--workflow", "mine"]).await;
+    assert!(refused.code == Some(1) && refused.stdout.contains("--as-new"), "{refused:?}");
+    assert_eq!(import(&["--workflow", "mine", "--as-new"]).await.json()["created"], json!(1));
+    assert_eq!(import(&["--workflow", "mine", "--as-new"]).await.json()["known"], json!(1));
+
+    engine.compactor(&RUN).await.ok();
+    let archive = engine.archive();
+    let cost = engine.compactor(&["report", "--json", "cost"]).await.json();
+    let row = &cost["queries"]["cost"][0];
+    assert_eq!(
+        of(row, ["day", "workflow", "model", "calls", "output_tokens", "cost_usd"]),
+        [json!("2026-01-02"), json!("mine"), json!("m"), json!(2), json!(6), Value::Null]
+    );
+    let took =
+        ask(&archive, "SELECT epoch_ms(started_at) AS at, duration_ms FROM sessions ORDER BY duration_ms");
+    assert_eq!(took[0], json!({"at": 1_767_323_045_000_u64, "duration_ms": 4_000}));
+    let none = engine.compactor_without_archive(&["import", "--format", "pi", "/nowhere.jsonl"]).await;
+    assert!(none.code == Some(1) && none.stdout.contains("/nowhere.jsonl"), "{none:?}");
 }

@@ -289,8 +289,13 @@ impl Lineage<'_> {
     }
 }
 
+/// All tokens of a call: input, read from a cache, written to it or neither, and output.
+fn paid(usage: &disk::Usage) -> u64 {
+    usage.input_tokens + usage.cached_read_tokens + usage.cache_write_tokens + usage.output_tokens
+}
+
 fn tokens(totals: &v1::Totals) -> u64 {
-    totals.input_tokens + totals.cached_read_tokens + totals.output_tokens
+    totals.input_tokens + totals.cached_read_tokens + totals.cache_write_tokens + totals.output_tokens
 }
 
 fn write_session(
@@ -411,7 +416,7 @@ impl Sums {
             sum.cached_read_tokens += usage.cached_read_tokens;
             sum.cache_write_tokens += usage.cache_write_tokens;
             sum.output_tokens += usage.output_tokens;
-            let paid = usage.input_tokens + usage.cached_read_tokens + usage.output_tokens;
+            let paid = paid(usage);
             self.spent_tokens += paid;
             if let Some(cost) = usage.cost_nanos {
                 *figures.cost.get_or_insert(0) += cost;
@@ -567,8 +572,7 @@ impl At<'_> {
             disk::Author::Driver => "driver",
             disk::Author::Operator => "operator",
         };
-        let paid =
-            figures.usage.input_tokens + figures.usage.cached_read_tokens + figures.usage.output_tokens;
+        let paid = paid(&figures.usage);
         let tokens = |n: u64| if paid > 0 { Cell::count(n) } else { Cell::Null };
         let flag = |flag: Option<bool>| flag.map_or(Cell::Null, Cell::Flag);
         let from = step.deduplicated_from.as_ref();

@@ -1,6 +1,6 @@
 //! What a command is about: the rows it looks up and the row it would leave. Owns these tables; judges nothing.
 
-use super::command::{Command, DrainWorkflow, Finding, Op, RegisterWorkflow};
+use super::command::{Command, DrainWorkflow, Finding, Op, RegisterWorkflow, Start};
 use super::ids::{Digest, SessionId};
 use super::session::{END_KEY, StepState};
 
@@ -155,21 +155,29 @@ impl Op {
     }
 }
 
+impl Start {
+    fn lookups(&self) -> Lookups<'_> {
+        Lookups {
+            session: Some(self.session),
+            session_key: self.key.as_ref().map(|key| key.digest),
+            workflow: (!self.system && self.descent.is_none()).then_some((
+                &self.namespace,
+                &self.workflow,
+                &self.version,
+            )),
+            ..Lookups::default()
+        }
+    }
+}
+
 impl Command {
     /// What the command looks up, to be fetched before it is queued.
     #[must_use]
     pub fn lookups(&self) -> Lookups<'_> {
         let of = |session| Lookups { session: Some(session), ..Lookups::default() };
         match self {
-            Self::Start(start) => Lookups {
-                session_key: start.key.as_ref().map(|key| key.digest),
-                workflow: (!start.system && start.descent.is_none()).then_some((
-                    &start.namespace,
-                    &start.workflow,
-                    &start.version,
-                )),
-                ..of(start.session)
-            },
+            Self::Start(start) => start.lookups(),
+            Self::Import(sent) => sent.start.lookups(),
             Self::RegisterWorkflow(RegisterWorkflow { session, namespace, code, .. }) => {
                 Lookups { workflow: Some((namespace, &code.workflow, &code.version)), ..of(*session) }
             }

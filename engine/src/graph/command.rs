@@ -22,6 +22,8 @@ use super::session::{Head, StepRow};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     Start(Start),
+    /// Takes in a session that was run elsewhere.
+    Import(Box<Import>),
     /// Takes a free or expired lease, or re-attaches.
     Acquire(Acquire),
     /// Gives a lease back; open zones are rolled back.
@@ -123,6 +125,31 @@ pub struct Start {
     pub incarnation: Incarnation,
     /// Time the session has; `None`: as long as it takes.
     pub timeout_ms: Option<u64>,
+}
+
+/// Takes in a session that was run elsewhere and has ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Import {
+    /// Its start, by key and without a lease.
+    pub start: Start,
+    /// When it started there.
+    pub started: TimeMs,
+    /// Its outcomes, in order.
+    pub steps: Vec<ImportedStep>,
+    pub output: PayloadRef,
+    /// Written to the conversation after the last step.
+    pub conversation_delta: Option<PayloadRef>,
+    /// When it ended there.
+    pub ended: TimeMs,
+}
+
+/// A step of an imported session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ImportedStep {
+    /// When it completed there.
+    pub time: TimeMs,
+    pub done: StepCompleted,
+    pub conversation_delta: Option<PayloadRef>,
 }
 
 /// A worker brings code of a version, or leaves with it.

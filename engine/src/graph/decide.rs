@@ -23,7 +23,7 @@ use super::session::{
 use super::version::WorkflowRow;
 use super::{
     approval, archive, budget, cancel, child, context, draft::Draft, end, fork, guard, guard_key, hold,
-    label, lease, signal, start, step, succession, timer, token, version, wait, zone,
+    import, label, lease, signal, start, step, succession, timer, token, version, wait, zone,
 };
 
 /// The point look-ups a decision may make, all answered before it starts.
@@ -79,6 +79,7 @@ pub struct EvidencePlace {
 pub fn decide(view: &impl View, command: &Command, now: TimeMs) -> Result<Decision, Rejection> {
     match command {
         Command::Start(start) => start::start(view, start, now),
+        Command::Import(sent) => import::import(view, sent, now),
         Command::Acquire(acquire) => lease::acquire(view, acquire, now),
         Command::Release { session, epoch, reason: ReleaseReason::Waiting, seen } => {
             wait::release(&*found(view, *session)?, *epoch, *seen, now)

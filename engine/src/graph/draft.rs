@@ -2,7 +2,7 @@
 
 use super::command::{Append, Descent, Reply};
 use super::decide::Decision;
-use super::event::{Author, Body, Event};
+use super::event::{Author, Body, Event, PayloadRef};
 use super::ids::{Seq, SessionId, TimeMs};
 use super::session::Head;
 
@@ -28,6 +28,26 @@ impl Draft {
     /// Begins a session.
     pub fn first(session: SessionId, now: TimeMs) -> Self {
         Self { session, seq: Seq(0), time: now, events: Vec::new() }
+    }
+
+    /// Goes on after the first events of a session.
+    pub fn going_on(session: SessionId, events: Vec<Event>) -> Self {
+        let (seq, time) = events.last().map_or((Seq(0), TimeMs(0)), |last| (last.seq, last.time));
+        Self { session, seq, time, events }
+    }
+
+    /// Dates what is added from now on, if that is not before what was added.
+    pub fn at(&mut self, time: TimeMs) {
+        self.time = self.time.max(time);
+    }
+
+    /// Adds an event of a session that was run elsewhere.
+    pub fn push_imported(&mut self, conversation_delta: Option<PayloadRef>, body: Body) -> Seq {
+        let seq = self.push(Author::Client(None), body);
+        if let Some(event) = self.events.last_mut() {
+            event.conversation_delta = conversation_delta;
+        }
+        seq
     }
 
     /// Adds an event and returns its seq.

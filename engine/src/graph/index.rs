@@ -125,6 +125,9 @@ impl Digests {
             Command::Start(start) => {
                 Self { session_key: start.key.as_ref().map(StartKey::digests), ..Self::default() }
             }
+            Command::Import(sent) => {
+                Self { session_key: sent.start.key.as_ref().map(StartKey::digests), ..Self::default() }
+            }
             Command::Append(append) => match &append.op {
                 Op::GuardIntent { guard, .. } => Self { guard: Some(guard.clone()), ..Self::default() },
                 Op::StepCompleted(_)

@@ -6,7 +6,7 @@
 //! child (H),
 //! succession (N), token (T), wait (W), timer (M), signal (S), approval (A), stream (S).
 //! succession (N), token (T), wait (W), timer (M), signal (S), approval (A), stream (S), fork (F), hold (H), label (B), version (R),
-//! archive (AR), context (CX).
+//! archive (AR), context (CX), import (I).
 
 pub mod archive;
 pub mod budget;
@@ -18,6 +18,7 @@ pub mod event;
 pub mod evolve;
 pub mod hold;
 pub mod ids;
+pub mod import;
 pub mod index;
 pub mod session;
 pub mod signal;

@@ -25,6 +25,7 @@ use crate::ledger::{
     Blobs, Committed, NamespaceInfo, Origin, ReadError, Reader, Refused, StoredRecord, Submission,
 };
 
+mod import;
 mod restore;
 
 /// How long a claim lasts that asks for nothing else, in ms.
@@ -175,6 +176,15 @@ impl v1::archive_service_server::ArchiveService for Service {
         let caller = caller(&request)?;
         self.write_page(&caller, request.into_inner()).await.map_err(status::refused)?;
         Ok(Response::new(v1::RestorePageResponse {}))
+    }
+
+    async fn import_session(
+        &self,
+        request: Request<v1::ImportSessionRequest>,
+    ) -> Result<Response<v1::ImportSessionResponse>, Status> {
+        let caller = caller(&request)?;
+        let imported = self.import(&caller, request.into_inner()).await.map_err(status::refused)?;
+        Ok(Response::new(imported))
     }
 
     async fn finish_restore(

@@ -69,6 +69,7 @@ pub const METHODS: &[(&str, &[Role])] = &[
     ("/cellaflow.v1.ContextService/PutContext", AUDITS),
     ("/cellaflow.v1.ContextService/ListStale", AUDITS),
     ("/cellaflow.v1.ContextService/AwaitStale", AUDITS),
+    ("/cellaflow.v1.ArchiveService/ImportSession", AUDITS),
     (REFLECTION, EVERYONE),
 ];
 

@@ -254,6 +254,18 @@ fn reaches(red: &Red) -> Vec<Reach> {
             Denied,
         ),
         reach(
+            "its namespace",
+            "/cellaflow.v1.ArchiveService/ImportSession",
+            &v1::ImportSessionRequest {
+                start: Some(v1::StartSessionRequest {
+                    namespace: "red".into(),
+                    ..cellaflow_tests::channel::start("imported")
+                }),
+                ..Default::default()
+            },
+            Denied,
+        ),
+        reach(
             "its session",
             "/cellaflow.v1.ContextService/GetContext",
             &v1::GetContextRequest { session_id: id(), ..Default::default() },

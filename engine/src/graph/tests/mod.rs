@@ -14,6 +14,7 @@ mod fork;
 mod guard;
 mod guard_key;
 mod hold;
+mod import;
 mod index;
 mod laws;
 mod lease;

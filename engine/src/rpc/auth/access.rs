@@ -67,6 +67,7 @@ const METHODS: &[(&str, &[Role])] = &[
     ("/cellaflow.v1.ContextService/PutContext", AUDITS),
     ("/cellaflow.v1.ContextService/ListStale", AUDITS),
     ("/cellaflow.v1.ContextService/AwaitStale", AUDITS),
+    ("/cellaflow.v1.ArchiveService/ImportSession", AUDITS),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", EVERYONE),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", EVERYONE),
 ];

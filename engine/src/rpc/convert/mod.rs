@@ -17,6 +17,7 @@ mod event;
 mod fields;
 mod filter;
 mod fork;
+mod import;
 mod limits;
 mod payload;
 mod session;
@@ -34,6 +35,7 @@ pub use fields::{
 };
 pub use filter::filter_fits;
 pub use fork::{Fork, ForkEdit, accept, fork};
+pub use import::import;
 pub use limits::PIECE_BYTES_MAX;
 pub use payload::Intake;
 pub use session::{pause_reason, refusal, session, token_offsets};

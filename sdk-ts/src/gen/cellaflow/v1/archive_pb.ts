@@ -4,15 +4,19 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Session } from "./common_pb.js";
+import type { Payload, Session } from "./common_pb.js";
 import { file_cellaflow_v1_common } from "./common_pb.js";
+import type { StartSessionRequest } from "./engine_pb.js";
+import { file_cellaflow_v1_engine } from "./engine_pb.js";
+import type { StepCompleted } from "./event_pb.js";
+import { file_cellaflow_v1_event } from "./event_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file cellaflow/v1/archive.proto.
  */
 export const file_cellaflow_v1_archive: GenFile = /*@__PURE__*/
-  fileDesc("ChpjZWxsYWZsb3cvdjEvYXJjaGl2ZS5wcm90bxIMY2VsbGFmbG93LnYxImoKD0xpc3RDb2xkUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSHAoPZW5kZWRfYmVmb3JlX21zGAIgASgESACIAQESEgoKcGFnZV90b2tlbhgDIAEoCUISChBfZW5kZWRfYmVmb3JlX21zImsKEExpc3RDb2xkUmVzcG9uc2USKwoIbGluZWFnZXMYASADKAsyGS5jZWxsYWZsb3cudjEuQ29sZExpbmVhZ2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhEKCW5hbWVzcGFjZRgDIAEoCSJpCgtDb2xkTGluZWFnZRISCgpsaW5lYWdlX2lkGAEgASgJEhAKCHdvcmtmbG93GAIgASgJEhIKCnN0YXJ0ZWRfbXMYAyABKAQSEAoIc2Vzc2lvbnMYBCABKA0SDgoGZXZlbnRzGAUgASgEIo8BChRDbGFpbUxpbmVhZ2VzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEwoLbGluZWFnZV9pZHMYAiADKAkSEAoIY2xhaW1fbXMYAyABKAQSKwoHcHVycG9zZRgEIAEoDjIaLmNlbGxhZmxvdy52MS5DbGFpbVB1cnBvc2USEAoIY2xhaW1faWQYBSABKAkiYQoVQ2xhaW1MaW5lYWdlc1Jlc3BvbnNlEhAKCGNsYWltX2lkGAEgASgJEg0KBWVwb2NoGAIgASgEEhMKC2xpbmVhZ2VfaWRzGAMgAygJEhIKCmV4cGlyZXNfbXMYBCABKAQiTAoQRHJvcENsYWltUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEAoIY2xhaW1faWQYAiABKAkSEwoLbGluZWFnZV9pZHMYAyADKAkiEwoRRHJvcENsYWltUmVzcG9uc2UiTQoSUmVhZExpbmVhZ2VSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCRISCgpsaW5lYWdlX2lkGAMgASgJIssBChNSZWFkTGluZWFnZVJlc3BvbnNlEi8KB3Nlc3Npb24YASABKAsyHC5jZWxsYWZsb3cudjEuTGluZWFnZVNlc3Npb25IABIpCgZldmVudHMYAiABKAsyFy5jZWxsYWZsb3cudjEuUmF3RXZlbnRzSAASJwoFY2h1bmsYAyABKAsyFi5jZWxsYWZsb3cudjEuUmF3Q2h1bmtIABInCgNlbmQYBCABKAsyGC5jZWxsYWZsb3cudjEuTGluZWFnZUVuZEgAQgYKBGl0ZW0iYQoOTGluZWFnZVNlc3Npb24SJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEhQKDGFyY2hpdmVkX3NlcRgCIAEoBBIRCglmaXJzdF9zZXEYAyABKAQiMwoJUmF3RXZlbnRzEiYKBmV2ZW50cxgBIAMoCzIWLmNlbGxhZmxvdy52MS5SYXdFdmVudCJHCghSYXdFdmVudBILCgNzZXEYASABKAQSDgoGaGVhZGVyGAIgASgMEhAKCHBheWxvYWRzGAMgASgMEgwKBGhhc2gYBCABKAwiMwoIUmF3Q2h1bmsSDgoGZGlnZXN0GAEgASgMEgkKAW4YAiABKA0SDAoEZGF0YRgDIAEoDCIsCgpMaW5lYWdlRW5kEg4KBmV2ZW50cxgBIAEoBBIOCgZjaHVua3MYAiABKAQipwEKFENvbW1pdEFyY2hpdmVSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCRINCgVlcG9jaBgDIAEoBBIwCghsaW5lYWdlcxgEIAMoCzIeLmNlbGxhZmxvdy52MS5Db21taXR0ZWRMaW5lYWdlEhAKCG1hbmlmZXN0GAUgASgJEhcKD21hbmlmZXN0X2RpZ2VzdBgGIAEoDCJYChBDb21taXR0ZWRMaW5lYWdlEhIKCmxpbmVhZ2VfaWQYASABKAkSMAoIc2Vzc2lvbnMYAiADKAsyHi5jZWxsYWZsb3cudjEuQ29tbWl0dGVkU2Vzc2lvbiJBChBDb21taXR0ZWRTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSCwoDc2VxGAIgASgEEgwKBGhhc2gYAyABKAwiOwoVQ29tbWl0QXJjaGl2ZVJlc3BvbnNlEhAKCGxpbmVhZ2VzGAEgASgNEhAKCHNlc3Npb25zGAIgASgNIisKFkxpc3RVbnB1Ymxpc2hlZFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJIkUKF0xpc3RVbnB1Ymxpc2hlZFJlc3BvbnNlEioKB2NvbW1pdHMYASADKAsyGS5jZWxsYWZsb3cudjEuVW5wdWJsaXNoZWQiWQoLVW5wdWJsaXNoZWQSEAoIY2xhaW1faWQYASABKAkSDQoFZXBvY2gYAiABKAQSEAoIbWFuaWZlc3QYAyABKAkSFwoPbWFuaWZlc3RfZGlnZXN0GAQgASgMIjsKFE1hcmtQdWJsaXNoZWRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCSIXChVNYXJrUHVibGlzaGVkUmVzcG9uc2UiKAoSR2V0QXJjaGl2ZWRSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkimAEKE0dldEFyY2hpdmVkUmVzcG9uc2USEgoKbGluZWFnZV9pZBgBIAEoCRIRCgluYW1lc3BhY2UYAiABKAkSEAoIYXJjaGl2ZWQYAyABKAgSKAoFcGFydHMYBCADKAsyGS5jZWxsYWZsb3cudjEuQXJjaGl2ZVBhcnQSEAoIc2Vzc2lvbnMYBSABKA0SDAoEaGVsZBgGIAEoCCIuCgtBcmNoaXZlUGFydBIQCghjbGFpbV9pZBgBIAEoCRINCgVlcG9jaBgCIAEoBCKxAQoSUmVzdG9yZVBhZ2VSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCRISCgpsaW5lYWdlX2lkGAMgASgJEhIKCnNlc3Npb25faWQYBCABKAkSJgoGZXZlbnRzGAUgAygLMhYuY2VsbGFmbG93LnYxLlJhd0V2ZW50EiYKBmNodW5rcxgGIAMoCzIWLmNlbGxhZmxvdy52MS5SYXdDaHVuayIVChNSZXN0b3JlUGFnZVJlc3BvbnNlIk8KFEZpbmlzaFJlc3RvcmVSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCRISCgpsaW5lYWdlX2lkGAMgASgJIjkKFUZpbmlzaFJlc3RvcmVSZXNwb25zZRIQCghzZXNzaW9ucxgBIAEoDRIOCgZldmVudHMYAiABKAQqfAoMQ2xhaW1QdXJwb3NlEh0KGUNMQUlNX1BVUlBPU0VfVU5TUEVDSUZJRUQQABIZChVDTEFJTV9QVVJQT1NFX0FSQ0hJVkUQARIZChVDTEFJTV9QVVJQT1NFX1JFU1RPUkUQAhIXChNDTEFJTV9QVVJQT1NFX0VSQVNFEAMy7wYKDkFyY2hpdmVTZXJ2aWNlEkkKCExpc3RDb2xkEh0uY2VsbGFmbG93LnYxLkxpc3RDb2xkUmVxdWVzdBoeLmNlbGxhZmxvdy52MS5MaXN0Q29sZFJlc3BvbnNlElgKDUNsYWltTGluZWFnZXMSIi5jZWxsYWZsb3cudjEuQ2xhaW1MaW5lYWdlc1JlcXVlc3QaIy5jZWxsYWZsb3cudjEuQ2xhaW1MaW5lYWdlc1Jlc3BvbnNlEkwKCURyb3BDbGFpbRIeLmNlbGxhZmxvdy52MS5Ecm9wQ2xhaW1SZXF1ZXN0Gh8uY2VsbGFmbG93LnYxLkRyb3BDbGFpbVJlc3BvbnNlElQKC1JlYWRMaW5lYWdlEiAuY2VsbGFmbG93LnYxLlJlYWRMaW5lYWdlUmVxdWVzdBohLmNlbGxhZmxvdy52MS5SZWFkTGluZWFnZVJlc3BvbnNlMAESWAoNQ29tbWl0QXJjaGl2ZRIiLmNlbGxhZmxvdy52MS5Db21taXRBcmNoaXZlUmVxdWVzdBojLmNlbGxhZmxvdy52MS5Db21taXRBcmNoaXZlUmVzcG9uc2USXgoPTGlzdFVucHVibGlzaGVkEiQuY2VsbGFmbG93LnYxLkxpc3RVbnB1Ymxpc2hlZFJlcXVlc3QaJS5jZWxsYWZsb3cudjEuTGlzdFVucHVibGlzaGVkUmVzcG9uc2USWAoNTWFya1B1Ymxpc2hlZBIiLmNlbGxhZmxvdy52MS5NYXJrUHVibGlzaGVkUmVxdWVzdBojLmNlbGxhZmxvdy52MS5NYXJrUHVibGlzaGVkUmVzcG9uc2USUgoLR2V0QXJjaGl2ZWQSIC5jZWxsYWZsb3cudjEuR2V0QXJjaGl2ZWRSZXF1ZXN0GiEuY2VsbGFmbG93LnYxLkdldEFyY2hpdmVkUmVzcG9uc2USUgoLUmVzdG9yZVBhZ2USIC5jZWxsYWZsb3cudjEuUmVzdG9yZVBhZ2VSZXF1ZXN0GiEuY2VsbGFmbG93LnYxLlJlc3RvcmVQYWdlUmVzcG9uc2USWAoNRmluaXNoUmVzdG9yZRIiLmNlbGxhZmxvdy52MS5GaW5pc2hSZXN0b3JlUmVxdWVzdBojLmNlbGxhZmxvdy52MS5GaW5pc2hSZXN0b3JlUmVzcG9uc2ViBnByb3RvMw", [file_cellaflow_v1_common]);
+  fileDesc("ChpjZWxsYWZsb3cvdjEvYXJjaGl2ZS5wcm90bxIMY2VsbGFmbG93LnYxImoKD0xpc3RDb2xkUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSHAoPZW5kZWRfYmVmb3JlX21zGAIgASgESACIAQESEgoKcGFnZV90b2tlbhgDIAEoCUISChBfZW5kZWRfYmVmb3JlX21zImsKEExpc3RDb2xkUmVzcG9uc2USKwoIbGluZWFnZXMYASADKAsyGS5jZWxsYWZsb3cudjEuQ29sZExpbmVhZ2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhEKCW5hbWVzcGFjZRgDIAEoCSJpCgtDb2xkTGluZWFnZRISCgpsaW5lYWdlX2lkGAEgASgJEhAKCHdvcmtmbG93GAIgASgJEhIKCnN0YXJ0ZWRfbXMYAyABKAQSEAoIc2Vzc2lvbnMYBCABKA0SDgoGZXZlbnRzGAUgASgEIo8BChRDbGFpbUxpbmVhZ2VzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEwoLbGluZWFnZV9pZHMYAiADKAkSEAoIY2xhaW1fbXMYAyABKAQSKwoHcHVycG9zZRgEIAEoDjIaLmNlbGxhZmxvdy52MS5DbGFpbVB1cnBvc2USEAoIY2xhaW1faWQYBSABKAkiYQoVQ2xhaW1MaW5lYWdlc1Jlc3BvbnNlEhAKCGNsYWltX2lkGAEgASgJEg0KBWVwb2NoGAIgASgEEhMKC2xpbmVhZ2VfaWRzGAMgAygJEhIKCmV4cGlyZXNfbXMYBCABKAQiTAoQRHJvcENsYWltUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEAoIY2xhaW1faWQYAiABKAkSEwoLbGluZWFnZV9pZHMYAyADKAkiEwoRRHJvcENsYWltUmVzcG9uc2UiTQoSUmVhZExpbmVhZ2VSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCRISCgpsaW5lYWdlX2lkGAMgASgJIssBChNSZWFkTGluZWFnZVJlc3BvbnNlEi8KB3Nlc3Npb24YASABKAsyHC5jZWxsYWZsb3cudjEuTGluZWFnZVNlc3Npb25IABIpCgZldmVudHMYAiABKAsyFy5jZWxsYWZsb3cudjEuUmF3RXZlbnRzSAASJwoFY2h1bmsYAyABKAsyFi5jZWxsYWZsb3cudjEuUmF3Q2h1bmtIABInCgNlbmQYBCABKAsyGC5jZWxsYWZsb3cudjEuTGluZWFnZUVuZEgAQgYKBGl0ZW0iYQoOTGluZWFnZVNlc3Npb24SJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEhQKDGFyY2hpdmVkX3NlcRgCIAEoBBIRCglmaXJzdF9zZXEYAyABKAQiMwoJUmF3RXZlbnRzEiYKBmV2ZW50cxgBIAMoCzIWLmNlbGxhZmxvdy52MS5SYXdFdmVudCJHCghSYXdFdmVudBILCgNzZXEYASABKAQSDgoGaGVhZGVyGAIgASgMEhAKCHBheWxvYWRzGAMgASgMEgwKBGhhc2gYBCABKAwiMwoIUmF3Q2h1bmsSDgoGZGlnZXN0GAEgASgMEgkKAW4YAiABKA0SDAoEZGF0YRgDIAEoDCIsCgpMaW5lYWdlRW5kEg4KBmV2ZW50cxgBIAEoBBIOCgZjaHVua3MYAiABKAQipwEKFENvbW1pdEFyY2hpdmVSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCRINCgVlcG9jaBgDIAEoBBIwCghsaW5lYWdlcxgEIAMoCzIeLmNlbGxhZmxvdy52MS5Db21taXR0ZWRMaW5lYWdlEhAKCG1hbmlmZXN0GAUgASgJEhcKD21hbmlmZXN0X2RpZ2VzdBgGIAEoDCJYChBDb21taXR0ZWRMaW5lYWdlEhIKCmxpbmVhZ2VfaWQYASABKAkSMAoIc2Vzc2lvbnMYAiADKAsyHi5jZWxsYWZsb3cudjEuQ29tbWl0dGVkU2Vzc2lvbiJBChBDb21taXR0ZWRTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSCwoDc2VxGAIgASgEEgwKBGhhc2gYAyABKAwiOwoVQ29tbWl0QXJjaGl2ZVJlc3BvbnNlEhAKCGxpbmVhZ2VzGAEgASgNEhAKCHNlc3Npb25zGAIgASgNIisKFkxpc3RVbnB1Ymxpc2hlZFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJIkUKF0xpc3RVbnB1Ymxpc2hlZFJlc3BvbnNlEioKB2NvbW1pdHMYASADKAsyGS5jZWxsYWZsb3cudjEuVW5wdWJsaXNoZWQiWQoLVW5wdWJsaXNoZWQSEAoIY2xhaW1faWQYASABKAkSDQoFZXBvY2gYAiABKAQSEAoIbWFuaWZlc3QYAyABKAkSFwoPbWFuaWZlc3RfZGlnZXN0GAQgASgMIjsKFE1hcmtQdWJsaXNoZWRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCSIXChVNYXJrUHVibGlzaGVkUmVzcG9uc2UiKAoSR2V0QXJjaGl2ZWRSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkimAEKE0dldEFyY2hpdmVkUmVzcG9uc2USEgoKbGluZWFnZV9pZBgBIAEoCRIRCgluYW1lc3BhY2UYAiABKAkSEAoIYXJjaGl2ZWQYAyABKAgSKAoFcGFydHMYBCADKAsyGS5jZWxsYWZsb3cudjEuQXJjaGl2ZVBhcnQSEAoIc2Vzc2lvbnMYBSABKA0SDAoEaGVsZBgGIAEoCCIuCgtBcmNoaXZlUGFydBIQCghjbGFpbV9pZBgBIAEoCRINCgVlcG9jaBgCIAEoBCKxAQoSUmVzdG9yZVBhZ2VSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCRISCgpsaW5lYWdlX2lkGAMgASgJEhIKCnNlc3Npb25faWQYBCABKAkSJgoGZXZlbnRzGAUgAygLMhYuY2VsbGFmbG93LnYxLlJhd0V2ZW50EiYKBmNodW5rcxgGIAMoCzIWLmNlbGxhZmxvdy52MS5SYXdDaHVuayIVChNSZXN0b3JlUGFnZVJlc3BvbnNlIk8KFEZpbmlzaFJlc3RvcmVSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCRISCgpsaW5lYWdlX2lkGAMgASgJIjkKFUZpbmlzaFJlc3RvcmVSZXNwb25zZRIQCghzZXNzaW9ucxgBIAEoDRIOCgZldmVudHMYAiABKAQi8wEKFEltcG9ydFNlc3Npb25SZXF1ZXN0EjAKBXN0YXJ0GAEgASgLMiEuY2VsbGFmbG93LnYxLlN0YXJ0U2Vzc2lvblJlcXVlc3QSEgoKc3RhcnRlZF9tcxgCIAEoBBIpCgVzdGVwcxgDIAMoCzIaLmNlbGxhZmxvdy52MS5JbXBvcnRlZFN0ZXASJQoGb3V0cHV0GAQgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEAoIZW5kZWRfbXMYBSABKAQSMQoSY29udmVyc2F0aW9uX2RlbHRhGAYgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQifQoMSW1wb3J0ZWRTdGVwEg8KB3RpbWVfbXMYASABKAQSKQoEc3RlcBgCIAEoCzIbLmNlbGxhZmxvdy52MS5TdGVwQ29tcGxldGVkEjEKEmNvbnZlcnNhdGlvbl9kZWx0YRgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIkwKFUltcG9ydFNlc3Npb25SZXNwb25zZRISCgpzZXNzaW9uX2lkGAEgASgJEg8KB2NyZWF0ZWQYAiABKAgSDgoGZXZlbnRzGAMgASgEKnwKDENsYWltUHVycG9zZRIdChlDTEFJTV9QVVJQT1NFX1VOU1BFQ0lGSUVEEAASGQoVQ0xBSU1fUFVSUE9TRV9BUkNISVZFEAESGQoVQ0xBSU1fUFVSUE9TRV9SRVNUT1JFEAISFwoTQ0xBSU1fUFVSUE9TRV9FUkFTRRADMskHCg5BcmNoaXZlU2VydmljZRJJCghMaXN0Q29sZBIdLmNlbGxhZmxvdy52MS5MaXN0Q29sZFJlcXVlc3QaHi5jZWxsYWZsb3cudjEuTGlzdENvbGRSZXNwb25zZRJYCg1DbGFpbUxpbmVhZ2VzEiIuY2VsbGFmbG93LnYxLkNsYWltTGluZWFnZXNSZXF1ZXN0GiMuY2VsbGFmbG93LnYxLkNsYWltTGluZWFnZXNSZXNwb25zZRJMCglEcm9wQ2xhaW0SHi5jZWxsYWZsb3cudjEuRHJvcENsYWltUmVxdWVzdBofLmNlbGxhZmxvdy52MS5Ecm9wQ2xhaW1SZXNwb25zZRJUCgtSZWFkTGluZWFnZRIgLmNlbGxhZmxvdy52MS5SZWFkTGluZWFnZVJlcXVlc3QaIS5jZWxsYWZsb3cudjEuUmVhZExpbmVhZ2VSZXNwb25zZTABElgKDUNvbW1pdEFyY2hpdmUSIi5jZWxsYWZsb3cudjEuQ29tbWl0QXJjaGl2ZVJlcXVlc3QaIy5jZWxsYWZsb3cudjEuQ29tbWl0QXJjaGl2ZVJlc3BvbnNlEl4KD0xpc3RVbnB1Ymxpc2hlZBIkLmNlbGxhZmxvdy52MS5MaXN0VW5wdWJsaXNoZWRSZXF1ZXN0GiUuY2VsbGFmbG93LnYxLkxpc3RVbnB1Ymxpc2hlZFJlc3BvbnNlElgKDU1hcmtQdWJsaXNoZWQSIi5jZWxsYWZsb3cudjEuTWFya1B1Ymxpc2hlZFJlcXVlc3QaIy5jZWxsYWZsb3cudjEuTWFya1B1Ymxpc2hlZFJlc3BvbnNlElIKC0dldEFyY2hpdmVkEiAuY2VsbGFmbG93LnYxLkdldEFyY2hpdmVkUmVxdWVzdBohLmNlbGxhZmxvdy52MS5HZXRBcmNoaXZlZFJlc3BvbnNlElIKC1Jlc3RvcmVQYWdlEiAuY2VsbGFmbG93LnYxLlJlc3RvcmVQYWdlUmVxdWVzdBohLmNlbGxhZmxvdy52MS5SZXN0b3JlUGFnZVJlc3BvbnNlElgKDUZpbmlzaFJlc3RvcmUSIi5jZWxsYWZsb3cudjEuRmluaXNoUmVzdG9yZVJlcXVlc3QaIy5jZWxsYWZsb3cudjEuRmluaXNoUmVzdG9yZVJlc3BvbnNlElgKDUltcG9ydFNlc3Npb24SIi5jZWxsYWZsb3cudjEuSW1wb3J0U2Vzc2lvblJlcXVlc3QaIy5jZWxsYWZsb3cudjEuSW1wb3J0U2Vzc2lvblJlc3BvbnNlYgZwcm90bzM", [file_cellaflow_v1_common, file_cellaflow_v1_engine, file_cellaflow_v1_event]);
 
 /**
  * Asks for cold lineages.
@@ -1037,6 +1041,134 @@ export const FinishRestoreResponseSchema: GenMessage<FinishRestoreResponse> = /*
   messageDesc(file_cellaflow_v1_archive, 29);
 
 /**
+ * Takes in a session that was run elsewhere. Its times are kept, except that they never go back and are never later than
+ * now.
+ *
+ * @generated from message cellaflow.v1.ImportSessionRequest
+ */
+export type ImportSessionRequest = Message<"cellaflow.v1.ImportSessionRequest"> & {
+  /**
+   * As it would be started: workflow and version must be named, and a key; without an instance. The same key again with
+   * the same input returns the session and adds nothing; with another input it is refused (key_conflict).
+   *
+   * @generated from field: cellaflow.v1.StartSessionRequest start = 1;
+   */
+  start?: StartSessionRequest | undefined;
+
+  /**
+   * When it started, in ms since the Unix epoch.
+   *
+   * @generated from field: uint64 started_ms = 2;
+   */
+  startedMs: bigint;
+
+  /**
+   * Its steps in the order in which they completed, at most 10,000.
+   *
+   * @generated from field: repeated cellaflow.v1.ImportedStep steps = 3;
+   */
+  steps: ImportedStep[];
+
+  /**
+   * Its result.
+   *
+   * @generated from field: cellaflow.v1.Payload output = 4;
+   */
+  output?: Payload | undefined;
+
+  /**
+   * When it ended, in ms since the Unix epoch.
+   *
+   * @generated from field: uint64 ended_ms = 5;
+   */
+  endedMs: bigint;
+
+  /**
+   * Writes to the conversation after the last step (a ConversationDelta); absent: none.
+   *
+   * @generated from field: cellaflow.v1.Payload conversation_delta = 6;
+   */
+  conversationDelta?: Payload | undefined;
+};
+
+/**
+ * Describes the message cellaflow.v1.ImportSessionRequest.
+ * Use `create(ImportSessionRequestSchema)` to create a new message.
+ */
+export const ImportSessionRequestSchema: GenMessage<ImportSessionRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_archive, 30);
+
+/**
+ * A step of an imported session.
+ *
+ * @generated from message cellaflow.v1.ImportedStep
+ */
+export type ImportedStep = Message<"cellaflow.v1.ImportedStep"> & {
+  /**
+   * When it completed, in ms since the Unix epoch.
+   *
+   * @generated from field: uint64 time_ms = 1;
+   */
+  timeMs: bigint;
+
+  /**
+   * The step: unguarded, attempt 1, with a key that no other step has.
+   *
+   * @generated from field: cellaflow.v1.StepCompleted step = 2;
+   */
+  step?: StepCompleted | undefined;
+
+  /**
+   * Writes to the conversation before it (a ConversationDelta); absent: none.
+   *
+   * @generated from field: cellaflow.v1.Payload conversation_delta = 3;
+   */
+  conversationDelta?: Payload | undefined;
+};
+
+/**
+ * Describes the message cellaflow.v1.ImportedStep.
+ * Use `create(ImportedStepSchema)` to create a new message.
+ */
+export const ImportedStepSchema: GenMessage<ImportedStep> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_archive, 31);
+
+/**
+ * The session is there.
+ *
+ * @generated from message cellaflow.v1.ImportSessionResponse
+ */
+export type ImportSessionResponse = Message<"cellaflow.v1.ImportSessionResponse"> & {
+  /**
+   * Session.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * False: it was there before, and nothing was added.
+   *
+   * @generated from field: bool created = 2;
+   */
+  created: boolean;
+
+  /**
+   * Events it has.
+   *
+   * @generated from field: uint64 events = 3;
+   */
+  events: bigint;
+};
+
+/**
+ * Describes the message cellaflow.v1.ImportSessionResponse.
+ * Use `create(ImportSessionResponseSchema)` to create a new message.
+ */
+export const ImportSessionResponseSchema: GenMessage<ImportSessionResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_archive, 32);
+
+/**
  * Why lineages are claimed.
  *
  * @generated from enum cellaflow.v1.ClaimPurpose
@@ -1185,6 +1317,16 @@ export const ArchiveService: GenService<{
     methodKind: "unary";
     input: typeof FinishRestoreRequestSchema;
     output: typeof FinishRestoreResponseSchema;
+  },
+  /**
+   * Takes in a session that was run elsewhere and has ended, whole or not at all. Idempotent by its key.
+   *
+   * @generated from rpc cellaflow.v1.ArchiveService.ImportSession
+   */
+  importSession: {
+    methodKind: "unary";
+    input: typeof ImportSessionRequestSchema;
+    output: typeof ImportSessionResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_cellaflow_v1_archive, 0);
