@@ -45,6 +45,7 @@ export {
   type ModelMessage,
   type PromptContext,
   toModelMessages,
+  type UsedContext,
   withCacheControl,
 } from "./context/index.js";
 export {

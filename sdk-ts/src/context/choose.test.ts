@@ -151,7 +151,7 @@ test("a message that alone is too large is cut in its middle, and says so", () =
   assert.deepEqual(made[0], call);
   const [part] = made[1]?.parts ?? [];
   assert.ok(part?.type === "toolResult");
-  assert.match(part.text, /^BEGIN .* bytes left out; .* END$/s);
+  assert.match(part.text, /^BEGIN .* bytes left out: §3\] ….* END$/s);
   assert.ok(meter.messages(made) > 300, "what is left of the budget is used");
 });
 

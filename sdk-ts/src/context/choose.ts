@@ -119,7 +119,7 @@ function placed(asked: Asked, artefact: Artefact | undefined, from: number, room
   if (start !== undefined) return choice(start.at, start.tokens, []);
   if (from >= messages.length) return choice(messages.length, 0, []);
   const first = lastBeginning(may, from);
-  const cut = cutsFor(messages.slice(first), first, room, meter);
+  const cut = cutsFor(messages, first, room, meter);
   return choice(first, cut.tokens, cut.cuts);
 }
 

@@ -10,6 +10,7 @@
 import { CellaflowError } from "../errors.js";
 import type { Message, MessagePart } from "../runtime/messages.js";
 import { head, tail } from "./bytes.js";
+import { partsBefore, showHandle } from "./handles.js";
 import { MESSAGE_TOKENS, type Meter } from "./tokens.js";
 
 /** A part of which less would be left is left out, in bytes. */
@@ -29,18 +30,19 @@ export interface Cut {
 }
 
 interface Piece {
+  handle: string;
   message: number;
   part: number;
   content: MessagePart;
   tokens: number;
 }
 
-/** Returns a message as its cuts leave it. */
-export function withCuts(message: Message, cuts: readonly Cut[]): Message {
+/** Returns a message as its cuts leave it. @param before how many parts of the conversation come before it */
+export function withCuts(message: Message, cuts: readonly Cut[], before: number): Message {
   if (cuts.length === 0) return message;
   const parts = message.parts.flatMap((part, index) => {
     const cut = cuts.find((one) => one.part === index);
-    return cut === undefined ? [part] : cutPart(part, cut);
+    return cut === undefined ? [part] : cutPart(part, cut, showHandle(before + index + 1));
   });
   return { ...message, parts };
 }
@@ -54,16 +56,29 @@ export interface CutDown {
 /**
  * Finds cuts that bring messages down to a number of tokens: the largest parts are cut, all to the same size.
  *
- * @param first index of the first of `messages`
+ * @param first index of the first message that is sent
  * @throws CellaflowError `context_budget` if there are too many parts for that
  */
-export function cutsFor(messages: readonly Message[], first: number, tokensMax: number, meter: Meter): CutDown {
+export function cutsFor(all: readonly Message[], first: number, tokensMax: number, meter: Meter): CutDown {
+  const messages = all.slice(first);
+  let before = partsBefore(all, first);
+  const starts = messages.map(({ parts }) => {
+    before += parts.length;
+    return before - parts.length;
+  });
   const pieces: Piece[] = messages.flatMap((message, index) =>
-    message.parts.map((content, part) => ({ message: first + index, part, content, tokens: meter.part(content) })),
+    message.parts.map((content, part) => ({
+      handle: showHandle((starts[index] ?? 0) + part + 1),
+      message: first + index,
+      part,
+      content,
+      tokens: meter.part(content),
+    })),
   );
   const level = levelOf(pieces, tokensMax - MESSAGE_TOKENS * messages.length);
   const cuts = pieces.filter(({ tokens }) => tokens > level).flatMap((piece) => cutTo(piece, level, meter));
-  const tokens = meter.messages(messages.map((message, index) => withCuts(message, cutsOf(cuts, first + index))));
+  const sent = messages.map((message, index) => withCuts(message, cutsOf(cuts, first + index), starts[index] ?? 0));
+  const tokens = meter.messages(sent);
   if (tokens > tokensMax) throw tooSmall(tokensMax);
   return { cuts, tokens };
 }
@@ -96,12 +111,12 @@ function levelOf(pieces: readonly Piece[], room: number): number {
 }
 
 /** Cuts one part to a number of tokens, or as far as its marker goes; not at all if that would not make it smaller. */
-function cutTo({ message, part, content, tokens }: Piece, level: number, meter: Meter): Cut[] {
+function cutTo({ handle, message, part, content, tokens }: Piece, level: number, meter: Meter): Cut[] {
   const keeping = (kept: number): Cut => {
     return { message, part, headBytes: Math.ceil(kept / 2), tailBytes: Math.floor(kept / 2) };
   };
   const counted = (kept: number): number =>
-    cutPart(content, keeping(kept)).reduce((sum, one) => sum + meter.part(one), 0);
+    cutPart(content, keeping(kept), handle).reduce((sum, one) => sum + meter.part(one), 0);
   let kept = Math.floor((Buffer.byteLength(contentOf(content)) * Math.max(0, level)) / tokens);
   while (kept > 0 && counted(kept) > level) kept = kept < KEPT_BYTES_MIN ? 0 : Math.floor(kept * CUT_STEP);
   return counted(kept) < tokens ? [keeping(kept)] : [];
@@ -119,10 +134,10 @@ function contentOf(part: MessagePart): string {
   }
 }
 
-function cutPart(part: MessagePart, { headBytes, tailBytes }: Cut): MessagePart[] {
+function cutPart(part: MessagePart, { headBytes, tailBytes }: Cut, handle: string): MessagePart[] {
   const content = contentOf(part);
   const left = Buffer.byteLength(content) - headBytes - tailBytes;
-  const text = `${head(content, headBytes)}… [${left} bytes left out; ccs_search finds lines of them] …${tail(content, tailBytes)}`;
+  const text = `${head(content, headBytes)}… [${left} bytes left out: ${handle}] …${tail(content, tailBytes)}`;
   switch (part.type) {
     case "text":
     case "toolResult":
@@ -135,6 +150,6 @@ function cutPart(part: MessagePart, { headBytes, tailBytes }: Cut): MessagePart[
       return [];
     case "file":
     case "custom":
-      return [{ type: "text", text: `… [a ${part.type} part left out] …` }];
+      return [{ type: "text", text: `… [left out: ${handle}] …` }];
   }
 }

@@ -32,6 +32,20 @@ function markBetween(split: number[], call: number, result: number): void {
   split[result + 1] = (split[result + 1] ?? 0) - 1;
 }
 
+/** How many leading messages there are, at most `max`, so that each call among them has its result among them. */
+export function closedEnd(messages: readonly Message[], max: number): number {
+  const open = new Set<string>();
+  let end = 0;
+  for (const [index, { parts }] of messages.slice(0, max).entries()) {
+    for (const part of parts) {
+      if (part.type === "toolCall") open.add(part.id);
+      else if (part.type === "toolResult") open.delete(part.id);
+    }
+    if (open.size === 0) end = index + 1;
+  }
+  return end;
+}
+
 /** How many messages of role system a list begins with. */
 export function leadingSystem(messages: readonly Message[]): number {
   const first = messages.findIndex(({ role }) => role !== "system");

@@ -11,6 +11,7 @@ import type { ContextUsed } from "../gen/cellaflow/content/v1/content_pb.js";
 import type { Message } from "../runtime/messages.js";
 import type { Block } from "./choose.js";
 import { type Cut, cutsOf, withCuts } from "./cut.js";
+import { partsBefore } from "./handles.js";
 import { leadingSystem } from "./pairs.js";
 import type { Breakpoint } from "./types.js";
 
@@ -30,9 +31,18 @@ export function promptOf(plan: PromptPlan, blocks: readonly Block[], conversatio
   const first = Math.max(system, Number(plan.firstMessage));
   const cuts = plan.cuts.map(cutOf);
   const compacted: Message[] = blocks.length === 0 ? [] : [{ role: "user", parts: blocks.map(textPart) }];
-  const newest = said.slice(first).map((message, index) => withCuts(message, cutsOf(cuts, first + index)));
+  const newest = cuts.length === 0 ? said.slice(first) : cutFrom(said, first, cuts);
   const messages = [...said.slice(0, system), ...compacted, ...newest];
   return { messages, breakpoints: breakpointsOf(messages, blocks, system) };
+}
+
+function cutFrom(said: readonly Message[], first: number, cuts: readonly Cut[]): Message[] {
+  let before = partsBefore(said, first);
+  return said.slice(first).map((message, index) => {
+    const cut = withCuts(message, cutsOf(cuts, first + index), before);
+    before += message.parts.length;
+    return cut;
+  });
 }
 
 function cutOf({ message, part, headBytes, tailBytes }: ContextUsed["cuts"][number]): Cut {

@@ -9,7 +9,7 @@
  */
 import type { Message, MessagePart } from "../runtime/messages.js";
 import { slice } from "./bytes.js";
-import { HANDLE_SIGN, type Handle, type Place, type Places, parseHandle, showHandle } from "./places.js";
+import { HANDLE_SIGN, parseHandle, partAt, showHandle } from "./handles.js";
 
 /** The most that is fetched without a range, in bytes. */
 export const FETCH_BYTES = 16 * 1_024;
@@ -20,23 +20,17 @@ export const LINES_MAX = 20;
 /** Length of one line of a search, in characters. */
 export const LINE_CHARS_MAX = 200;
 
-/** A conversation that can be read. */
-export interface Readable {
-  readonly places: Places;
-  readonly messages: readonly Message[];
-}
-
 /** What came of a fetch: a failure is for the model to read. */
 export type Fetched = { text: string } | { failure: string };
 
 /** Returns what a handle names. @param range first byte and end (exclusive) */
-export function fetchHandle(from: Readable, handle: string, range?: readonly [number, number]): Fetched {
-  const named = parseHandle(handle);
-  if (named === undefined) {
+export function fetchHandle(messages: readonly Message[], handle: string, range?: readonly [number, number]): Fetched {
+  const n = parseHandle(handle);
+  if (n === undefined) {
     return { failure: `\`${shorten(handle, 40)}\` is no handle; copy one from the context, such as §12` };
   }
-  const part = partAt(from, named);
-  if (typeof part === "string") return { failure: part };
+  const part = partAt(messages, n);
+  if (part === undefined) return { failure: `this session has no event ${n}; use a handle that the context shows` };
   const bytes = contentOf(part);
   if (range === undefined) return { text: beginning(bytes) };
   const [first, end] = range;
@@ -47,23 +41,21 @@ export function fetchHandle(from: Readable, handle: string, range?: readonly [nu
 }
 
 /** Returns lines of the conversation that contain all words of a query, newest message first. */
-export function searchLines(from: Readable, query: string): string[] {
+export function searchLines(messages: readonly Message[], query: string): string[] {
   const words = query
     .toLowerCase()
     .split(/\s+/u)
     .filter((word) => word !== "");
   const found: string[] = [];
   if (words.length === 0) return found;
-  // What a later event said again is found there.
-  let before = Number.POSITIVE_INFINITY;
-  for (const place of from.places.newestFirst()) {
-    const parts = partsNewestFirst(from, place, before);
-    before = Math.min(before, place.first);
-    for (const { handle, part } of parts) {
+  let after = messages.reduce((sum, { parts }) => sum + parts.length, 0);
+  for (const { parts } of messages.toReversed()) {
+    after -= parts.length;
+    for (const [index, part] of parts.entries()) {
       for (const line of linesOf(part)) {
         const lower = line.toLowerCase();
         if (!words.every((word) => lower.includes(word))) continue;
-        found.push(`${handle}: ${squeezed(line)}`);
+        found.push(`${showHandle(after + index + 1)}: ${squeezed(line)}`);
         if (found.length === LINES_MAX) return found;
       }
     }
@@ -74,35 +66,6 @@ export function searchLines(from: Readable, query: string): string[] {
 function beginning(bytes: Uint8Array): string {
   if (bytes.length <= FETCH_BYTES) return slice(bytes, 0, bytes.length);
   return `${slice(bytes, 0, FETCH_BYTES)}\n… [${bytes.length} bytes in all: give a range]`;
-}
-
-function partAt({ places, messages }: Readable, handle: Handle): MessagePart | string {
-  const place = places.of(handle.seq);
-  if (place === undefined) {
-    return `this session has no event ${handle.seq}; use a handle that the context shows`;
-  }
-  let left = handle.part;
-  for (const message of messages.slice(place.first, place.first + place.count)) {
-    const part = message.parts[left];
-    if (part !== undefined) return part;
-    left -= message.parts.length;
-  }
-  return `event ${handle.seq} has no part ${handle.part}; use a handle that the context shows`;
-}
-
-interface Named {
-  handle: string;
-  part: MessagePart;
-}
-
-function partsNewestFirst({ messages }: Readable, { seq, first, count }: Place, before: number): Named[] {
-  let parts = 0;
-  const perMessage = messages.slice(first, Math.min(first + count, before)).map((message) => {
-    const start = parts;
-    parts += message.parts.length;
-    return message.parts.map((part, index) => ({ handle: showHandle({ seq, part: start + index }), part }));
-  });
-  return perMessage.reverse().flat();
 }
 
 /** The bytes of a part: its text, arguments, JSON, address or file. */

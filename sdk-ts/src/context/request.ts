@@ -25,7 +25,7 @@ import type { RequestSpec } from "../runtime/request.js";
 import type { Run } from "../runtime/run.js";
 import { JournaledStep, type StoredOutput } from "../runtime/step.js";
 import { type Asked, type Choice, whole, window } from "./choose.js";
-import { leadingSystem } from "./pairs.js";
+import { closedEnd, leadingSystem } from "./pairs.js";
 import { promptOf } from "./prompt.js";
 import type { Settings } from "./settings.js";
 import { sharedTokens } from "./shared.js";
@@ -115,9 +115,9 @@ export class ContextRequest extends JournaledStep<PromptContext, ContextUsed> {
     let choice = source === undefined ? whole(asked) : await this.ask(source, asked, {}, signal);
     if (choice !== undefined) return { choice, waitedMs: 0, fallback: false };
     const from = performance.now();
-    if (source !== undefined && this.mayHelp(asked)) {
+    const atLeastSeq = this.compactable(asked);
+    if (source !== undefined && atLeastSeq > 0) {
       const { waitMs } = this.settings;
-      const atLeastSeq = this.run.conversation.places.committedSeq;
       choice = await this.ask(source, asked, { waitMs, atLeastSeq }, signal);
     }
     const waitedMs = Math.round(performance.now() - from);
@@ -153,13 +153,15 @@ export class ContextRequest extends JournaledStep<PromptContext, ContextUsed> {
     return this.run.settings.sealed ? undefined : this.run.settings.contexts;
   }
 
-  /** Q3. */
-  private mayHelp({ messages, budget, meter, artefact }: Asked): boolean {
-    const { committedMessages, committedSeq } = this.run.conversation.places;
-    if (this.hopeless || this.settings.waitMs === 0 || committedSeq <= (artefact?.coversSeq ?? 0)) return false;
+  /** Q3. The event that a compacted context has to cover for this prompt to fit; 0: there is no use in waiting for one. */
+  private compactable({ messages, budget, meter, artefact }: Asked): number {
+    const { conversation } = this.run;
+    if (this.hopeless || this.settings.waitMs === 0) return 0;
+    const end = closedEnd(messages, conversation.durableMessages);
+    if (end <= (artefact?.coversMessages ?? 0)) return 0;
     const system = leadingSystem(messages);
-    const left = messages.slice(Math.max(system, committedMessages));
-    return meter.messages(messages.slice(0, system)) + meter.messages(left) < budget;
+    const left = meter.messages(messages.slice(0, system)) + meter.messages(messages.slice(Math.max(system, end)));
+    return left < budget ? conversation.durableSince(end) : 0;
   }
 
   private document(asked: Asked, { choice, waitedMs, fallback }: Chosen): ContextUsed {

@@ -16,6 +16,8 @@ export interface UsedContext {
   tokens: number;
   /** Tokens of the whole conversation. */
   rawTokens: number;
+  /** Tokens of what every prompt begins with (the options `system` and `tools`); 0: not known. */
+  baseTokens: number;
   /** Tokens of the longest prefix that it has in common with the one before. */
   sharedTokens: number;
   /** How long a newer version was waited for, in ms. */
@@ -45,6 +47,7 @@ export function usedContext(payload: Payload): UsedContext {
     budgetTokens: Number(used.budgetTokens),
     tokens: Number(used.tokens),
     rawTokens: Number(used.rawTokens),
+    baseTokens: Number(used.baseTokens),
     sharedTokens: Number(used.sharedTokens),
     waitedMs: Number(used.waitedMs),
     fallback: used.fallback,

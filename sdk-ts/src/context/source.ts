@@ -46,7 +46,7 @@ export interface ContextAsk {
 /** What was answered. */
 export interface ContextAnswer {
   artefact: Artefact | undefined;
-  /** No compactor works, or it cannot cover more: waiting is no use. */
+  /** No compactor works: waiting is no use. Why the last attempt came to nothing (`refused`) may hold no more by now. */
   hopeless: boolean;
 }
 
@@ -65,7 +65,7 @@ export async function askFor(source: ContextSource, ask: ContextAsk, signal: Abo
   const { known } = ask;
   const response = await again(() => source.get(requestOf(ask, known), signal), signal);
   if (response === undefined) return { artefact: undefined, hopeless: true };
-  const hopeless = response.unattended || response.refused !== "";
+  const hopeless = response.unattended;
   const { version } = response;
   if (version === undefined) return { artefact: undefined, hopeless };
   const isKnown = known !== undefined && Buffer.compare(known.hash, version.hash) === 0;

@@ -10,10 +10,14 @@
 import { MisuseError } from "../errors.js";
 import { type Tools, tool } from "../llm/index.js";
 import { placeNow } from "../runtime/inside.js";
-import { fetchHandle, type Readable, searchLines } from "./reading.js";
+import type { Message } from "../runtime/messages.js";
+import { fetchHandle, searchLines } from "./reading.js";
 
 /** Kind of the resources that both tools read. */
 export const CONTEXT_KIND = "context";
+
+/** What is kept of a query that names a resource. */
+const ID_CHARS_MAX = 200;
 
 /** What the two tools are to a model; the compactor counts exactly these lines. */
 export const TOOL_LINES = {
@@ -41,7 +45,7 @@ export const contextTools: Tools = Object.freeze({
       required: ["handle"],
       additionalProperties: false,
     },
-    resources: ({ handle }) => [{ kind: CONTEXT_KIND, id: textOf(handle), mode: "read" }],
+    resources: ({ handle }) => [{ kind: CONTEXT_KIND, id: idOf(handle), mode: "read" }],
     execute: ({ handle, range }) => {
       const fetched = fetchHandle(conversationNow("ccs_fetch"), textOf(handle), rangeOf(range));
       // A failure is for the model to read, and costs a call like any other: the step completes, with its resource.
@@ -56,13 +60,18 @@ export const contextTools: Tools = Object.freeze({
       required: ["query"],
       additionalProperties: false,
     },
-    resources: ({ query }) => [{ kind: CONTEXT_KIND, id: textOf(query), mode: "read" }],
+    resources: ({ query }) => [{ kind: CONTEXT_KIND, id: idOf(query), mode: "read" }],
     execute: ({ query }) => {
       const lines = searchLines(conversationNow("ccs_search"), textOf(query));
       return lines.length === 0 ? "no line of this session's history contains these words" : lines.join("\n");
     },
   }),
 });
+
+/** A resource needs a name, whatever the model wrote. */
+function idOf(value: unknown): string {
+  return textOf(value).slice(0, ID_CHARS_MAX) || "?";
+}
 
 function textOf(value: unknown): string {
   return typeof value === "string" ? value : String(value ?? "");
@@ -75,8 +84,8 @@ function rangeOf(value: unknown): [number, number] | undefined {
 }
 
 /** The conversation of the run whose step this is. */
-function conversationNow(name: string): Readable {
-  const { conversation } = (placeNow()?.run ?? {}) as { conversation?: Readable };
-  if (conversation !== undefined) return conversation;
+function conversationNow(name: string): readonly Message[] {
+  const { conversation } = (placeNow()?.run ?? {}) as { conversation?: { messages: readonly Message[] } };
+  if (conversation !== undefined) return conversation.messages;
   throw new MisuseError("outside_run", `${name} was called outside of a step`, "run it with ctx.runTools");
 }

@@ -15,6 +15,9 @@ import type { Finding, Resource, RetryPolicy, StepHandle, StepOptions } from "..
 import { type AnySchema, check } from "./schema.js";
 import type { JsonObject, ToolCall } from "./types.js";
 
+/** At most 3 bytes each: the engine takes 4,096 bytes. */
+const RESOURCE_ID_CHARS_MAX = 1_365;
+
 /** A tool a model may ask for. */
 export interface Tool {
   /** For the model: what the tool does and when to use it. */
@@ -126,7 +129,7 @@ async function execute(found: Tool, args: unknown, step: StepHandle): Promise<un
 
 function optionsOf(found: Tool, call: ToolCall, args: unknown): StepOptions<unknown, unknown> {
   const options: StepOptions<unknown, unknown> = { input: args };
-  if (found.resources !== undefined) options.resources = found.resources(args);
+  if (found.resources !== undefined) options.resources = found.resources(args).flatMap(named);
   if (found.effect !== undefined) options.effect = found.effect;
   if (found.idempotencyKey !== undefined) options.idempotencyKey = found.idempotencyKey(args, call);
   if (found.onUnknown !== undefined) options.onUnknown = found.onUnknown;
@@ -134,6 +137,12 @@ function optionsOf(found: Tool, call: ToolCall, args: unknown): StepOptions<unkn
   if (found.retry !== undefined) options.retry = found.retry;
   if (found.timeoutMs !== undefined) options.timeoutMs = found.timeoutMs;
   return options;
+}
+
+/** Resources of tools are made of what a model wrote: one without a name is none, and one that is too long is cut. */
+function named(resource: Resource): Resource[] {
+  const id = resource.id.slice(0, RESOURCE_ID_CHARS_MAX);
+  return id === "" ? [] : [{ ...resource, id }];
 }
 
 function keyOf(host: object, call: ToolCall): string {

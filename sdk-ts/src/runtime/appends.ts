@@ -62,7 +62,7 @@ export class Appends {
     });
   }
 
-  private acked(ask: AppendAsk, answer: Appended, { texts, said }: Deltas): void {
+  private acked(ask: AppendAsk, answer: Appended, { texts, messages }: Deltas): void {
     const { run } = this;
     run.activity.answered();
     run.telling.commit(ask.op, answer.seq);
@@ -73,7 +73,7 @@ export class Appends {
     if (answer.recorded !== undefined) run.noteEvents([answer.recorded]);
     else if (answer.seq > 0 && !isOverdue(ask, answer)) {
       const { seq, timeMs } = answer;
-      if (said !== undefined) run.conversation.places.note(seq, said.first, said.count);
+      if (messages !== undefined) run.conversation.noteDurable(seq, messages);
       const key = ask.outcomeOf?.spec.key;
       const isNew = run.noteOwn(seq, key === undefined ? undefined : { seq, timeMs, key, event: undefined });
       if (isNew && key === undefined && texts.length > 0) run.texts.record(seq, texts);

@@ -9,7 +9,6 @@
  */
 import { hash } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
-import { Places } from "../context/places.js";
 import {
   type ConversationDelta,
   ConversationDeltaSchema,
@@ -36,8 +35,8 @@ export interface PendingDelta {
 export class Conversation {
   /** The messages in their stored form, texts in full. */
   readonly stored: StoredMessage[] = [];
-  /** Which events have which messages. */
-  readonly places = new Places();
+  /** Events that are known to have appended messages, and how many leading messages the ledger has with each; in order. */
+  private durable: { seq: number; messages: number }[] = [];
   private readonly shown: Message[] = [];
   private readonly hashes: Uint8Array[] = [];
   private committed = 0;
@@ -85,14 +84,33 @@ export class Conversation {
 
   /** Notes what a recorded event committed; called for every event of the replay before workflow code runs. */
   noteRecorded(delta: ConversationDelta, seq: number): void {
-    this.places.note(seq, delta.keep, delta.appended.length);
+    this.noteDurable(seq, delta.keep + delta.appended.length);
     this.committed = delta.keep + delta.appended.length;
   }
 
   /** Commits the whole list with the next append: the ledger's may be another one. */
   restate(): void {
-    this.places.clear();
+    this.durable = [];
     this.committed = 0;
+  }
+
+  /** Notes that the ledger has the first `messages`, by an event. */
+  noteDurable(seq: number, messages: number): void {
+    if (seq > (this.durable.at(-1)?.seq ?? 0)) this.durable.push({ seq, messages });
+  }
+
+  /** How many leading messages the ledger is known to have. */
+  get durableMessages(): number {
+    return this.durable.at(-1)?.messages ?? 0;
+  }
+
+  /** The event with which the ledger had the first `messages`; 0: it is not known to have them. */
+  durableSince(messages: number): number {
+    return (
+      this.durable.findLast((one, at) => {
+        return one.messages >= messages && (this.durable[at - 1]?.messages ?? 0) < messages;
+      })?.seq ?? 0
+    );
   }
 
   /** Takes what the next append has to carry; undefined: nothing. */

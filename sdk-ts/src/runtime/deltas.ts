@@ -15,8 +15,8 @@ import { textsOfMessage } from "./texts.js";
 export interface Deltas {
   state: Payload | undefined;
   conversation: Payload | undefined;
-  /** Messages that the conversation's delta appends. */
-  said?: { first: number; count: number };
+  /** How many messages the conversation has with its delta; absent: there is no delta. */
+  messages?: number;
   /** Texts of the conversation's delta (see `texts.ts`). */
   texts: readonly (string | undefined)[];
   bytes: number;
@@ -38,7 +38,7 @@ export function takeDeltas(state: StateStore, conversation: Conversation): Delta
   const bytes = Number((statePayload?.sizeBytes ?? 0n) + (conversationPayload?.sizeBytes ?? 0n));
   const deltas = { state: statePayload, conversation: conversationPayload, texts: pending?.texts ?? [], bytes };
   if (pending === undefined) return deltas;
-  return { ...deltas, said: { first: pending.delta.keep, count: pending.delta.appended.length } };
+  return { ...deltas, messages: pending.delta.keep + pending.delta.appended.length };
 }
 
 /** Notes what a recorded event carried; returns the texts of its conversation's delta. */

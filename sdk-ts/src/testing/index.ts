@@ -5,6 +5,7 @@
  */
 export type { DryRunOptions, DryRunResult, Ledger } from "../runtime/dry-run.js";
 export type { Delivery } from "./awkward-writer.js";
+export { type CompactorOptions, compactorProgram, startCompactor, type TestCompactor } from "./compactor.js";
 export {
   type ChargeFault,
   type ChargeRecord,
