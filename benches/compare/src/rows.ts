@@ -47,12 +47,8 @@ function job(name: string, shape: Partial<Job>): Job {
 
 /** Before everything that is measured: compilers and caches of both sides are warm then. */
 export function warmUp(contender: ContenderName): Job {
-  const slow = contender === "temporal";
-  return job("warm-up", {
-    sessions: slow ? 4 : 8,
-    atOnce: 4,
-    steps: slow ? 5 : 100,
-  });
+  if (contender === "temporal") return job("warm-up", { sessions: 4, atOnce: 4, steps: 5 });
+  return job("warm-up", { sessions: 100, atOnce: 32, steps: 50 });
 }
 
 const HISTORY = "its histories end at 51,200 events; these steps need more";

@@ -1,11 +1,8 @@
-/** Cellaflow: a worker and a client over TLS, as the README shows them. */
-import { type Context, createClient, createWorker, workflow } from "@cellaflow/sdk";
+/** Cellaflow: sessions run in this process over TLS, as the README's first agent does. */
+import { type Context, createClient, workflow } from "@cellaflow/sdk";
 import type { Session } from "../job.js";
 import { loop, type Open } from "./adapter.js";
 import { ANSWER_BYTES, entered, TOOL_BYTES, work } from "./probe.js";
-
-/** How long one call may wait for a session's end, in ms; the call is repeated. */
-const WAIT_MS = 20_000;
 
 /** Takes every input: no other contender checks its own either. */
 const input = {
@@ -46,30 +43,15 @@ async function converse(ctx: Context, session: Session): Promise<number> {
 }
 
 export const open: Open = async ({ url = "", token = "", ca = "" }) => {
-  const connection = { url, token, ca };
-  const client = createClient({ connection });
-  const stopping = new AbortController();
-  const running = createWorker({ connection, workflows: [bench] }).run({
-    signal: stopping.signal,
-  });
-  running.catch((error: unknown) => process.emitWarning(String(error)));
+  const client = createClient({ connection: { url, token, ca } });
+  const run = async (session: Session): Promise<void> => {
+    const result = await client.run(bench, session, { key: session.id });
+    if (result.status !== "completed") throw new Error(`session ${session.id} is ${result.status}`);
+  };
   return {
-    async run(session) {
-      const { sessionId } = await client.start(bench, session, {
-        key: session.id,
-      });
-      for (;;) {
-        const result = await client.result(sessionId, {
-          waitMs: WAIT_MS,
-          whileWaiting: "follow",
-        });
-        if (result.status === "completed") return;
-        if (result.status !== "runningElsewhere") throw new Error(`session ${session.id} is ${result.status}`);
-      }
-    },
-    async close() {
-      stopping.abort();
-      await running;
-    },
+    run,
+    // The dead process's lease runs out first; the call waits for that.
+    resume: run,
+    close: async () => {},
   };
 };

@@ -29,6 +29,8 @@ const tracks = new Map<string, Track>();
 let gaps: number[] = [];
 let payloadBytes = 0;
 let resuming: { id: string; done: (ms: number) => void } | undefined;
+/** This process took over: nothing dies in it. */
+let tookOver = false;
 
 /** To be called first in a workflow's function. */
 export function entered(id: string): void {
@@ -58,6 +60,7 @@ export function take(): { gapsMs: Float64Array; payloadBytes: number } {
 
 /** Resolves with the replay's time in ms when the session's first new step begins (P2). */
 export function resumed(id: string): Promise<number> {
+  tookOver = true;
   return new Promise((done) => {
     resuming = { id, done };
   });
@@ -73,7 +76,7 @@ function began(session: Session, n: number): void {
   if (resuming?.id === session.id) {
     resuming.done(now - track.entered);
     resuming = undefined;
-  } else if (session.dieAfter > 0 && n >= session.dieAfter) {
+  } else if (!tookOver && session.dieAfter > 0 && n >= session.dieAfter) {
     process.kill(process.pid, "SIGKILL");
   }
   if (!Number.isNaN(track.last)) gaps.push(now - track.last);

@@ -186,7 +186,7 @@ function method({ contenders }: Summary): string {
   return `## Method
 
 * Each repetition is a new data folder, a new server and a new worker process; contenders take turns, each time another one first. Nothing else runs. Figures are medians over repetitions; \`target/bench/summary.json\` has every one.
-* Worker and load generator are one Node process, for everybody. It does 800 steps before what is measured (Temporal: 20), except before a replay, which is that of a process that has just started.
+* Worker and load generator are one Node process, for everybody. It does 5,000 steps before what is measured (Temporal: 20), except before the conversation, and before a replay, which is that of a process that has just started.
 * A step costs what passes from the start of its function to the start of the next one's in the same session. A replay costs what passes from the entry of the workflow's function to the start of the first new step's.
 * Outputs are random text of 64 letters: dictionary coders find nothing in it, an entropy coder at most a quarter.
 * Memory: of one process the kernel's high-water mark (VmHWM) since the job began; of several (PostgreSQL) the sum of their proportional shares (Pss), looked at twice a second. Disk: bytes written below the data folder beyond what was there before the first session, for each byte that steps returned; at rest: after the server has stopped in order. Restate trims its log ten minutes later by default, PostgreSQL keeps its log until a checkpoint: their figures at rest include that.
