@@ -6,6 +6,7 @@
  * Invariants:
  * - O1 the outcome of seq n is delivered only when every seq below n is known and every outcome among them delivered.
  * - O2 between two deliveries all microtasks that the first one caused have run (each has a macrotask of its own).
+ *   Several such macrotasks are queued for one turn of the event loop: a turn costs more than a delivery does.
  * - O3 an outcome that is not ready (its request was not made, the replay's gate is shut) holds all later ones back.
  */
 
@@ -27,11 +28,17 @@ export interface OrderTarget<E> {
 
 const NO_OUTCOME = null;
 
+/** Deliveries in one turn of the event loop; sockets and timers get their turn in between. */
+const TURN_DELIVERIES_MAX = 64;
+
 /** The queue of one run. */
 export class Order<E> {
   private readonly known = new Map<number, Delivery<E> | typeof NO_OUTCOME>();
   private next = 1;
-  private scheduled = false;
+  /** First seq that is not known; at least `next`. */
+  private unknown = 1;
+  /** Macrotasks that are queued. */
+  private scheduled = 0;
   private stopped = false;
   private readonly tick = (): void => this.pump();
 
@@ -39,9 +46,7 @@ export class Order<E> {
 
   /** First seq that is not known. */
   get firstUnknown(): number {
-    let seq = this.next;
-    while (this.known.has(seq)) seq++;
-    return seq;
+    return this.unknown;
   }
 
   /** Last seq up to which all is known and delivered. */
@@ -63,6 +68,7 @@ export class Order<E> {
   note(seq: number, delivery: Delivery<E> | undefined): boolean {
     if (seq < this.next || this.known.has(seq)) return false;
     this.known.set(seq, delivery ?? NO_OUTCOME);
+    while (this.known.has(this.unknown)) this.unknown++;
     if (seq === this.next) this.schedule();
     return true;
   }
@@ -81,16 +87,17 @@ export class Order<E> {
   stop(): void {
     this.stopped = true;
     this.known.clear();
+    this.unknown = this.next;
   }
 
   private schedule(): void {
-    if (this.scheduled || this.stopped) return;
-    this.scheduled = true;
-    setImmediate(this.tick);
+    if (this.scheduled > 0 || this.stopped) return;
+    this.scheduled = Math.min(this.known.size, TURN_DELIVERIES_MAX);
+    for (let n = 0; n < this.scheduled; n++) setImmediate(this.tick);
   }
 
   private pump(): void {
-    this.scheduled = false;
+    this.scheduled -= 1;
     if (this.stopped) return;
     for (let entry = this.known.get(this.next); entry !== undefined; entry = this.known.get(this.next)) {
       if (entry === NO_OUTCOME) {

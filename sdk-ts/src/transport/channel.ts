@@ -85,7 +85,7 @@ export class Channel {
   private readonly binds = new Binds(this);
   private readonly links = new Map<string, SessionLink>();
   private readonly owners = new Map<bigint, SessionLink>();
-  private readonly sending = new Sending();
+  private readonly sending = new Sending(() => this.links.size);
   private joiner = new Joiner();
   private serving: Serving | undefined;
   /** Bytes that were received since credit was granted. */

@@ -11,6 +11,8 @@ import { encodeRequest, workerMessage } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { Cutter, PIECE_BYTES_MAX } from "./pieces.js";
 
+/** Up to so many sessions, what is sent goes out at the end of the task: there is little to batch it with. */
+const FEW_SESSIONS = 2;
 /** Bytes per message of the stream, about. */
 const BATCH_BYTES = 256 * 1_024;
 
@@ -24,6 +26,9 @@ export class Sending {
   private credit = 0;
   private flushScheduled = false;
   private blocked = false;
+
+  /** `sessions`: how many are bound to the channel now. */
+  constructor(private readonly sessions: () => number) {}
 
   /** A stream that the engine has welcomed takes messages from now on. */
   open(stream: Duplex | undefined, windowBytes: number): void {
@@ -82,9 +87,14 @@ export class Sending {
     this.flush();
   }
 
+  private readonly flushNow = (): void => this.flush();
+
   private scheduleFlush(): void {
     if (this.flushScheduled || this.stream === undefined) return;
     this.flushScheduled = true;
-    setImmediate(() => this.flush());
+    // With many sessions the messages of a whole turn of the event loop travel together; for a lone one that turn
+    // would be a good part of what a step costs.
+    if (this.sessions() <= FEW_SESSIONS) process.nextTick(this.flushNow);
+    else setImmediate(this.flushNow);
   }
 }
