@@ -1,5 +1,6 @@
 //! The command line.
 
+mod contexts;
 mod restore;
 mod run;
 mod verify;
@@ -32,12 +33,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Moves lineages that ended long enough ago into the archive
+    /// Moves lineages that ended long enough ago into the archive, and compacts the contexts of live sessions
     Run(run::Run),
     /// Brings the lineage of an archived session back into the engine
     Restore(restore::Restore),
     /// Walks every hash chain across ledger and archive, and reads every archived file
     Verify(verify::Verify),
+    /// Compacts the conversations of live sessions into contexts for their prompts
+    Contexts(contexts::ContextsOf),
     Report(report::command::Args),
     Import(import::command::Args),
     Bench(bench::command::Args),
@@ -54,6 +57,12 @@ struct Places {
     /// How long a claim on lineages lasts if its worker is not heard of, in ms
     #[arg(long, value_name = "MS", default_value_t = 600_000, value_parser = clap::value_parser!(u64).range(500..=86_400_000))]
     claim_ms: u64,
+}
+
+impl Places {
+    fn engine(&self) -> &connection::Options {
+        &self.engine
+    }
 }
 
 /// Why a command has nothing to work on.
@@ -80,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Run(asked) => runtime.block_on(run::run(asked)),
         Command::Restore(asked) => runtime.block_on(restore::run(&asked)),
         Command::Verify(asked) => runtime.block_on(verify::run(&asked)),
+        Command::Contexts(asked) => runtime.block_on(contexts::run(&asked)),
         Command::Report(args) => {
             runtime.block_on(report::command::run(&args)).map_err(|error| error.to_string())
         }

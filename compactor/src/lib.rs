@@ -7,6 +7,7 @@ pub mod ccs;
 pub mod cli;
 pub mod clock;
 pub mod connection;
+pub mod context;
 pub mod import;
 pub mod metrics;
 pub mod report;

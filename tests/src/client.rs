@@ -1,5 +1,6 @@
 //! Every service of an engine over TLS, with a token.
 
+use cellaflow_proto::v1::context_service_client::ContextServiceClient;
 use cellaflow_proto::v1::engine_service_client::EngineServiceClient;
 use cellaflow_proto::v1::operator_service_client::OperatorServiceClient;
 use cellaflow_proto::v1::session_service_client::SessionServiceClient;
@@ -68,6 +69,11 @@ impl Client {
     /// `OperatorService`.
     pub fn operator(&self) -> OperatorServiceClient<Authorised> {
         OperatorServiceClient::new(self.authorised())
+    }
+
+    /// `ContextService`.
+    pub fn contexts(&self) -> ContextServiceClient<Authorised> {
+        ContextServiceClient::new(self.authorised()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// `WorkerService`.

@@ -61,7 +61,7 @@ impl Engine {
             .env_remove("CELLAFLOW_URL")
             .env_remove("CELLAFLOW_TOKEN")
             .env_remove("CELLAFLOW_CA")
-            .env_remove("CELLAFLOW_ARCHIVE")
+            .env("CELLAFLOW_ARCHIVE", self.archive())
             .stdin(Stdio::null())
             .kill_on_drop(true);
         command

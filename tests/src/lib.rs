@@ -10,6 +10,7 @@
 //! let listed = engine.cli(&["sessions", "list", "--json"]).await.json();
 //! # }
 //! ```
+pub mod agent;
 pub mod channel;
 mod cli;
 pub mod client;

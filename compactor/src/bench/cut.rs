@@ -49,12 +49,12 @@ pub fn fold(events: &[(usize, Event)], upto: usize, settings: &Settings) -> Ccs 
         if ccs.live_tokens() > settings.high_mark_tokens && !matches!(event.body, crate::ccs::Body::Result(_))
         {
             let upto = ccs.watermark();
-            ccs.fold(Input::Seal(Seal { upto, reason: Reason::HighMark }));
+            ccs.fold(Input::Seal(Seal::new(upto, Reason::HighMark)));
         }
         ccs.fold(Input::Event(event.clone()));
     }
     let upto = ccs.watermark();
-    ccs.fold(Input::Seal(Seal { upto, reason: Reason::Explicit }));
+    ccs.fold(Input::Seal(Seal::new(upto, Reason::Explicit)));
     ccs
 }
 

@@ -23,7 +23,7 @@ pub fn check(line_bytes: usize, settings: &Settings) -> Vec<String> {
         ccs.fold(Input::Event(event.clone()));
     }
     let upto = ccs.watermark();
-    ccs.fold(Input::Seal(Seal { upto, reason: Reason::Explicit }));
+    ccs.fold(Input::Seal(Seal::new(upto, Reason::Explicit)));
     let context = ccs.context();
     let mut wrong = Vec::new();
     if context.generation == 0 {

@@ -182,7 +182,7 @@ impl Report {
                 let due = (n + 1) * compactions / events.len() > n * compactions / events.len();
                 if due {
                     let upto = ccs.watermark();
-                    ccs.fold(Input::Seal(Seal { upto, reason: Reason::Explicit }));
+                    ccs.fold(Input::Seal(Seal::new(upto, Reason::Explicit)));
                 }
             }
             let context = ccs.context();

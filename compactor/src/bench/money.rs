@@ -120,11 +120,11 @@ impl Replay<'_> {
 
     fn trigger(&self, ccs: &mut Ccs, cold: bool) {
         let upto = ccs.watermark();
-        let aim = self.settings.budget(ccs.history_tokens());
+        let aim = self.settings.budget(ccs.history_tokens(), 0);
         if cold && ccs.live_tokens() > aim / 2 {
-            ccs.fold(Input::Seal(Seal { upto, reason: Reason::Cold }));
+            ccs.fold(Input::Seal(Seal::new(upto, Reason::Cold)));
         } else if ccs.live_tokens() > self.settings.high_mark_tokens {
-            ccs.fold(Input::Seal(Seal { upto, reason: Reason::HighMark }));
+            ccs.fold(Input::Seal(Seal::new(upto, Reason::HighMark)));
         }
     }
 

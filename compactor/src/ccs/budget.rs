@@ -50,10 +50,14 @@ pub struct Shares {
 }
 
 impl Settings {
-    /// The aim for a history of so many tokens.
+    /// The aim for a history of so many tokens; `limit_tokens`: what the prompt has room for, 0: enough.
     #[must_use]
-    pub fn budget(&self, history_tokens: usize) -> usize {
-        (history_tokens / self.ratio.max(1)).clamp(self.budget_tokens_min, self.budget_tokens_max)
+    pub fn budget(&self, history_tokens: usize, limit_tokens: u64) -> usize {
+        let aim = (history_tokens / self.ratio.max(1)).clamp(self.budget_tokens_min, self.budget_tokens_max);
+        match usize::try_from(limit_tokens) {
+            Ok(0) | Err(_) => aim,
+            Ok(limit) => aim.min(limit),
+        }
     }
 
     /// What is left beside the floors, by part.

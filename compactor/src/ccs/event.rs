@@ -52,6 +52,16 @@ pub struct Seal {
     /// The last event that it takes in.
     pub upto: u64,
     pub reason: Reason,
+    /// Most tokens that the context is to have; 0: as the settings say.
+    pub limit_tokens: u64,
+}
+
+impl Seal {
+    /// A seal within the settings' own budget.
+    #[must_use]
+    pub fn new(upto: u64, reason: Reason) -> Self {
+        Self { upto, reason, limit_tokens: 0 }
+    }
 }
 
 /// Why a seal was appended, by precedence.

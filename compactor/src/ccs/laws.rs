@@ -56,7 +56,7 @@ fn inputs(steps: &[Step]) -> Vec<Input> {
                 vec![call, result]
             }
             Step::Seal => {
-                out.push(Input::Seal(Seal { upto: seq, reason: Reason::Explicit }));
+                out.push(Input::Seal(Seal::new(seq, Reason::Explicit)));
                 continue;
             }
         };
@@ -140,7 +140,7 @@ proptest! {
     fn handles_resolve_byte_equal(steps in steps()) {
         let mut all = inputs(&steps);
         let events = events(&all);
-        all.push(Input::Seal(Seal { upto: events.len() as u64, reason: Reason::Explicit }));
+        all.push(Input::Seal(Seal::new(events.len() as u64, Reason::Explicit)));
         let mut ccs = Ccs::new(settings());
         fold(&mut ccs, &all);
         for segment in ccs.segments() {
@@ -159,7 +159,7 @@ proptest! {
     fn a_seal_never_makes_a_context_larger_or_drops_an_instruction(steps in steps()) {
         let mut all = inputs(&steps);
         let events = events(&all);
-        all.push(Input::Seal(Seal { upto: events.len() as u64, reason: Reason::Explicit }));
+        all.push(Input::Seal(Seal::new(events.len() as u64, Reason::Explicit)));
         let mut ccs = Ccs::new(settings());
         fold(&mut ccs, &all);
         let context = ccs.context();
@@ -191,7 +191,7 @@ fn work(events: u64) -> (f64, usize) {
         let upto = event.seq;
         ccs.fold(Input::Event(event));
         if ccs.live_tokens() > 8_000 {
-            ccs.fold(Input::Seal(Seal { upto, reason: Reason::HighMark }));
+            ccs.fold(Input::Seal(Seal::new(upto, Reason::HighMark)));
         }
     }
     (ccs.work() as f64 / events as f64, serde_json::to_vec(&ccs).unwrap().len())
@@ -212,7 +212,7 @@ fn a_short_history_stays_as_it_is() {
     let mut ccs = Ccs::new(Settings::default());
     ccs.fold(Input::Event(Event { seq: 1, body: Body::User(b"hello".to_vec()) }));
     let before = ccs.context();
-    ccs.fold(Input::Seal(Seal { upto: 1, reason: Reason::Explicit }));
+    ccs.fold(Input::Seal(Seal::new(1, Reason::Explicit)));
     assert_eq!(before, ccs.context());
     assert_eq!(before.text(), "user: hello\n");
 }

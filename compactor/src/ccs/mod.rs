@@ -38,7 +38,7 @@ pub mod words;
 
 pub use budget::Settings;
 pub use event::{Body, Call, Event, Input, Outcome, Reason, Seal};
-pub use state::{Ccs, Context};
+pub use state::{Block, Ccs, Context};
 
 /// Name and version of every pass, in order: part of an artefact's identity.
 pub const PASSES: [(&str, u32); 12] = [

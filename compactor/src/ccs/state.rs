@@ -40,6 +40,8 @@ pub struct Ccs {
     tail: Vec<Shown>,
     /// What precedes the tail since the last seal.
     front: String,
+    /// Where in it the instructions end, and the segments.
+    cuts: (usize, usize),
     front_tokens: usize,
     /// Tokens that came after the last seal.
     live_tokens: usize,
@@ -49,6 +51,14 @@ pub struct Ccs {
     generation: u32,
     /// Items, rows and lines that passes looked at: a counter for tests of C4.
     work: u64,
+}
+
+/// A part of a context, by how long it stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Block {
+    Instructions,
+    Segments,
+    Facts,
 }
 
 /// What the model is sent for a history, the tools and the base prompt aside.
@@ -89,6 +99,7 @@ impl Ccs {
             segments: Vec::new(),
             tail: Vec::new(),
             front: String::new(),
+            cuts: (0, 0),
             front_tokens: 0,
             live_tokens: 0,
             removed: Removed::default(),
@@ -121,6 +132,33 @@ impl Ccs {
             tokens: tools + self.front_tokens + tail_tokens,
             generation: self.generation,
         }
+    }
+
+    /// The context right after a seal, by how long its parts stay as they are: instructions, segments, and facts with
+    /// the tail. An empty part is left out.
+    #[must_use]
+    pub fn blocks(&self) -> Vec<(Block, String)> {
+        let (instructions, segments) = self.cuts;
+        let part = |from: usize, to: usize| self.front.get(from..to).unwrap_or_default().to_owned();
+        let mut last = part(segments, self.front.len());
+        self.tail.iter().for_each(|shown| last.push_str(&shown.message));
+        let all = [
+            (Block::Instructions, part(0, instructions)),
+            (Block::Segments, part(instructions, segments)),
+            (Block::Facts, last),
+        ];
+        all.into_iter().filter(|(_, text)| !text.is_empty()).collect()
+    }
+
+    /// How many seals were taken.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     #[must_use]
@@ -203,18 +241,18 @@ impl Ccs {
             return;
         }
         let mut next = self.clone();
-        if next.propose().is_ok() {
+        if next.propose(seal.limit_tokens).is_ok() {
             *self = next;
         }
     }
 
     /// Seals in place; on an error the caller drops the copy.
-    fn propose(&mut self) -> Result<(), verify::Refused> {
+    fn propose(&mut self, limit_tokens: u64) -> Result<(), verify::Refused> {
         let vocabulary = self.settings.vocabulary;
         self.root = self.root.take().or_else(|| root(self.facts.files.keys()));
         let root = self.root.clone();
         let short = move |s: &str| root.as_deref().map_or_else(|| s.to_owned(), |r| s.replace(r, ""));
-        let budget = self.settings.budget(self.history_tokens);
+        let budget = self.settings.budget(self.history_tokens, limit_tokens);
 
         let items: Vec<Item> = self.tail.iter().map(|s| s.item.clone()).collect();
         let rows = self.facts.rows()
@@ -275,12 +313,14 @@ impl Ccs {
         self.tail = kept;
 
         let mut front = format!("{}{}", render::PREAMBLE, self.instructions_text());
+        let instructions = front.len();
         if let Some(root) = &self.root {
             front.push_str(&format!("Paths below are under {root}\n"));
         }
         for segment in &self.segments {
             front.push_str(&segment.bytes);
         }
+        self.cuts = (instructions, front.len());
         front.push_str(&facts);
         let mut visible = front.clone();
         self.tail.iter().for_each(|s| visible.push_str(&s.message));

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::{Places, stop_when_asked, worker};
+use super::{Places, contexts, stop_when_asked, worker};
 use crate::archive::Worker;
 use crate::archive::run::{self, Settings, Summary};
 use crate::metrics::{self, Metrics};
@@ -89,8 +89,14 @@ pub(super) async fn run(asked: Run) -> Result<(), String> {
     }
     drop(worker);
     let asked = std::sync::Arc::new(asked);
-    let jobs = [archive(&asked, &metrics, &stop)];
-    schedule::run(&schedule, &jobs, stop).await
+    let jobs = [archive(&asked, &metrics, &stop), contexts(&asked, &metrics, &stop)];
+    if matches!(schedule, Schedule::Once) || asked.dry_run {
+        return schedule::run(&schedule, &jobs, stop).await;
+    }
+    // An agent that waits for its context does not wait for a round.
+    let following = contexts::keep(asked.places.engine(), stop.clone());
+    let (done, ()) = tokio::join!(schedule::run(&schedule, &jobs, stop), following);
+    done
 }
 
 /// Reaches the engine for the first time: a schedule waits for one that starts later; `None`: asked to stop meanwhile.
@@ -129,6 +135,32 @@ fn archive(asked: &std::sync::Arc<Run>, metrics: &Metrics, stop: &watch::Receive
                 metrics.last_success_seconds.set(now_s);
             }
             round
+        }) as futures::future::LocalBoxFuture<'static, _>
+    };
+    Job { name: NAME, run: Box::new(run) }
+}
+
+/// The job that folds what is behind, whatever was missed.
+fn contexts(asked: &std::sync::Arc<Run>, metrics: &Metrics, stop: &watch::Receiver<bool>) -> Job {
+    const NAME: &str = "contexts";
+    let (asked, metrics, stop) = (std::sync::Arc::clone(asked), metrics.clone(), stop.clone());
+    let run = move || {
+        let (asked, metrics, stop) = (std::sync::Arc::clone(&asked), metrics.clone(), stop.clone());
+        Box::pin(async move {
+            if asked.dry_run {
+                return Ok(());
+            }
+            let round = contexts::once(asked.places.engine(), stop).await.and_then(contexts::checked);
+            metrics.round(NAME, round.is_ok());
+            round.map(|summary| {
+                if summary.versions > 0 {
+                    tracing::info!(
+                        sessions = summary.sessions,
+                        versions = summary.versions,
+                        "compacted contexts"
+                    );
+                }
+            })
         }) as futures::future::LocalBoxFuture<'static, _>
     };
     Job { name: NAME, run: Box::new(run) }
