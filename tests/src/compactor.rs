@@ -49,7 +49,7 @@ impl Engine {
 
     fn compactor_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.compactor_bare(arguments);
-        command.arg("--archive").arg(self.archive());
+        command.env("CELLAFLOW_ARCHIVE", self.archive());
         command
     }
 
@@ -61,7 +61,7 @@ impl Engine {
             .env_remove("CELLAFLOW_URL")
             .env_remove("CELLAFLOW_TOKEN")
             .env_remove("CELLAFLOW_CA")
-            .env("CELLAFLOW_ARCHIVE", self.archive())
+            .env_remove("CELLAFLOW_ARCHIVE")
             .stdin(Stdio::null())
             .kill_on_drop(true);
         command

@@ -81,12 +81,12 @@ async fn a_conversation_folded_by_compactors_that_are_killed_gives_the_bytes_of_
     let mut deaths = 0;
     for round in 0..6 {
         let mut compactor = scene.engine.compactor_in_background(&["contexts"], &[]);
+        let wanted = scene.versions(&killed.session).await.len() + 1;
         for _ in 0..10 {
             killed.turn(&scene.worker, 1).await;
         }
         // Some die at once, some after they have stored something of this round.
         if round % 2 == 1 {
-            let wanted = scene.versions(&killed.session).await.len() + 1;
             wait::until("another version", async || {
                 (scene.versions(&killed.session).await.len() >= wanted).then_some(())
             })

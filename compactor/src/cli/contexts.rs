@@ -52,7 +52,10 @@ pub(super) async fn run(asked: &ContextsOf) -> Result<(), String> {
 }
 
 /// Folds what is behind.
-pub(super) async fn once(engine: &connection::Options, stop: watch::Receiver<bool>) -> Result<Summary, String> {
+pub(super) async fn once(
+    engine: &connection::Options,
+    stop: watch::Receiver<bool>,
+) -> Result<Summary, String> {
     let contexts = reach(engine, stop).await.map_err(|problem| problem.text)?;
     contexts.once().await.map_err(|error| error.to_string())
 }
