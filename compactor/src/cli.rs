@@ -1,6 +1,7 @@
 //! The command line.
 
 mod contexts;
+mod gc;
 mod restore;
 mod run;
 mod verify;
@@ -41,9 +42,18 @@ enum Command {
     Verify(verify::Verify),
     /// Compacts the conversations of live sessions into contexts for their prompts
     Contexts(contexts::ContextsOf),
+    /// Looks after the archive's files
+    #[command(subcommand)]
+    Archive(Archive),
     Report(report::command::Args),
     Import(import::command::Args),
     Bench(bench::command::Args),
+}
+
+#[derive(Subcommand)]
+enum Archive {
+    /// Deletes files that no manifest names: what crashes and lost claims have left
+    Gc(gc::Gc),
 }
 
 /// The engine and the archive that a command works on.
@@ -90,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Restore(asked) => runtime.block_on(restore::run(&asked)),
         Command::Verify(asked) => runtime.block_on(verify::run(&asked)),
         Command::Contexts(asked) => runtime.block_on(contexts::run(&asked)),
+        Command::Archive(Archive::Gc(asked)) => runtime.block_on(gc::run(&asked)),
         Command::Report(args) => {
             runtime.block_on(report::command::run(&args)).map_err(|error| error.to_string())
         }

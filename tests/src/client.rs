@@ -1,5 +1,6 @@
 //! Every service of an engine over TLS, with a token.
 
+use cellaflow_proto::v1::archive_service_client::ArchiveServiceClient;
 use cellaflow_proto::v1::context_service_client::ContextServiceClient;
 use cellaflow_proto::v1::engine_service_client::EngineServiceClient;
 use cellaflow_proto::v1::operator_service_client::OperatorServiceClient;
@@ -64,6 +65,11 @@ impl Client {
     /// `SessionService`.
     pub fn sessions(&self) -> SessionServiceClient<Authorised> {
         SessionServiceClient::new(self.authorised()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// `ArchiveService`.
+    pub fn archive(&self) -> ArchiveServiceClient<Authorised> {
+        ArchiveServiceClient::new(self.authorised())
     }
 
     /// `OperatorService`.

@@ -156,6 +156,13 @@ impl Engine {
         self.restart().await;
     }
 
+    /// Kills the engine and starts it again on the same folder with other flags; the port changes.
+    pub async fn restart_with(&mut self, flags: &[&str]) {
+        self.kill();
+        self.options.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        self.restart().await;
+    }
+
     /// Starts the engine again on a folder that it must refuse; returns its exit code and what it said.
     pub async fn restart_refused(&mut self) -> (Option<i32>, String) {
         assert!(self.process.try_wait().unwrap().is_some(), "the engine still runs");
@@ -215,13 +222,16 @@ fn log(folder: &Path) -> String {
 }
 
 fn spawn(folder: &Path, options: &Options) -> Child {
+    // An engine with a test clock ends when its input does.
+    let clocked = options.flags.iter().any(|flag| flag == "--test-clock");
+    let input = if clocked { Stdio::piped() } else { Stdio::null() };
     let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
     Command::new(binary())
         .args(["dev", "--listen", "127.0.0.1:0", "--data"])
         .arg(data(folder))
         .args(&options.flags)
         .current_dir(folder)
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(log.try_clone().unwrap())
         .stderr(log)
         .spawn()

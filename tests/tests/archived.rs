@@ -6,6 +6,7 @@ use cellaflow_tests::channel::Worker;
 use cellaflow_tests::client::refusal;
 
 mod archived {
+    pub mod gone;
     pub mod kills;
     pub mod scene;
     pub mod worker;

@@ -55,9 +55,12 @@ pub struct Event {
 pub fn event(header: &Bytes, payloads: &Bytes) -> Result<Event, Unreadable> {
     let header = disk::EventHeader::decode(header.clone()).map_err(|error| Unreadable(error.to_string()))?;
     let mut rest = payloads.clone();
+    // Of an erased lineage the header is all there is.
+    let erased = payloads.is_empty();
     let mut pieces = Vec::new();
     for (part, payload) in refs(&header) {
         let inline = match payload.inline {
+            true if erased && payload.size_bytes > 0 => None,
             true => {
                 let size = usize::try_from(payload.size_bytes).unwrap_or(usize::MAX);
                 if size > rest.len() {

@@ -37,6 +37,9 @@ pub enum Error {
     /// What was written reads back as something else.
     #[error(transparent)]
     Bad(#[from] verify::Bad),
+    /// The work takes longer than a claim may.
+    #[error("the work under one claim took too long and was given up: look at the speed of engine and store")]
+    TooLong,
     /// Asked to stop.
     #[error("stopped before the commit; the claim was given up")]
     Stopped,
@@ -94,11 +97,15 @@ pub struct Worker {
     pub stop: watch::Receiver<bool>,
 }
 
-struct Held {
-    claim_id: String,
-    epoch: u64,
-    lineages: Vec<String>,
+/// A claim.
+pub(super) struct Held {
+    pub(super) claim_id: String,
+    pub(super) epoch: u64,
+    pub(super) lineages: Vec<String>,
 }
+
+/// Longest work under one claim: what it has written may be taken for a crash's after the grace of `archive gc`.
+pub const WORK_MAX: Duration = Duration::from_secs(6 * 60 * 60);
 
 impl Worker {
     /// Archives the lineages of a partition that can be claimed; `None`: none can.
@@ -106,37 +113,57 @@ impl Worker {
     /// # Errors
     /// See `Error`; the claim is given up if the engine can still be told.
     pub async fn archive(&self, partition: &Partition) -> Result<Option<Done>, Error> {
-        let claimed = self
-            .engine
-            .clone()
-            .claim_lineages(v1::ClaimLineagesRequest {
-                namespace: self.namespace.clone(),
-                lineage_ids: partition.lineages.clone(),
-                claim_ms: self.claim_ms,
-                purpose: v1::ClaimPurpose::Archive.into(),
-                claim_id: String::new(),
-            })
-            .await?
-            .into_inner();
-        if claimed.claim_id.is_empty() {
-            return Ok(None);
-        }
-        let held = Held { claim_id: claimed.claim_id, epoch: claimed.epoch, lineages: claimed.lineage_ids };
-        let renewing = tokio::spawn(renew(self.clone(), held.claim_id.clone(), held.lineages.clone()));
-        let done = self.work(partition, &held).await;
+        let held = self.claim(partition.lineages.clone(), v1::ClaimPurpose::Archive).await?;
+        let Some(held) = held else { return Ok(None) };
+        self.under(&held, v1::ClaimPurpose::Archive, self.work(partition, &held)).await.map(Some)
+    }
+
+    /// Claims what of some lineages can be; `None`: nothing.
+    pub(super) async fn claim(
+        &self,
+        lineage_ids: Vec<String>,
+        purpose: v1::ClaimPurpose,
+    ) -> Result<Option<Held>, Error> {
+        let request = v1::ClaimLineagesRequest {
+            namespace: self.namespace.clone(),
+            lineage_ids,
+            claim_ms: self.claim_ms,
+            purpose: purpose.into(),
+            claim_id: String::new(),
+        };
+        let claimed = self.engine.clone().claim_lineages(request).await?.into_inner();
+        let v1::ClaimLineagesResponse { claim_id, epoch, lineage_ids: lineages, .. } = claimed;
+        Ok(Some(Held { claim_id, epoch, lineages }).filter(|held| !held.claim_id.is_empty()))
+    }
+
+    /// Works under a claim, which is renewed meanwhile and given up if the work comes to nothing.
+    pub(super) async fn under<T>(
+        &self,
+        held: &Held,
+        purpose: v1::ClaimPurpose,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let renewing =
+            tokio::spawn(renew(self.clone(), held.claim_id.clone(), held.lineages.clone(), purpose));
+        let done = tokio::time::timeout(WORK_MAX, work).await.unwrap_or(Err(Error::TooLong));
         renewing.abort();
         if let Err(error) = &done
             && !matches!(error, Error::Lost)
         {
-            let dropped = v1::DropClaimRequest {
-                namespace: self.namespace.clone(),
-                claim_id: held.claim_id.clone(),
-                lineage_ids: held.lineages.clone(),
-            };
-            // An engine that is gone ends the claim by itself.
-            let _gone = self.engine.clone().drop_claim(dropped).await.is_err();
+            self.give_up(held).await;
         }
-        done.map(Some)
+        done
+    }
+
+    /// Gives a claim up.
+    pub(super) async fn give_up(&self, held: &Held) {
+        let dropped = v1::DropClaimRequest {
+            namespace: self.namespace.clone(),
+            claim_id: held.claim_id.clone(),
+            lineage_ids: held.lineages.clone(),
+        };
+        // An engine that is gone ends the claim by itself.
+        let _gone = self.engine.clone().drop_claim(dropped).await.is_err();
     }
 
     async fn work(&self, partition: &Partition, held: &Held) -> Result<Done, Error> {
@@ -146,19 +173,24 @@ impl Worker {
             _ = stop.wait_for(|stop| *stop) => return Err(Error::Stopped),
         };
         // From here on it is finished: the next run would have to find out what came of it.
-        let text = serde_json::to_vec_pretty(&manifest).map_err(std::io::Error::other)?;
-        let digest = blake3::hash(&text);
-        let text = bytes::Bytes::from(text);
-        self.store.put_new(&manifest::pending(&held.claim_id, held.epoch), text.clone()).await?;
-        self.commit(held, &manifest, digest.as_bytes(), &lineages).await?;
+        let digest = self.put_pending(&manifest).await?;
+        self.commit(held, &manifest, &digest, &lineages).await?;
         breakpoint("committed").await;
-        self.publish(&held.claim_id, held.epoch, &manifest.path(), digest.as_bytes()).await?;
+        self.publish(&held.claim_id, held.epoch, &manifest.path(), &digest).await?;
         Ok(Done {
             lineages: lineages.len() as u64,
             sessions: lineages.values().map(|sessions| sessions.len() as u64).sum(),
             events: manifest.events,
             bytes: manifest.files.iter().map(|file| file.bytes).sum(),
         })
+    }
+
+    /// Leaves a manifest where whoever publishes it finds it; returns its digest.
+    pub(super) async fn put_pending(&self, manifest: &Manifest) -> Result<[u8; 32], Error> {
+        let text = serde_json::to_vec_pretty(manifest).map_err(std::io::Error::other)?;
+        let digest = blake3::hash(&text);
+        self.store.put_new(&manifest::pending(&manifest.claim_id, manifest.epoch), text.into()).await?;
+        Ok(*digest.as_bytes())
     }
 
     /// Everything before the commit; given up at any point, it leaves nothing but files that nobody names.
@@ -223,19 +255,24 @@ impl Worker {
         held: &Held,
         finished: &Finished,
     ) -> Result<manifest::File, Error> {
-        let bytes = tokio::task::block_in_place(|| finished.bytes())?;
-        let table = finished.table.name();
         let path = format!(
-            "data/ns={}/dt={}/workflow={}/{table}-{}-{}-{:04}.parquet",
-            manifest::escaped(&self.namespace),
+            "{}/dt={}/workflow={}/{}-{}-{}-{:04}.parquet",
+            manifest::data_folder(&self.namespace),
             partition.dt,
             manifest::escaped(&partition.workflow),
+            finished.table.name(),
             held.claim_id,
             held.epoch,
             finished.number
         );
+        self.put_file(path, finished).await
+    }
+
+    /// Puts a finished file where nothing is.
+    pub(super) async fn put_file(&self, path: String, finished: &Finished) -> Result<manifest::File, Error> {
+        let bytes = tokio::task::block_in_place(|| finished.bytes())?;
         let file = manifest::File {
-            table: table.to_owned(),
+            table: finished.table.name().to_owned(),
             path: path.clone(),
             rows: finished.rows as u64,
             bytes: bytes.len() as u64,
@@ -307,12 +344,28 @@ impl Worker {
             let problem = "it is not the manifest that was committed".to_owned();
             return Err(verify::Bad { path: pending, problem }.into());
         }
-        self.store.put_new(path, text).await?;
+        self.store.put_new(path, text.clone()).await?;
         breakpoint("published").await;
+        self.delete_replaced(&Manifest::read(path, &text)?).await?;
         let request =
             v1::MarkPublishedRequest { namespace: self.namespace.clone(), claim_id: claim_id.to_owned() };
         self.engine.clone().mark_published(request).await?;
         self.store.delete(&pending).await?;
+        Ok(())
+    }
+
+    /// What a published manifest replaces goes: files first (`rewrite`, W3). What is gone already is fine.
+    async fn delete_replaced(&self, manifest: &Manifest) -> Result<(), Error> {
+        for replaced in &manifest.replaces {
+            let Ok(text) = self.store.get(replaced).await else { continue };
+            for file in Manifest::read(replaced, &text)?.files {
+                if !manifest.files.iter().any(|kept| kept.path == file.path) {
+                    self.store.delete(&file.path).await?;
+                    self.metrics.files_deleted.inc();
+                }
+            }
+            self.store.delete(replaced).await?;
+        }
         Ok(())
     }
 }
@@ -329,7 +382,7 @@ fn lineage(id: &str, sessions: &[v1::CommittedSession]) -> manifest::Lineage {
     manifest::Lineage { lineage_id: id.to_owned(), sessions: sessions.iter().map(session).collect() }
 }
 
-async fn renew(worker: Worker, claim_id: String, lineage_ids: Vec<String>) {
+async fn renew(worker: Worker, claim_id: String, lineage_ids: Vec<String>, purpose: v1::ClaimPurpose) {
     let Worker { mut engine, namespace, claim_ms, .. } = worker;
     loop {
         tokio::time::sleep(Duration::from_millis(claim_ms / 3)).await;
@@ -337,7 +390,7 @@ async fn renew(worker: Worker, claim_id: String, lineage_ids: Vec<String>) {
             namespace: namespace.clone(),
             lineage_ids: lineage_ids.clone(),
             claim_ms,
-            purpose: v1::ClaimPurpose::Archive.into(),
+            purpose: purpose.into(),
             claim_id: claim_id.clone(),
         };
         if let Err(status) = engine.claim_lineages(request).await {
@@ -348,7 +401,7 @@ async fn renew(worker: Worker, claim_id: String, lineage_ids: Vec<String>) {
 
 /// Where tests stop, kill or let go on: `CELLAFLOW_COMPACTOR_BREAK=NAME` waits for the file `CELLAFLOW_COMPACTOR_GO`.
 /// Released binaries have none of it.
-async fn breakpoint(name: &'static str) {
+pub(super) async fn breakpoint(name: &'static str) {
     if !cfg!(debug_assertions) {
         return;
     }

@@ -130,7 +130,15 @@ pub async fn load(store: &Store, path: &str) -> Result<Manifest, super::job::Err
     Ok(Manifest::read(path, &store.get(path).await?)?)
 }
 
-fn folder(namespace: &str) -> String {
+/// Where the data of a namespace lies.
+#[must_use]
+pub fn data_folder(namespace: &str) -> String {
+    format!("data/ns={}", escaped(namespace))
+}
+
+/// Where the published manifests of a namespace lie.
+#[must_use]
+pub fn folder(namespace: &str) -> String {
     format!("manifests/ns={}", escaped(namespace))
 }
 

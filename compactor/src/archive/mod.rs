@@ -21,9 +21,11 @@
 
 pub mod beside;
 mod decode;
+pub mod gc;
 mod job;
 pub mod manifest;
 pub mod restore;
+pub mod rewrite;
 mod rows;
 mod spool;
 pub mod store;

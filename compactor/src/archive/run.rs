@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::beside;
 use super::job::{Done, Error, Partition, Worker};
+use super::rewrite;
 
 /// Most lineages of one claim.
 const CLAIM_LINEAGES_MAX: usize = 256;
@@ -21,6 +22,8 @@ pub struct Settings {
     pub dry_run: bool,
     /// How long ago a lineage must have ended, in ms; `None`: as the engine is set.
     pub ended_before_ms: Option<u64>,
+    /// How long archived lineages are kept after their end, in ms; `None`: for ever.
+    pub keep_ms: Option<u64>,
 }
 
 /// What a run came to.
@@ -34,6 +37,8 @@ pub struct Summary {
     pub failed: u64,
     /// Commits of earlier runs that were published.
     pub published: u64,
+    /// What was taken out of the archive again.
+    pub gone: rewrite::Summary,
 }
 
 /// Runs once.
@@ -97,6 +102,9 @@ pub async fn once(worker: &Worker, settings: Settings) -> Result<Summary, Error>
         token = page.next_page_token;
         if token.is_empty() {
             progress.finish_and_clear();
+            if !settings.dry_run {
+                summary.gone = rewrite::once(worker, settings.keep_ms).await?;
+            }
             return Ok(summary);
         }
     }

@@ -206,13 +206,30 @@ impl Spool {
         }
         let columns = self.columns.iter_mut().map(Builder::finish).collect();
         let batch = RecordBatch::try_new(self.table.schema(), columns)?;
+        (self.pending_rows, self.pending_bytes) = (0, 0);
+        self.write_batch(&batch)
+    }
+
+    /// Adds rows of another file of the same table.
+    ///
+    /// # Errors
+    /// See `Error`.
+    pub fn append(&mut self, rows: RecordBatch) -> Result<(), Error> {
+        self.write()?;
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        let rows = RecordBatch::try_new(self.table.schema(), rows.columns().to_vec())?;
+        self.write_batch(&rows)
+    }
+
+    fn write_batch(&mut self, batch: &RecordBatch) -> Result<(), Error> {
         let open = match &mut self.open {
             Some(open) => open,
             None => self.open.insert(Open::new(self.table)?),
         };
-        open.writer.write(&batch)?;
-        open.rows += self.pending_rows;
-        (self.pending_rows, self.pending_bytes) = (0, 0);
+        open.writer.write(batch)?;
+        open.rows += batch.num_rows();
         if open.writer.in_progress_size() >= GROUP_BYTES {
             open.writer.flush()?;
         }

@@ -18,12 +18,16 @@ pub(super) const EXAMPLES: &str = "Examples:
   cellaflow-compactor run --every 1m                        a worker of its own; stop it with SIGTERM
   cellaflow-compactor run --cron '15 3 * * *'               every night at 03:15 UTC
   cellaflow-compactor run --once --dry-run --json           what would be archived
+  cellaflow-compactor run --every 1h --namespace eu --keep 365d
   cellaflow-compactor run --every 1m --archive s3://bucket/prefix --metrics-listen 127.0.0.1:9465
 
 Several may run at a time: claims keep them apart. SIGTERM or SIGINT ends a round cleanly: before its
 commit a claim is given up and what was written is left to `archive gc`; a commit under way is
 finished. With --json: {\"dry_run\", \"lineages\", \"sessions\", \"events\", \"bytes\", \"claims\", \"failed\",
-\"published\"}, a line each round.";
+\"published\", \"erased\", \"dropped\", \"rewritten\"}, a line each round.
+
+--keep counts from the end of a lineage's last session, and never less than the engine's
+guard_retention_ms. What is under a legal hold stays.";
 
 /// Time between two tries to reach an engine that is away, while on a schedule.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -41,6 +45,9 @@ pub(super) struct Run {
     /// Archives what ended this long ago, in ms, instead of the engine's archive_after_ms
     #[arg(long, value_name = "MS")]
     ended_before_ms: Option<u64>,
+    /// Deletes archived lineages of this namespace that ended longer ago: 30d, 365d; without it they are kept for ever
+    #[arg(long, value_name = "DURATION", value_parser = schedule::every)]
+    keep: Option<Duration>,
     /// Serves Prometheus metrics at this address, for example 127.0.0.1:9465; without it there are none
     #[arg(long, value_name = "ADDRESS", env = "CELLAFLOW_COMPACTOR_METRICS_LISTEN")]
     metrics_listen: Option<SocketAddr>,
@@ -168,7 +175,8 @@ fn contexts(asked: &std::sync::Arc<Run>, metrics: &Metrics, stop: &watch::Receiv
 
 async fn round(asked: &Run, metrics: &Metrics, stop: watch::Receiver<bool>) -> Result<(), String> {
     let worker = worker(&asked.places, metrics, stop).await.map_err(|problem| problem.text)?;
-    let settings = Settings { dry_run: asked.dry_run, ended_before_ms: asked.ended_before_ms };
+    let keep_ms = asked.keep.map(|keep| u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
+    let settings = Settings { dry_run: asked.dry_run, ended_before_ms: asked.ended_before_ms, keep_ms };
     let summary = run::once(&worker, settings).await.map_err(|error| error.to_string())?;
     say(&summary, asked);
     match summary.failed {
@@ -191,11 +199,12 @@ async fn serve(
 
 #[expect(clippy::print_stdout, reason = "the summary is what the command is run for")]
 fn say(summary: &Summary, asked: &Run) {
-    let Summary { done, claims, failed, published } = summary;
+    let Summary { done, claims, failed, published, gone } = summary;
     if asked.json {
         let shown = serde_json::json!({
             "dry_run": asked.dry_run, "lineages": done.lineages, "sessions": done.sessions, "events": done.events,
             "bytes": done.bytes, "claims": claims, "failed": failed, "published": published,
+            "erased": gone.erased, "dropped": gone.dropped, "rewritten": gone.rewritten,
         });
         println!("{shown}");
         return;
@@ -205,4 +214,10 @@ fn say(summary: &Summary, asked: &Run) {
         "{verb} {} lineages with {} sessions and {} events ({} bytes of Parquet)",
         done.lineages, done.sessions, done.events, done.bytes
     );
+    if gone.rewritten > 0 {
+        println!(
+            "took {} erased and {} expired lineages out of {} commits",
+            gone.erased, gone.dropped, gone.rewritten
+        );
+    }
 }

@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use cellaflow_proto::v1::archive_service_client::ArchiveServiceClient;
 use cellaflow_proto::v1::operator_service_client::OperatorServiceClient;
 use cellaflow_proto::v1::session_service_client::SessionServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -71,6 +72,11 @@ impl Engine {
     /// The read side.
     pub(super) fn sessions(&self) -> SessionServiceClient<Authenticated> {
         SessionServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    /// What is done about the archive.
+    pub(super) fn archive(&self) -> ArchiveServiceClient<Authenticated> {
+        ArchiveServiceClient::new(self.channel.clone())
     }
 
     /// What operators do.

@@ -37,9 +37,11 @@ macro_rules! shown {
 shown! {
     v1::BackupLedgerResponse = "cellaflow.v1.BackupLedgerResponse";
     v1::BudgetState = "cellaflow.v1.BudgetState";
+    v1::EraseLineageResponse = "cellaflow.v1.EraseLineageResponse";
     v1::Event = "cellaflow.v1.Event";
     v1::GetSessionResponse = "cellaflow.v1.GetSessionResponse";
     v1::GetStatusResponse = "cellaflow.v1.GetStatusResponse";
+    v1::HoldLineageResponse = "cellaflow.v1.HoldLineageResponse";
     v1::Payload = "cellaflow.v1.Payload";
     v1::Session = "cellaflow.v1.Session";
     v1::SignalSessionResponse = "cellaflow.v1.SignalSessionResponse";

@@ -14,19 +14,29 @@
 //!      idempotency keys stay.
 //! AR6. A restored lineage lies in a segment in which it never was before. Its commits stay known: archiving it again
 //!      adds only what came later.
-//! AR7. What is under a legal hold is neither archived nor erased.
+//! AR7. What is under a legal hold is neither archived nor erased, nor dropped at the end of its retention.
+//! AR8. From the moment somebody asks to erase a lineage nobody reads, forks or restores it, its keys are free, and no claim
+//!      from before holds. Its payloads go when the compactor has written it without them: what it reads has none any more.
+//!      Headers, and with them the chain, stay.
+//! AR9. Files are written again only under a claim on all lineages of their commit. The new commit takes the old one's
+//!      place in one frame, so a worker that stalls with an older manifest in its hands can publish nothing.
+
+mod rewrite;
+mod row;
 
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use super::command::{Code, Rejection, Reply};
 use super::decide::{Decision, View, invalid, nothing};
 use super::draft::Draft;
 use super::event::{Author, Body};
-use super::ids::{ClaimId, Digest, Hash, LineageId, Namespace, Seq, SessionId, TimeMs};
-use super::index::IndexChange;
+use super::ids::{ClaimId, LineageId, Namespace, Seq, SessionId, TimeMs};
 use super::session::Head;
+
+pub use rewrite::{Erase, Fate, Gone, Rewrite, RewrittenLineage};
+pub use row::{ArchiveRow, Away, Claim, CommitRow, Part, RowChange, StubRow};
+
+pub(super) use row::changes;
 
 /// Most lineages of one claim.
 pub const LINEAGES_MAX: usize = 256;
@@ -56,12 +66,13 @@ pub enum ArchiveEvent {
         lineage: LineageId,
         segment: SegmentNo,
     },
+    /// Its payloads are to go (AR8).
     Erased {
-        claim: ClaimId,
         lineage: LineageId,
         by: Arc<str>,
         reason: Arc<str>,
     },
+    Rewritten(Rewritten),
     Held {
         lineage: LineageId,
         held: bool,
@@ -93,7 +104,8 @@ pub enum Purpose {
     Archive,
     /// Into this segment.
     Restore(SegmentNo),
-    Erase,
+    /// To write its files again.
+    Rewrite,
 }
 
 /// Claimed lineages were moved into the archive.
@@ -102,6 +114,20 @@ pub struct Committed {
     pub claim: ClaimId,
     pub epoch: Seq,
     pub lineages: Vec<ArchivedLineage>,
+    /// Relative to the archive's root.
+    pub manifest: Arc<str>,
+    /// blake3.
+    pub manifest_digest: [u8; 32],
+}
+
+/// The files of a commit were written again, without what was erased or is past its retention.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rewritten {
+    pub claim: ClaimId,
+    pub epoch: Seq,
+    /// Claim and epoch of the commit whose place it takes.
+    pub replaces: (ClaimId, Seq),
+    pub lineages: Vec<(LineageId, Fate)>,
     /// Relative to the archive's root.
     pub manifest: Arc<str>,
     /// blake3.
@@ -118,127 +144,6 @@ pub struct ArchivedLineage {
     pub events: u64,
     /// Bytes of keys and values that died.
     pub dead_bytes: u64,
-}
-
-/// What the ledger keeps of a lineage that the archive has to do with.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct ArchiveRow {
-    pub claim: Option<Claim>,
-    /// Commits that hold its events, oldest first.
-    pub parts: Vec<Part>,
-    /// `None`: its events are here.
-    pub away: Option<Away>,
-    pub held: bool,
-    /// Manifest of the last commit; empty before.
-    pub manifest: Arc<str>,
-}
-
-/// A claim in force, until it expires.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Claim {
-    pub id: ClaimId,
-    pub epoch: Seq,
-    pub expires: TimeMs,
-    pub purpose: Purpose,
-}
-
-/// A commit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Part {
-    pub claim: ClaimId,
-    pub epoch: Seq,
-}
-
-/// What is left of a lineage's own row while it is archived.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Away {
-    /// `None`: erased.
-    pub salt: Option<[u8; 32]>,
-    pub root: SessionId,
-    pub namespace: Namespace,
-    pub at: TimeMs,
-    /// Where it lay last; nothing may be written there again.
-    pub segment: SegmentNo,
-    /// How many it has.
-    pub sessions: u32,
-}
-
-/// What is left of a session that is or was archived, beside its head.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StubRow {
-    /// The caller's key; empty: none, or erased.
-    pub key: Bytes,
-    /// Of its result or failure.
-    pub result: Option<Digest>,
-    /// Last event that the archive has.
-    pub seq: Seq,
-    /// Of that event.
-    pub hash: Hash,
-}
-
-/// A commit whose manifest is not published yet.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CommitRow {
-    pub system: SessionId,
-    pub epoch: Seq,
-    pub manifest: Arc<str>,
-    pub manifest_digest: [u8; 32],
-}
-
-/// A change of a lineage's row.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum RowChange {
-    Claimed(Claim),
-    /// Given up, or used up.
-    Unclaimed(ClaimId),
-    /// The lineage was forked: no claim holds any more (AR4).
-    Voided,
-    Archived {
-        part: Part,
-        manifest: Arc<str>,
-        away: Away,
-        /// The commit holds events of it; false: all were archived before.
-        adds: bool,
-    },
-    Restored,
-    Erased,
-    Held(bool),
-}
-
-impl ArchiveRow {
-    /// The row after a change; `None`: there is and was nothing to say.
-    #[must_use]
-    pub fn changed(before: Option<&Self>, change: &RowChange) -> Option<Self> {
-        let mut row = match (before, change) {
-            (None, RowChange::Voided | RowChange::Unclaimed(_)) => return None,
-            (row, _) => row.cloned().unwrap_or_default(),
-        };
-        match change {
-            RowChange::Claimed(claim) => row.claim = Some(*claim),
-            RowChange::Unclaimed(claim) => row.claim = row.claim.filter(|known| known.id != *claim),
-            RowChange::Voided => row.claim = None,
-            RowChange::Archived { part, manifest, away, adds } => {
-                row.claim = None;
-                row.parts.extend(adds.then_some(*part));
-                row.manifest.clone_from(manifest);
-                row.away = Some(away.clone());
-            }
-            RowChange::Restored => {
-                row.claim = None;
-                row.away = None;
-            }
-            RowChange::Erased => {
-                row.claim = None;
-                row.away = row.away.map(|away| Away { salt: None, ..away });
-            }
-            RowChange::Held(held) => row.held = *held,
-        }
-        Some(row)
-    }
-
-    fn current(&self, now: TimeMs) -> Option<&Claim> {
-        self.claim.as_ref().filter(|claim| now < claim.expires)
-    }
 }
 
 /// What is asked for; the session concerned is the system session of the lineages' namespace.
@@ -280,6 +185,8 @@ pub enum Ask {
         by: Arc<str>,
         reason: Arc<str>,
     },
+    Erase(Arc<Erase>),
+    Rewrite(Arc<Rewrite>),
     Reclaimed {
         segment: SegmentNo,
         dead_bytes: u64,
@@ -306,6 +213,10 @@ pub struct Leaving {
     pub namespace: Namespace,
     /// All its sessions, and what is left of them.
     pub sessions: Vec<(SessionId, StubRow)>,
+    /// When the last of them ended.
+    pub ended: TimeMs,
+    /// It is being erased: what was read of it had no payloads.
+    pub bare: bool,
     /// Events that the archive did not have before.
     pub events: u64,
     pub dead_bytes: u64,
@@ -332,6 +243,8 @@ impl ArchiveCommand {
             Ask::Commit(commit) => commit.lineages.iter().map(|leaving| leaving.lineage).collect(),
             Ask::RestorePage { lineage, .. } | Ask::Hold { lineage, .. } => vec![*lineage],
             Ask::Restored(restore) => vec![restore.lineage],
+            Ask::Erase(erase) => vec![erase.lineage],
+            Ask::Rewrite(rewrite) => rewrite.lineages.iter().map(|lineage| lineage.lineage).collect(),
             Ask::Published { .. } | Ask::Reclaimed { .. } => Vec::new(),
         }
     }
@@ -345,6 +258,11 @@ impl ArchiveCommand {
                 sessions.map(|(session, _)| *session).collect()
             }
             Ask::Restored(restore) => restore.sessions.clone(),
+            Ask::Erase(erase) => erase.sessions.iter().map(|gone| gone.session()).collect(),
+            Ask::Rewrite(rewrite) => {
+                let gone = rewrite.lineages.iter().flat_map(|lineage| &lineage.gone);
+                gone.map(|gone| gone.session()).collect()
+            }
             Ask::Claim { .. }
             | Ask::Drop { .. }
             | Ask::RestorePage { .. }
@@ -383,7 +301,12 @@ pub(super) fn decide(
             Ok(nothing(head.session, Reply::Done { entry: None }))
         }
         Ask::Restored(asked) => restored(view, draft, asked, now),
+        Ask::Erase(asked) => rewrite::erase(view, draft, asked),
+        Ask::Rewrite(asked) => rewrite::rewrite(view, draft, asked, now),
         Ask::Hold { lineage, held, by, reason } => {
+            if *held && view.archive(*lineage).is_some_and(|row| row.is_erased()) {
+                return Err(invalid("the lineage was erased, or is being erased: there is nothing to hold"));
+            }
             let (by, reason) = (by.clone(), reason.clone());
             Ok(append(draft, ArchiveEvent::Held { lineage: *lineage, held: *held, by, reason }))
         }
@@ -421,8 +344,10 @@ fn take(view: &impl View, draft: Draft, wanted: &Wanted<'_>, now: TimeMs) -> Res
         }
         let fits = match wanted.purpose {
             Purpose::Archive => row.away.is_none() && !row.held,
-            Purpose::Restore(segment) => row.away.is_some_and(|away| segment > away.segment),
-            Purpose::Erase => row.away.is_some() && !row.held,
+            Purpose::Restore(segment) => {
+                !row.is_erased() && row.away.is_some_and(|away| segment > away.segment)
+            }
+            Purpose::Rewrite => !row.parts.is_empty(),
         };
         granted.extend(fits.then_some(*lineage));
     }
@@ -513,6 +438,9 @@ fn append(mut draft: Draft, event: ArchiveEvent) -> Decision {
 /// Refuses a fork of a lineage that is claimed or away (AR4).
 pub(super) fn check_fork(view: &impl View, lineage: LineageId, now: TimeMs) -> Result<(), Rejection> {
     let Some(row) = view.archive(lineage) else { return Ok(()) };
+    if row.is_erased() {
+        return Err(Rejection::new(Code::Erased, ERASED));
+    }
     if row.away.is_some() {
         return Err(Rejection::new(Code::Archived, away(&row.manifest)));
     }
@@ -528,79 +456,13 @@ pub(super) fn check_fork(view: &impl View, lineage: LineageId, now: TimeMs) -> R
 /// Longest wait that a caller is told, in ms: most claims are given back long before they expire.
 const RETRY_MS_MAX: u64 = 5_000;
 
+/// What a caller is told who wants to read what was erased.
+pub const ERASED: &str = "the session was erased on request: its payloads are gone for good, do without it; its headers are in the archive";
+
 /// What a caller is told who wants events that are in the archive.
 #[must_use]
 pub fn away(manifest: &str) -> String {
     format!(
         "the session is archived (manifest {manifest}): restore it with `cellaflow-compactor restore SESSION`, or query the archive"
     )
-}
-
-/// The rows that the archive's events change.
-pub(super) fn changes(
-    event: &ArchiveEvent,
-    at: (Seq, TimeMs),
-    head: &Head,
-    ask: Option<&Ask>,
-    out: &mut Vec<IndexChange>,
-) {
-    let mut row = |lineage, change| out.push(IndexChange::Archive { lineage, change });
-    match event {
-        ArchiveEvent::Claimed(claimed) => {
-            let Claimed { claim: id, epoch, expires, purpose, .. } = *claimed;
-            for lineage in &claimed.lineages {
-                row(*lineage, RowChange::Claimed(Claim { id, epoch, expires, purpose }));
-            }
-        }
-        ArchiveEvent::Dropped { claim, lineages } => {
-            lineages.iter().for_each(|lineage| row(*lineage, RowChange::Unclaimed(*claim)));
-        }
-        ArchiveEvent::Committed(committed) => {
-            let part = Part { claim: committed.claim, epoch: committed.epoch };
-            if let Some(Ask::Commit(asked)) = ask {
-                asked
-                    .lineages
-                    .iter()
-                    .for_each(|leaving| leave(leaving, part, &committed.manifest, at.1, out));
-            }
-            let row = CommitRow {
-                system: head.session,
-                epoch: committed.epoch,
-                manifest: committed.manifest.clone(),
-                manifest_digest: committed.manifest_digest,
-            };
-            out.push(IndexChange::Commit { claim: committed.claim, row: Some(row) });
-        }
-        ArchiveEvent::Published { claim } => out.push(IndexChange::Commit { claim: *claim, row: None }),
-        ArchiveEvent::Restored { lineage, .. } => {
-            row(*lineage, RowChange::Restored);
-            if let Some(Ask::Restored(asked)) = ask {
-                out.push(IndexChange::Return(asked.clone()));
-            }
-        }
-        ArchiveEvent::Erased { lineage, .. } => row(*lineage, RowChange::Erased),
-        ArchiveEvent::Held { lineage, held, .. } => row(*lineage, RowChange::Held(*held)),
-        ArchiveEvent::Reclaimed { segment, dead_bytes } => {
-            out.push(IndexChange::Dead { segment: *segment, bytes: *dead_bytes, back: true });
-        }
-    }
-}
-
-/// AR5.
-fn leave(leaving: &Leaving, part: Part, manifest: &Arc<str>, at: TimeMs, out: &mut Vec<IndexChange>) {
-    let away = Away {
-        salt: leaving.salt,
-        root: leaving.root,
-        namespace: leaving.namespace.clone(),
-        at,
-        segment: leaving.segment,
-        sessions: u32::try_from(leaving.sessions.len()).unwrap_or(u32::MAX),
-    };
-    let change = RowChange::Archived { part, manifest: manifest.clone(), away, adds: leaving.events > 0 };
-    out.push(IndexChange::Archive { lineage: leaving.lineage, change });
-    for (session, stub) in &leaving.sessions {
-        out.push(IndexChange::Stub { session: *session, row: stub.clone() });
-    }
-    out.push(IndexChange::Leave { lineage: leaving.lineage, segment: leaving.segment });
-    out.push(IndexChange::Dead { segment: leaving.segment, bytes: leaving.dead_bytes, back: false });
 }

@@ -659,6 +659,8 @@ pub enum Code {
     Archived,
     LineageClaimed,
     ClaimLost,
+    LegalHold,
+    Erased,
     /// Another compactor has stored something since.
     ContextConflict,
 }

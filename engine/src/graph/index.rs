@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use super::archive::{self, Ask, CommitRow, Restore, RowChange, SegmentNo, StubRow};
+use super::archive::{self, Ask, CommitRow, Gone, Restore, RowChange, SegmentNo, StubRow};
 use super::budget::{Amounts, BudgetChange, BudgetRow, Limits};
 use super::command::{Command, GuardKey, Op, StartKey};
 use super::event::{Author, Body, Edit, Event, GuardResolved, PayloadRef, Resolution, TokenCreated};
@@ -77,6 +77,10 @@ pub enum IndexChange {
     Commit { claim: ClaimId, row: Option<CommitRow> },
     /// What is left of an archived session beside its head.
     Stub { session: SessionId, row: StubRow },
+    /// What is kept of a session for its keys goes, or all of it.
+    Forget(Arc<Gone>),
+    /// Nothing is left of a lineage.
+    Vanish { lineage: LineageId },
     /// All that a lineage has in a segment goes.
     Leave { lineage: LineageId, segment: SegmentNo },
     /// A restored lineage is where its rows were written.

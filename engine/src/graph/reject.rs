@@ -27,7 +27,7 @@ impl std::error::Error for Rejection {}
 
 impl Code {
     /// All codes.
-    pub const ALL: [Code; 43] = [
+    pub const ALL: [Code; 45] = [
         Code::SessionNotFound,
         Code::SessionEnded,
         Code::SessionPaused,
@@ -70,6 +70,8 @@ impl Code {
         Code::Archived,
         Code::LineageClaimed,
         Code::ClaimLost,
+        Code::LegalHold,
+        Code::Erased,
         Code::ContextConflict,
     ];
 
@@ -119,6 +121,8 @@ impl Code {
             Self::Archived => "archived",
             Self::LineageClaimed => "lineage_claimed",
             Self::ClaimLost => "claim_lost",
+            Self::LegalHold => "legal_hold",
+            Self::Erased => "erased",
             Self::ContextConflict => "context_conflict",
         }
     }
@@ -169,6 +173,8 @@ impl Code {
             | Self::NamespaceMismatch
             | Self::Archived
             | Self::ClaimLost
+            | Self::LegalHold
+            | Self::Erased
             | Self::ContextConflict => false,
         }
     }

@@ -102,6 +102,8 @@ struct Draft {
     /// Heads of other sessions that lie elsewhere now.
     relocated: Vec<StoredHead>,
     moved: Vec<SessionId>,
+    /// Sessions that are no more.
+    vanished: Vec<SessionId>,
 }
 
 impl Deciding {
@@ -263,8 +265,8 @@ impl Deciding {
             ));
         }
         let head = StoredHead { head, segment };
-        let Changes { ops, rows, heads: relocated, moved, .. } = changes;
-        Ok(Draft { ops, events: stored_events, rows, head, relocated, moved })
+        let Changes { ops, rows, heads: relocated, moved, vanished, .. } = changes;
+        Ok(Draft { ops, events: stored_events, rows, head, relocated, moved, vanished })
     }
 
     fn segment(
@@ -285,11 +287,15 @@ impl Deciding {
     }
 
     fn accept(&mut self, batch: &mut Batch, reply: Reply, draft: Draft) -> Committed {
-        let Draft { ops, events, rows, head, relocated, moved } = draft;
+        let Draft { ops, events, rows, head, relocated, moved, vanished } = draft;
         batch.bytes += ops.iter().map(Op::bytes).sum::<usize>();
         batch.ops.extend(ops);
         for (name, row) in rows {
             self.overlay.put(batch.number, name, row);
+        }
+        // They have ended: whoever still sees one in the overlay is told so, and nothing is appended.
+        for session in &vanished {
+            drop(self.cache.remove(session));
         }
         for moved in moved.iter().copied().chain(relocated.iter().map(|stored| stored.head.session)) {
             self.reader.forget(moved);

@@ -23,7 +23,7 @@ use crate::graph::archive::ArchiveRow;
 use crate::graph::budget::BudgetRow;
 use crate::graph::context::ContextRow;
 use crate::graph::ids::{Digest, Epoch, FrameNumber, Incarnation, LineageId, Namespace, Seq, SessionId};
-use crate::graph::session::{Head, KeyRow, StepRow};
+use crate::graph::session::{GuardRow, Head, KeyRow, StepRow};
 use crate::storage::archives::SegmentRow;
 use crate::storage::heads::{LedgerRow, LineageRow, NamespaceRow, Row as _};
 use crate::storage::keys::{Item, LedgerKey, RowKey, Segment};
@@ -55,6 +55,9 @@ pub enum ReadError {
     /// Its events are in the archive; the text names the manifest.
     #[error("the session is archived (manifest {0}); restore it with `cellaflow-compactor restore`")]
     Archived(String),
+    /// It was erased: its payloads are gone for good.
+    #[error("{}", crate::graph::archive::ERASED)]
+    Erased,
     /// The store failed.
     #[error("the store failed: {0}; see the daemon's log")]
     Fault(String),
@@ -165,6 +168,11 @@ impl Reader {
         // A place says nothing of the session's state: no need to wait.
         let snapshot = self.ahead();
         let Some(stored) = read_head(snapshot.as_ref(), session)? else { return Ok(None) };
+        if stored.head.status.is_terminal()
+            && read_archive(snapshot.as_ref(), stored.lineage())?.is_some_and(|row| row.is_erased())
+        {
+            return Err(ReadError::Erased);
+        }
         let key = LedgerKey::new(stored.segment, stored.lineage(), Item::Lineage).bytes();
         let row = match snapshot.get(Table::Ledger, &key)? {
             Some(row) => row,
@@ -215,11 +223,13 @@ impl Reader {
         workflow: &str,
         key: &str,
     ) -> Result<Option<SessionId>, ReadError> {
-        let digest =
-            digest::keyed(&namespace.salt, Purpose::SessionKey, &[workflow.as_bytes(), key.as_bytes()]);
-        let snapshot = self.snapshot()?;
-        let row = read_row(snapshot.as_ref(), Table::Rows, &RowKey::SessionKey(digest).bytes())?;
-        Ok(row.map(|row| KeyRow::from_bytes(&row)).transpose()?.map(|row| row.session))
+        Ok(self.key_row(self.key_digest(namespace, workflow, key))?.map(|row| row.session))
+    }
+
+    /// The digest that a caller's key is kept under.
+    #[must_use]
+    pub fn key_digest(&self, namespace: &NamespaceInfo, workflow: &str, key: &str) -> Digest {
+        digest::keyed(&namespace.salt, Purpose::SessionKey, &[workflow.as_bytes(), key.as_bytes()])
     }
 
     /// What is recorded of a caller's key.
@@ -314,6 +324,18 @@ impl Reader {
     pub(super) fn dead_bytes_ahead(&self, segment: Segment) -> Result<u64, ReadError> {
         let row = read_row(self.ahead().as_ref(), Table::Rows, &RowKey::Segment(segment).bytes())?;
         Ok(row.map(|row| SegmentRow::from_bytes(&row)).transpose()?.unwrap_or_default().dead_bytes)
+    }
+
+    /// Who owns an idempotency key, as the store has it, for decisions.
+    pub(super) fn guard_ahead(&self, digest: &Digest) -> Result<Option<GuardRow>, ReadError> {
+        let row = read_row(self.ahead().as_ref(), Table::Rows, &RowKey::Guard(*digest).bytes())?;
+        Ok(row.map(|row| GuardRow::from_bytes(&row)).transpose()?)
+    }
+
+    /// What is recorded of a caller's key, as the store has it, for decisions.
+    pub(super) fn key_ahead(&self, digest: &Digest) -> Result<Option<KeyRow>, ReadError> {
+        let row = read_row(self.ahead().as_ref(), Table::Rows, &RowKey::SessionKey(*digest).bytes())?;
+        Ok(row.map(|row| KeyRow::from_bytes(&row)).transpose()?)
     }
 
     pub(super) fn incarnation(&self) -> Result<Option<(Incarnation, [u8; 16])>, ReadError> {

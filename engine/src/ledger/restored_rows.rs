@@ -49,6 +49,8 @@ pub fn beside(
         | IndexChange::Archive { .. }
         | IndexChange::Commit { .. }
         | IndexChange::Stub { .. }
+        | IndexChange::Forget(_)
+        | IndexChange::Vanish { .. }
         | IndexChange::Leave { .. }
         | IndexChange::Return(_)
         | IndexChange::Dead { .. }

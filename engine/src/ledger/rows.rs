@@ -9,7 +9,7 @@ use super::place::{NamespaceInfo, NewLineage};
 use super::reader::{DueRow, ReadError};
 use super::view::View;
 use super::{Blobs, Reader, StoredHead, guards};
-use crate::graph::archive::{ArchiveRow, Restore, RowChange};
+use crate::graph::archive::{ArchiveRow, Gone, Restore, RowChange, StubRow};
 use crate::graph::budget::{BudgetChange, BudgetRow};
 use crate::graph::decide::View as _;
 use crate::graph::event::{Body, Event};
@@ -31,11 +31,20 @@ pub(super) struct Changes {
     pub(super) heads: Vec<StoredHead>,
     /// Sessions that are not where they were.
     pub(super) moved: Vec<SessionId>,
+    /// Sessions that are no more.
+    pub(super) vanished: Vec<SessionId>,
 }
 
 impl Changes {
     pub(super) fn new(segment: Segment) -> Self {
-        Self { segment, ops: Vec::new(), rows: Vec::new(), heads: Vec::new(), moved: Vec::new() }
+        Self {
+            segment,
+            ops: Vec::new(),
+            rows: Vec::new(),
+            heads: Vec::new(),
+            moved: Vec::new(),
+            vanished: Vec::new(),
+        }
     }
 
     /// Registers the lineage of a session that is being created, and its namespace if it is a system session.
@@ -146,6 +155,12 @@ impl Changes {
                 self.row(Table::Rows, RowKey::Stub(session).bytes(), &row);
                 self.moved.push(session);
             }
+            IndexChange::Forget(gone) => self.forget(&gone, context)?,
+            IndexChange::Vanish { lineage } => {
+                self.ops.push(Op::delete(Table::Rows, RowKey::Archive(lineage).bytes()));
+                self.ops.push(Op::delete(Table::Rows, RowKey::Locator(lineage).bytes()));
+                self.rows.push((RowName::Archive(lineage), Row::Archive(ArchiveRow::default())));
+            }
             IndexChange::Leave { lineage, segment } => {
                 let range = KeyRange::lineage(Segment(segment), lineage);
                 self.ops.push(Op::delete_range(Table::Ledger, range));
@@ -197,6 +212,37 @@ impl Changes {
             self.row(Table::Rows, RowKey::Archive(lineage).bytes(), &row);
             self.rows.push((name, Row::Archive(row)));
         }
+    }
+
+    /// Keys go if they still name this session; the heads of sessions that go whole are forgotten by whoever keeps them.
+    fn forget(&mut self, gone: &Gone, context: &Context<'_>) -> Result<(), ReadError> {
+        let session = gone.session();
+        if let Some(digest) = gone.key
+            && context.view.session_key_now(&digest).is_some_and(|row| row.session == session)
+        {
+            self.ops.push(Op::delete(Table::Rows, RowKey::SessionKey(digest).bytes()));
+        }
+        self.ops.extend(guards::dropped(&gone.guards, |key| context.view.guard_now(key)));
+        self.moved.push(session);
+        if !gone.whole {
+            if let Some(stub) = context.reader.stub(session)? {
+                let stub = StubRow { key: Bytes::new(), ..stub };
+                self.row(Table::Rows, RowKey::Stub(session).bytes(), &stub);
+            }
+            return Ok(());
+        }
+        let Some(head) = context.view.stored_head(session).map(|stored| stored.head) else { return Ok(()) };
+        let system = context.system_of(&head)?;
+        for (key, value) in &head.labels {
+            let label = digest::label(key, value);
+            self.ops.push(Op::delete(Table::Rows, RowKey::Label { system, label, session }.bytes()));
+        }
+        for key in [RowKey::Head(session), RowKey::Stub(session), RowKey::Budget(session)] {
+            self.ops.push(Op::delete(Table::Rows, key.bytes()));
+        }
+        self.ops.push(Op::delete(Table::Rows, RowKey::List { system, session }.bytes()));
+        self.vanished.push(session);
+        Ok(())
     }
 
     fn dead(&mut self, segment: Segment, bytes: u64, back: bool, context: &Context<'_>) {

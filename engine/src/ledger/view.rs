@@ -52,6 +52,22 @@ impl View<'_> {
         }
     }
 
+    /// Who owns an idempotency key. Read now where nobody has looked it up: only erasures ask.
+    pub(super) fn guard_now(&self, digest: &Digest) -> Option<GuardRow> {
+        match self.overlay.get(&RowName::Guard(*digest)) {
+            Some(Row::Guard(row)) => Some(row.clone()),
+            _ => self.now(self.reader.guard_ahead(digest)),
+        }
+    }
+
+    /// The session that a caller's key names. Read now, as `guard_now`.
+    pub(super) fn session_key_now(&self, digest: &Digest) -> Option<KeyRow> {
+        match self.overlay.get(&RowName::SessionKey(*digest)) {
+            Some(Row::SessionKey(row)) => Some(row.clone()),
+            _ => self.now(self.reader.key_ahead(digest)),
+        }
+    }
+
     /// What was read by the decider itself.
     fn now<T>(&self, read: Result<Option<T>, ReadError>) -> Option<T> {
         read.unwrap_or_else(|error| {

@@ -24,9 +24,11 @@ use crate::graph::session::{Head, WaitKind};
 use crate::ledger::{
     Blobs, Committed, NamespaceInfo, Origin, ReadError, Reader, Refused, StoredRecord, Submission,
 };
+use crate::storage::keys::Segment;
 
 mod import;
 mod restore;
+mod rewrite;
 
 /// How long a claim lasts that asks for nothing else, in ms.
 const CLAIM_MS: u64 = 10 * 60 * 1_000;
@@ -195,6 +197,42 @@ impl v1::archive_service_server::ArchiveService for Service {
         let finished = self.finish(&caller, request.into_inner()).await.map_err(status::refused)?;
         Ok(Response::new(finished))
     }
+
+    async fn list_going(
+        &self,
+        request: Request<v1::ListGoingRequest>,
+    ) -> Result<Response<v1::ListGoingResponse>, Status> {
+        let caller = caller(&request)?;
+        let page = self.going(&caller, request.into_inner()).await.map_err(status::refused)?;
+        Ok(Response::new(page))
+    }
+
+    async fn commit_rewrite(
+        &self,
+        request: Request<v1::CommitRewriteRequest>,
+    ) -> Result<Response<v1::CommitRewriteResponse>, Status> {
+        let caller = caller(&request)?;
+        let done = self.rewrite(&caller, request.into_inner()).await.map_err(status::refused)?;
+        Ok(Response::new(done))
+    }
+
+    async fn erase_lineage(
+        &self,
+        request: Request<v1::EraseLineageRequest>,
+    ) -> Result<Response<v1::EraseLineageResponse>, Status> {
+        let caller = caller(&request)?;
+        let erased = self.erase(&caller, request.into_inner()).await.map_err(status::refused)?;
+        Ok(Response::new(erased))
+    }
+
+    async fn hold_lineage(
+        &self,
+        request: Request<v1::HoldLineageRequest>,
+    ) -> Result<Response<v1::HoldLineageResponse>, Status> {
+        let caller = caller(&request)?;
+        let held = self.hold(&caller, request.into_inner()).await.map_err(status::refused)?;
+        Ok(Response::new(held))
+    }
 }
 
 impl Service {
@@ -239,7 +277,7 @@ impl Service {
         }
         let purpose = match request.purpose() {
             v1::ClaimPurpose::Archive => Purpose::Archive,
-            v1::ClaimPurpose::Erase => Purpose::Erase,
+            v1::ClaimPurpose::Rewrite => Purpose::Rewrite,
             v1::ClaimPurpose::Restore => self.segment_for(&own)?,
             v1::ClaimPurpose::Unspecified => {
                 return Err(Refused::Rejected(invalid("purpose must be set: say what the claim is for")));
@@ -270,7 +308,7 @@ impl Service {
         let row = self.context.ledger.reader().archive_row(*lineage).map_err(Refused::Failed)?;
         let row = row.unwrap_or_default();
         let now = TimeMs(self.context.clock.wall_ms());
-        let present = crate::storage::keys::Segment::at(now, self.context.ledger.settings().segment_ms).0;
+        let present = Segment::at(now, self.context.ledger.settings().segment_ms).0;
         if let Some(claim) = row.claim
             && let Purpose::Restore(segment) = claim.purpose
             && segment >= present
@@ -298,6 +336,8 @@ impl Service {
         });
         let read = read.await.map_err(Refused::Failed)?;
         let lineages = read.into_iter().collect::<Result<Vec<_>, _>>().map_err(Refused::Rejected)?;
+        let erased = lineages.iter().filter(|leaving| leaving.bare);
+        let erased: Vec<_> = erased.map(|leaving| (Segment(leaving.segment), leaving.lineage)).collect();
         let counts = (lineages.len(), lineages.iter().map(|leaving| leaving.sessions.len()).sum::<usize>());
         let commit = Commit {
             claim,
@@ -307,6 +347,7 @@ impl Service {
             lineages,
         };
         self.submit(&info, Ask::Commit(Arc::new(commit))).await?;
+        self.give_back(erased).await;
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Ok(v1::CommitArchiveResponse { lineages: count(counts.0), sessions: count(counts.1) })
     }
@@ -349,10 +390,12 @@ fn cold(
 }
 
 fn cold_lineage(reader: &Reader, root: &Head, before: TimeMs) -> Result<Option<v1::ColdLineage>, ReadError> {
+    let row = reader.archive_row(root.lineage)?.unwrap_or_default();
+    // What is to be erased waits for nothing but the end of its sessions.
+    let before = if row.erasing { TimeMs(u64::MAX) } else { before };
     if !is_cold(reader, root, before)? {
         return Ok(None);
     }
-    let row = reader.archive_row(root.lineage)?.unwrap_or_default();
     if row.away.is_some() || row.held {
         return Ok(None);
     }
@@ -403,8 +446,10 @@ struct Reading {
 
 /// What a reader of a lineage is sent.
 struct Plan {
-    place: (crate::storage::keys::Segment, LineageId),
+    place: (Segment, LineageId),
     sessions: Vec<Arc<Head>>,
+    /// Without payloads: they are being erased (AR8).
+    bare: bool,
 }
 
 impl Reading {
@@ -414,14 +459,17 @@ impl Reading {
         else {
             return Ok(Err(gone(self.lineage)));
         };
-        if let Err(rejection) = check_claim(reader.archive_row(self.lineage)?.as_ref(), self.claim) {
+        let row = reader.archive_row(self.lineage)?;
+        if let Err(rejection) = check_claim(row.as_ref(), self.claim) {
             return Ok(Err(rejection));
         }
         let sessions = reader.lineage_sessions(info.segment, self.lineage)?;
         if sessions.iter().any(|head| !head.status.is_terminal()) {
             return Ok(Err(gone_on(self.lineage)));
         }
-        Ok(Ok(Plan { place: (info.segment, self.lineage), sessions }))
+        // The erasure voided every claim from before it: whoever reads without payloads commits without them.
+        let bare = row.is_some_and(|row| row.erasing);
+        Ok(Ok(Plan { place: (info.segment, self.lineage), sessions, bare }))
     }
 }
 
@@ -466,6 +514,16 @@ fn send_all(context: &Context, plan: &Plan, outlet: &Outlet<v1::ReadLineageRespo
             };
             end.events += records.len() as u64;
             let mut events = Vec::with_capacity(records.len());
+            if plan.bare {
+                events.extend(
+                    records
+                        .into_iter()
+                        .map(|record| v1::RawEvent { payloads: bytes::Bytes::new(), ..raw_event(record) }),
+                );
+                give(Item::Events(v1::RawEvents { events }))?;
+                next = last.next();
+                continue;
+            }
             for record in records {
                 let beside: Vec<PayloadRef> =
                     record.event.payloads().into_iter().filter(|payload| !payload.inline).cloned().collect();
@@ -487,7 +545,7 @@ fn send_all(context: &Context, plan: &Plan, outlet: &Outlet<v1::ReadLineageRespo
 /// The parts of a payload that lies beside its event, before the event.
 fn send_chunks(
     reader: &Reader,
-    place: (crate::storage::keys::Segment, LineageId),
+    place: (Segment, LineageId),
     payload: &PayloadRef,
     give: &impl Fn(v1::read_lineage_response::Item) -> Result<(), Ended>,
 ) -> Result<u64, Ended> {
@@ -526,9 +584,11 @@ impl Leavings<'_> {
         };
         let reader = self.context.ledger.reader();
         let Some(info) = reader.lineage_info(lineage)? else { return Ok(Err(gone(lineage))) };
-        if let Err(rejection) = check_claim(reader.archive_row(lineage)?.as_ref(), self.claim) {
+        let row = reader.archive_row(lineage)?;
+        if let Err(rejection) = check_claim(row.as_ref(), self.claim) {
             return Ok(Err(rejection));
         }
+        let bare = row.is_some_and(|row| row.erasing);
         let heads = reader.lineage_sessions(info.segment, lineage)?;
         let mut sessions = Vec::with_capacity(heads.len());
         let mut events = 0;
@@ -541,7 +601,7 @@ impl Leavings<'_> {
             events += to_archive(reader, head)?;
             let stub = StubRow {
                 key: self.context.key(head)?.into(),
-                result: self.context.result_digest(head)?,
+                result: if bare { None } else { self.context.result_digest(head)? },
                 seq: head.seq,
                 hash: head.hash,
             };
@@ -555,6 +615,8 @@ impl Leavings<'_> {
             root: info.root,
             namespace: info.namespace,
             sessions,
+            ended: heads.iter().map(|head| head.time).max().unwrap_or_default(),
+            bare,
             events,
             dead_bytes,
         }))
@@ -564,15 +626,16 @@ impl Leavings<'_> {
 fn archived(context: &Context, head: &Head) -> Result<v1::GetArchivedResponse, ReadError> {
     let reader = context.ledger.reader();
     let row = reader.archive_row(head.lineage)?.unwrap_or_default();
-    let parts = row.parts.iter();
-    let parts = parts.map(|part| v1::ArchivePart { claim_id: part.claim.to_string(), epoch: part.epoch.0 });
+    let (erased, erasing) = (row.is_erased(), row.erasing);
     Ok(v1::GetArchivedResponse {
         lineage_id: head.lineage.to_string(),
         namespace: head.namespace.to_string(),
         archived: row.away.is_some(),
         sessions: row.away.map_or(0, |away| away.sessions),
-        parts: parts.collect(),
+        parts: row.parts.iter().map(rewrite::part).collect(),
         held: row.held,
+        erased,
+        erasing,
     })
 }
 

@@ -18,7 +18,7 @@ use super::vitals::Vitals;
 use crate::clock::Clock;
 use crate::graph::command::{Code, Rejection};
 use crate::graph::event::Body;
-use crate::graph::ids::{Digest, Seq, SessionId};
+use crate::graph::ids::{Digest, SessionId};
 use crate::graph::session::{Head, Status};
 use crate::ids::Mint;
 use crate::ledger::{Handle, ReadError, Refused};
@@ -166,24 +166,7 @@ impl Context {
         if head.generation == 0 {
             return Ok(String::new());
         }
-        let reader = self.ledger.reader();
-        let first = head.forked.as_ref().map_or(Seq(1), |forked| forked.from.seq.next());
-        let first = match reader.event(head.session, first) {
-            Ok(Some(first)) => first,
-            Ok(None) => return Ok(String::new()),
-            Err(ReadError::Archived(_)) => {
-                let key = reader.stub(head.session)?.map(|stub| stub.key).unwrap_or_default();
-                return Ok(String::from_utf8_lossy(&key).into_owned());
-            }
-            Err(error) => return Err(error),
-        };
-        match &first.event.body {
-            Body::SessionStarted(started) => match &started.key {
-                Some(key) => Ok(String::from_utf8_lossy(&reader.bytes_of(&first, key)?).into_owned()),
-                None => Ok(String::new()),
-            },
-            _ => Err(ReadError::Corrupt(format!("session {} does not begin with its start", head.session))),
-        }
+        Ok(self.ledger.reader().key_of(head)?.unwrap_or_default())
     }
 
     /// The digest of a session's result or failure; `None`: it ended without.
@@ -200,7 +183,9 @@ impl Context {
     /// A session with its result; of an archived one, what is left of it.
     pub(super) fn show_or_stub(&self, head: &Head) -> Result<Shown, ReadError> {
         match self.show(head) {
-            Err(ReadError::Archived(_)) => Ok(Shown { session: self.session(head)?, ..Shown::default() }),
+            Err(ReadError::Archived(_) | ReadError::Erased) => {
+                Ok(Shown { session: self.session(head)?, ..Shown::default() })
+            }
             shown => shown,
         }
     }

@@ -41,11 +41,12 @@ pub fn rejected(rejection: &Rejection) -> Status {
 /// Writes a failed read. What failed is for the log; the caller learns what kind of failure it was.
 #[must_use]
 pub fn unreadable(error: &ReadError) -> Status {
-    if !matches!(error, ReadError::Archived(_)) {
+    if !matches!(error, ReadError::Archived(_) | ReadError::Erased) {
         tracing::error!(%error, "the ledger could not be read");
     }
     match error {
         ReadError::Archived(manifest) => rejected(&archived(manifest)),
+        ReadError::Erased => rejected(&erased()),
         ReadError::Corrupt(_) => {
             let message = "the ledger contradicts itself: tell the engine's operator, who runs `cellaflow ledger verify`";
             build(Grpc::DataLoss, v1::Refusal { retryable: false, ..later("ledger_damaged", message) })
@@ -75,6 +76,12 @@ pub fn unauthenticated() -> Status {
 #[must_use]
 pub fn archived(manifest: &str) -> Rejection {
     Rejection { code: Code::Archived, message: archive::away(manifest), retry_after_ms: None }
+}
+
+/// A rejection for a session that was erased.
+#[must_use]
+pub fn erased() -> Rejection {
+    Rejection { code: Code::Erased, message: archive::ERASED.to_owned(), retry_after_ms: None }
 }
 
 /// A rejection for a full queue.
@@ -122,7 +129,9 @@ const fn grpc_code(code: Code) -> Grpc {
         | Code::ApprovalMismatch
         | Code::ApprovalDecided
         | Code::ApprovalExpired
-        | Code::Archived => Grpc::FailedPrecondition,
+        | Code::Archived
+        | Code::LegalHold
+        | Code::Erased => Grpc::FailedPrecondition,
         Code::Fenced
         | Code::LeaseHeld
         | Code::IncarnationChanged

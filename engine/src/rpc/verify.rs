@@ -87,6 +87,8 @@ struct Bad {
 enum Walked {
     Here(Arc<Head>, Arc<Place>),
     Away(Arc<Head>),
+    /// Its payloads are going.
+    Leaving,
     Nowhere,
 }
 
@@ -146,11 +148,13 @@ impl Walk<'_> {
                 // It may have been archived under our eyes.
                 Err(bad) => match self.place(session)? {
                     Walked::Away(head) => self.stub(&head)?,
+                    Walked::Leaving => Ok(()),
                     Walked::Here(..) | Walked::Nowhere => Err(bad),
                 },
                 walked => walked,
             },
             Walked::Away(head) => self.stub(&head)?,
+            Walked::Leaving => Ok(()),
             Walked::Nowhere => Err(Bad { seq: Seq(0), problem: "it has no head".to_owned() }),
         };
         if let Err(Bad { seq, problem }) = walked {
@@ -169,6 +173,11 @@ impl Walk<'_> {
             Ok(Some(place)) => Ok(Walked::Here(head, place)),
             Ok(None) => Ok(Walked::Nowhere),
             Err(ReadError::Archived(_)) => Ok(Walked::Away(head)),
+            Err(ReadError::Erased) => Ok(match self.reader.lineage_info(head.lineage)? {
+                // Until the compactor takes it, its events are here and nobody's.
+                Some(_) => Walked::Leaving,
+                None => Walked::Away(head),
+            }),
             Err(error) => Err(error),
         }
     }

@@ -8,8 +8,8 @@ use super::fields::{
     Malformed, bytes_of, bytes_or_empty, digest_or_none, exact, exact_or_none, malformed, present,
 };
 use crate::graph::archive::{
-    ArchiveEvent, ArchiveRow, ArchivedLineage, Away, Claim, Claimed, CommitRow, Committed, Part, Purpose,
-    StubRow,
+    ArchiveEvent, ArchiveRow, ArchivedLineage, Away, Claim, Claimed, CommitRow, Committed, Fate, Part,
+    Purpose, Rewritten, StubRow,
 };
 use crate::graph::ids::{ClaimId, Hash, LineageId, Seq, SessionId, TimeMs};
 
@@ -56,9 +56,12 @@ pub(super) fn event_to(event: &ArchiveEvent) -> disk::ArchiveChanged {
             let (lineage_id, segment) = (bytes_of(&lineage.0), *segment);
             (Some(*claim), Change::Restored(disk::ArchiveRestored { lineage_id, segment }))
         }
-        ArchiveEvent::Erased { claim, lineage, by, reason } => {
+        ArchiveEvent::Erased { lineage, by, reason } => {
             let (lineage_id, by, reason) = (bytes_of(&lineage.0), by.to_string(), reason.to_string());
-            (Some(*claim), Change::Erased(disk::ArchiveErased { lineage_id, by, reason }))
+            (None, Change::Erased(disk::ArchiveErased { lineage_id, by, reason }))
+        }
+        ArchiveEvent::Rewritten(rewritten) => {
+            (Some(rewritten.claim), Change::Rewritten(rewritten_to(rewritten)))
         }
         ArchiveEvent::Held { lineage, held, by, reason } => {
             let (by, reason) = (by.to_string(), reason.to_string());
@@ -101,11 +104,11 @@ pub(super) fn event_from(stored: disk::ArchiveChanged) -> Result<ArchiveEvent, M
             segment: restored.segment,
         },
         Change::Erased(erased) => ArchiveEvent::Erased {
-            claim: claim()?,
             lineage: lineage(&erased.lineage_id)?,
             by: erased.by.into(),
             reason: erased.reason.into(),
         },
+        Change::Rewritten(rewritten) => ArchiveEvent::Rewritten(rewritten_from(claim()?, rewritten)?),
         Change::Held(held) => ArchiveEvent::Held {
             lineage: lineage(&held.lineage_id)?,
             held: held.held,
@@ -115,6 +118,52 @@ pub(super) fn event_from(stored: disk::ArchiveChanged) -> Result<ArchiveEvent, M
         Change::Reclaimed(reclaimed) => {
             ArchiveEvent::Reclaimed { segment: reclaimed.segment, dead_bytes: reclaimed.dead_bytes }
         }
+    })
+}
+
+fn rewritten_to(rewritten: &Rewritten) -> disk::ArchiveRewritten {
+    let lineages = rewritten.lineages.iter().map(|(lineage, fate)| disk::RewrittenLineage {
+        lineage_id: bytes_of(&lineage.0),
+        fate: match fate {
+            Fate::Kept => disk::ArchiveFate::Kept,
+            Fate::Bare => disk::ArchiveFate::Bare,
+            Fate::Cut => disk::ArchiveFate::Cut,
+            Fate::Dropped => disk::ArchiveFate::Dropped,
+        }
+        .into(),
+    });
+    disk::ArchiveRewritten {
+        epoch: rewritten.epoch.0,
+        replaces_claim_id: bytes_of(&rewritten.replaces.0.0),
+        replaces_epoch: rewritten.replaces.1.0,
+        lineages: lineages.collect(),
+        manifest_digest: bytes_of(&rewritten.manifest_digest),
+        manifest: rewritten.manifest.to_string(),
+    }
+}
+
+fn rewritten_from(claim: ClaimId, rewritten: disk::ArchiveRewritten) -> Result<Rewritten, Malformed> {
+    let one = |stored: &disk::RewrittenLineage| {
+        let fate = match disk::ArchiveFate::try_from(stored.fate) {
+            Ok(disk::ArchiveFate::Kept) => Fate::Kept,
+            Ok(disk::ArchiveFate::Bare) => Fate::Bare,
+            Ok(disk::ArchiveFate::Cut) => Fate::Cut,
+            Ok(disk::ArchiveFate::Dropped) => Fate::Dropped,
+            Ok(disk::ArchiveFate::Unspecified) | Err(_) => {
+                let problem = format!("has the unknown value {}", stored.fate);
+                return Err(malformed("rewritten_lineage.fate", problem));
+            }
+        };
+        Ok((lineage(&stored.lineage_id)?, fate))
+    };
+    let replaced = exact(&rewritten.replaces_claim_id, "archive_rewritten.replaces_claim_id")?;
+    Ok(Rewritten {
+        claim,
+        epoch: Seq(rewritten.epoch),
+        replaces: (ClaimId(replaced), Seq(rewritten.replaces_epoch)),
+        lineages: rewritten.lineages.iter().map(one).collect::<Result<_, _>>()?,
+        manifest_digest: exact(&rewritten.manifest_digest, "archive_rewritten.manifest_digest")?,
+        manifest: rewritten.manifest.into(),
     })
 }
 
@@ -137,7 +186,11 @@ pub(super) fn row_to(row: &ArchiveRow) -> disk::ArchiveRow {
         purpose,
         segment,
         parts: parts
-            .map(|part| disk::ArchivePart { claim_id: bytes_of(&part.claim.0), epoch: part.epoch.0 })
+            .map(|part| disk::ArchivePart {
+                claim_id: bytes_of(&part.claim.0),
+                epoch: part.epoch.0,
+                bare: part.bare,
+            })
             .collect(),
         archived: row.away.as_ref().map(|away| disk::ArchivedAway {
             salt: bytes_or_empty(away.salt),
@@ -146,8 +199,10 @@ pub(super) fn row_to(row: &ArchiveRow) -> disk::ArchiveRow {
             at_ms: away.at.0,
             segment: away.segment,
             sessions: away.sessions,
+            ended_ms: away.ended.0,
         }),
         held: row.held,
+        erasing: row.erasing,
         manifest: row.manifest.to_string(),
     }
 }
@@ -164,13 +219,14 @@ pub(super) fn row_from(row: disk::ArchiveRow) -> Result<ArchiveRow, Malformed> {
     };
     let part = |part: &disk::ArchivePart| {
         let claim = ClaimId(exact(&part.claim_id, "archive_part.claim_id")?);
-        Ok(Part { claim, epoch: Seq(part.epoch) })
+        Ok(Part { claim, epoch: Seq(part.epoch), bare: part.bare })
     };
     Ok(ArchiveRow {
         claim,
         parts: row.parts.iter().map(part).collect::<Result<_, _>>()?,
         away: row.archived.map(away_from).transpose()?,
         held: row.held,
+        erasing: row.erasing,
         manifest: row.manifest.into(),
     })
 }
@@ -183,6 +239,7 @@ fn away_from(away: disk::ArchivedAway) -> Result<Away, Malformed> {
         at: TimeMs(away.at_ms),
         segment: away.segment,
         sessions: away.sessions,
+        ended: TimeMs(away.ended_ms),
     })
 }
 
@@ -234,7 +291,7 @@ fn purpose_to(purpose: Purpose) -> (i32, u32) {
     let (purpose, segment) = match purpose {
         Purpose::Archive => (disk::ClaimPurpose::Archive, 0),
         Purpose::Restore(segment) => (disk::ClaimPurpose::Restore, segment),
-        Purpose::Erase => (disk::ClaimPurpose::Erase, 0),
+        Purpose::Rewrite => (disk::ClaimPurpose::Rewrite, 0),
     };
     (purpose as i32, segment)
 }
@@ -243,7 +300,7 @@ fn purpose_from(purpose: i32, segment: u32) -> Result<Purpose, Malformed> {
     match disk::ClaimPurpose::try_from(purpose) {
         Ok(disk::ClaimPurpose::Archive) => Ok(Purpose::Archive),
         Ok(disk::ClaimPurpose::Restore) => Ok(Purpose::Restore(segment)),
-        Ok(disk::ClaimPurpose::Erase) => Ok(Purpose::Erase),
+        Ok(disk::ClaimPurpose::Rewrite) => Ok(Purpose::Rewrite),
         Ok(disk::ClaimPurpose::Unspecified) | Err(_) => {
             Err(malformed("claim.purpose", format!("has the unknown value {purpose}")))
         }

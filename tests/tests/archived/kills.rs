@@ -14,7 +14,7 @@ const CLAIM_MS: &str = "1000";
 /// Families that are archived at each arrow: 36 sessions or so, more than 200 in all.
 const FAMILIES: usize = 24;
 
-fn signal(child: &tokio::process::Child, signal: Signal) {
+pub fn signal(child: &tokio::process::Child, signal: Signal) {
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw).unwrap();
     kill_process(pid, signal).unwrap();
 }

@@ -266,6 +266,30 @@ fn reaches(red: &Red) -> Vec<Reach> {
             Denied,
         ),
         reach(
+            "its namespace",
+            "/cellaflow.v1.ArchiveService/ListGoing",
+            &v1::ListGoingRequest { namespace: "red".into(), ..Default::default() },
+            Denied,
+        ),
+        reach(
+            "its namespace",
+            "/cellaflow.v1.ArchiveService/CommitRewrite",
+            &v1::CommitRewriteRequest { namespace: "red".into(), ..Default::default() },
+            Denied,
+        ),
+        reach(
+            "its session",
+            "/cellaflow.v1.ArchiveService/EraseLineage",
+            &v1::EraseLineageRequest { session_id: id(), reason: "asked".into() },
+            Absent,
+        ),
+        reach(
+            "its session",
+            "/cellaflow.v1.ArchiveService/HoldLineage",
+            &v1::HoldLineageRequest { session_id: id(), held: true, reason: "court".into() },
+            Absent,
+        ),
+        reach(
             "its session",
             "/cellaflow.v1.ContextService/GetContext",
             &v1::GetContextRequest { session_id: id(), ..Default::default() },

@@ -6,8 +6,10 @@ mod budget;
 mod check;
 mod diff;
 mod divergence;
+mod erase;
 mod events;
 mod fork;
+mod hold;
 mod list;
 mod next;
 mod release;
@@ -76,6 +78,12 @@ pub(super) enum Sessions {
     /// Ends sessions and their children at once
     #[command(after_help = act::TERMINATE)]
     Terminate(act::Act),
+    /// Erases what ended sessions did and said, for good: prompts, answers, inputs and outputs
+    #[command(after_help = erase::EXAMPLES)]
+    Erase(erase::Erase),
+    /// Puts sessions under a legal hold, or lifts it
+    #[command(after_help = hold::EXAMPLES)]
+    Hold(hold::Hold),
     /// Sends a session a signal
     #[command(after_help = signal::EXAMPLES)]
     Signal(signal::Signal),
@@ -100,6 +108,8 @@ impl Sessions {
             Self::Retry(command) => command.run(Action::Retry),
             Self::Cancel(command) => command.run(Action::Cancel),
             Self::Terminate(command) => command.run(Action::Terminate),
+            Self::Erase(command) => command.run(),
+            Self::Hold(command) => command.run(),
             Self::Signal(command) => command.run(),
         }
     }

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use super::story::{Story, payload, session, system};
-use crate::graph::archive::{ArchiveCommand, ArchiveEvent, Ask, Commit, Leaving, Purpose, Restore, StubRow};
-use crate::graph::command::{Code, Command, Op};
+use crate::graph::archive::{
+    ArchiveCommand, ArchiveEvent, ArchiveRow, Ask, Commit, Erase, Fate, Gone, Leaving, Purpose, Restore,
+    Rewrite, RewrittenLineage, StubRow,
+};
+use crate::graph::command::{Code, Command, ForgetKeys, Op};
 use crate::graph::decide::Decision;
 use crate::graph::event::Body;
 use crate::graph::ids::{ClaimId, LineageId, Seq, TimeMs};
@@ -20,6 +23,8 @@ fn claim(n: u8) -> ClaimId {
 struct World {
     story: Story,
     lineage: LineageId,
+    /// Where it lies.
+    segment: u32,
 }
 
 impl World {
@@ -28,7 +33,7 @@ impl World {
         let lineage = story.head().lineage;
         story.ok(system(SYSTEM));
         story.run(Op::Complete { output: payload(3) });
-        Self { story, lineage }
+        Self { story, lineage, segment: 1 }
     }
 
     fn ask(&mut self, ask: Ask) -> Result<Decision, Code> {
@@ -60,11 +65,13 @@ impl World {
     fn commit_as(&mut self, n: u8, epoch: Seq, stub: StubRow) -> Result<Decision, Code> {
         let leaving = Leaving {
             lineage: self.lineage,
-            segment: 1,
+            segment: self.segment,
             salt: Some([7; 32]),
             root: session(1),
             namespace: "default".into(),
             sessions: vec![(session(1), stub)],
+            ended: TimeMs(7),
+            bare: false,
             events: 3,
             dead_bytes: 100,
         };
@@ -157,4 +164,122 @@ fn only_a_system_session_takes_what_the_archive_does() {
     let mut world = World::new();
     let command = ArchiveCommand { system: session(1), ask: Ask::Published { claim: claim(1) } };
     assert_eq!(world.story.code(Command::Archive(command)), Code::InvalidArgument);
+}
+
+impl World {
+    fn archived(&mut self, n: u8) -> Seq {
+        let epoch = self.claimed(n, Purpose::Archive).unwrap();
+        self.commit(n, epoch).unwrap();
+        epoch
+    }
+
+    fn gone(whole: bool) -> Arc<Gone> {
+        let rows = Vec::new();
+        let guards = ForgetKeys { session: session(1), due: TimeMs(0), seq: Seq(0), rows, last: false };
+        Arc::new(Gone { key: None, guards, whole })
+    }
+
+    fn erase(&mut self) -> Result<Decision, Code> {
+        let (lineage, sessions) = (self.lineage, vec![Self::gone(false)]);
+        let erase = Erase { lineage, by: "ada".into(), reason: "asked".into(), sessions };
+        self.ask(Ask::Erase(Arc::new(erase)))
+    }
+
+    fn hold(&mut self, held: bool) -> Result<Decision, Code> {
+        self.ask(Ask::Hold { lineage: self.lineage, held, by: "ada".into(), reason: "court".into() })
+    }
+
+    fn rewrite(&mut self, n: u8, epoch: Seq, replaces: (u8, Seq), fate: Fate) -> Result<Decision, Code> {
+        let gone = if fate == Fate::Dropped { vec![Self::gone(true)] } else { Vec::new() };
+        self.ask(Ask::Rewrite(Arc::new(Rewrite {
+            claim: claim(n),
+            epoch,
+            replaces: (claim(replaces.0), replaces.1),
+            manifest: "n".into(),
+            manifest_digest: [2; 32],
+            lineages: vec![RewrittenLineage { lineage: self.lineage, fate, gone }],
+        })))
+    }
+
+    fn row(&self) -> &ArchiveRow {
+        &self.story.model.rows.archive[&self.lineage]
+    }
+}
+
+#[test]
+fn what_is_erased_is_given_to_nobody_and_is_over_when_every_part_is_bare() {
+    let mut world = World::new();
+    let epoch = world.archived(1);
+    world.erase().unwrap();
+    assert!(world.row().is_erased() && world.row().erasing, "AR8: payloads are left in the files");
+    assert_eq!(world.row().away.as_ref().unwrap().salt, None);
+    assert_eq!(world.claimed(2, Purpose::Restore(9)), None, "AR8");
+    assert_eq!(world.erase(), Err(Code::Erased));
+    assert_eq!(world.hold(true), Err(Code::InvalidArgument), "there is nothing to hold");
+    let second = world.claimed(3, Purpose::Rewrite).unwrap();
+    world.rewrite(3, second, (1, epoch), Fate::Bare).unwrap();
+    assert!(world.row().is_erased() && !world.row().erasing, "no part has payloads");
+    assert_eq!((world.row().parts[0].claim, world.row().parts[0].bare), (claim(3), true));
+    assert_eq!(&*world.row().manifest, "n");
+    let third = world.claimed(4, Purpose::Rewrite).unwrap();
+    world.rewrite(4, third, (3, second), Fate::Kept).unwrap();
+    assert!(world.row().parts[0].bare, "what is bare stays bare in whatever files");
+}
+
+#[test]
+fn an_erasure_voids_the_claim_of_whoever_reads_payloads_now() {
+    let mut world = World::new();
+    let before = world.claimed(1, Purpose::Archive).unwrap();
+    world.erase().unwrap();
+    assert_eq!(world.commit(1, before), Err(Code::ClaimLost), "AR8");
+    let after = world.claimed(2, Purpose::Archive).unwrap();
+    world.commit(2, after).unwrap();
+    assert!(world.row().parts[0].bare && !world.row().erasing && world.row().is_erased());
+}
+
+#[test]
+fn files_are_written_again_only_in_the_place_of_those_that_count() {
+    let mut world = World::new();
+    let epoch = world.archived(1);
+    let second = world.claimed(2, Purpose::Rewrite).unwrap();
+    assert_eq!(world.rewrite(2, second, (9, epoch), Fate::Kept), Err(Code::InvalidArgument));
+    assert_eq!(world.rewrite(2, second, (1, epoch), Fate::Bare), Err(Code::InvalidArgument), "nobody asked");
+    world.rewrite(2, second, (1, epoch), Fate::Kept).unwrap();
+    assert_eq!(world.rewrite(2, second, (1, epoch), Fate::Kept), Err(Code::ClaimLost), "AR9: it was used up");
+    let third = world.claimed(3, Purpose::Rewrite).unwrap();
+    world.story.now = TimeMs(world.story.now.0 + CLAIM_MS);
+    assert_eq!(world.rewrite(3, third, (2, second), Fate::Kept), Err(Code::ClaimLost), "AR2");
+}
+
+#[test]
+fn what_is_past_its_retention_is_forgotten_whole_unless_it_is_held() {
+    let mut world = World::new();
+    let epoch = world.archived(1);
+    world.hold(true).unwrap();
+    assert_eq!(world.erase(), Err(Code::LegalHold), "AR7");
+    let second = world.claimed(2, Purpose::Rewrite).unwrap();
+    assert_eq!(world.rewrite(2, second, (1, epoch), Fate::Dropped), Err(Code::LegalHold), "AR7");
+    world.hold(false).unwrap();
+    world.rewrite(2, second, (1, epoch), Fate::Dropped).unwrap();
+    let rows = &world.story.model.rows;
+    assert!(!rows.archive.contains_key(&world.lineage) && rows.stubs.is_empty());
+    assert!(rows.vanished.contains(&session(1)));
+}
+
+#[test]
+fn a_lineage_with_other_parts_is_cut_and_not_forgotten() {
+    let mut world = World::new();
+    let first = world.archived(1);
+    world.claimed(2, Purpose::Restore(2)).unwrap();
+    world.restored(2, 2).unwrap();
+    world.segment = 2;
+    let third = world.claimed(3, Purpose::Rewrite).unwrap();
+    assert_eq!(world.rewrite(3, third, (1, first), Fate::Dropped), Err(Code::InvalidArgument), "it is live");
+    world.ask(Ask::Drop { claim: claim(3), lineages: vec![world.lineage] }).unwrap();
+    let again = world.claimed(4, Purpose::Archive).unwrap();
+    world.commit(4, again).unwrap();
+    let last = world.claimed(5, Purpose::Rewrite).unwrap();
+    world.rewrite(5, last, (1, first), Fate::Dropped).unwrap();
+    assert_eq!(world.row().parts.len(), 1, "the later part is left");
+    assert!(!world.story.model.rows.vanished.contains(&session(1)));
 }

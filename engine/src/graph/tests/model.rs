@@ -37,6 +37,7 @@ pub struct Rows {
     pub workflows: BTreeMap<[String; 3], WorkflowRow>,
     pub archive: BTreeMap<LineageId, ArchiveRow>,
     pub commits: BTreeMap<ClaimId, CommitRow>,
+    pub vanished: BTreeSet<SessionId>,
     pub stubs: BTreeMap<SessionId, StubRow>,
     pub left: BTreeSet<(SegmentNo, LineageId)>,
     pub dead: BTreeMap<SegmentNo, u64>,
@@ -309,6 +310,22 @@ impl Rows {
             }
             IndexChange::Stub { session, row } => {
                 self.stubs.insert(session, row);
+            }
+            IndexChange::Forget(gone) => {
+                if gone
+                    .key
+                    .is_some_and(|key| self.keys.get(&key).is_some_and(|row| row.session == gone.session()))
+                {
+                    self.keys.remove(&gone.key.unwrap());
+                }
+                self.forget(&gone.guards);
+                if gone.whole {
+                    self.stubs.remove(&gone.session());
+                    self.vanished.insert(gone.session());
+                }
+            }
+            IndexChange::Vanish { lineage } => {
+                self.archive.remove(&lineage);
             }
             IndexChange::Leave { lineage, segment } => {
                 assert!(self.left.insert((segment, lineage)), "AR6: nothing is written there again");

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{ReadError, Reader, read_archive, read_head, read_row};
 use crate::graph::archive::{ArchiveRow, CommitRow, StubRow};
-use crate::graph::event::{Event, PayloadRef};
+use crate::graph::event::{Body, Event, PayloadRef};
 use crate::graph::ids::{ClaimId, Digest, Hash, LineageId, Seq, SessionId};
 use crate::graph::session::Head;
 use crate::ledger::{StoredHead, rows};
@@ -46,6 +46,15 @@ pub struct LineageInfo {
     pub namespace: Arc<str>,
 }
 
+/// What the ledger keeps of some lineages that the archive has to do with.
+#[derive(Clone, Debug)]
+pub struct ArchivePage {
+    /// The rows.
+    pub rows: Vec<(LineageId, ArchiveRow)>,
+    /// Where to go on; `None`: no more.
+    pub next: Option<LineageId>,
+}
+
 impl Reader {
     /// Sessions of a namespace, oldest first, that were made after `after`: at most `max`, and where to go on.
     ///
@@ -78,6 +87,58 @@ impl Reader {
     /// As every read.
     pub fn archive_row(&self, lineage: LineageId) -> Result<Option<ArchiveRow>, ReadError> {
         read_archive(self.snapshot()?.as_ref(), lineage)
+    }
+
+    /// What the ledger keeps of lineages after `after`: at most `max`, and where to go on.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn archive_rows(&self, after: Option<LineageId>, max: usize) -> Result<ArchivePage, ReadError> {
+        let snapshot = self.snapshot()?;
+        let range = KeyRange::archives();
+        let after = after.map(|lineage| RowKey::Archive(lineage).bytes());
+        let scan = Scan { after: after.as_deref(), rows_max: max, ..Scan::forward(Table::Rows, &range) };
+        let page = snapshot.scan(&scan)?;
+        let mut found = Vec::with_capacity(page.rows.len());
+        for row in &page.rows {
+            let body = codec::open_as(codec::Format::Row, Table::Rows, &row.key, &row.value)?;
+            match RowKey::parse(&row.key) {
+                Ok(RowKey::Archive(lineage)) => found.push((lineage, ArchiveRow::from_bytes(&body)?)),
+                other => return Err(ReadError::Corrupt(format!("{other:?} lies among archived lineages"))),
+            }
+        }
+        let last = found.last().map(|(lineage, _)| *lineage);
+        Ok(ArchivePage { rows: found, next: page.next.and(last) })
+    }
+
+    /// The caller's key that a session was started with, wherever it is kept; `None`: none, or it was erased.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn key_of(&self, head: &Head) -> Result<Option<String>, ReadError> {
+        let first = head.forked.as_ref().map_or(Seq(1), |forked| forked.from.seq.next());
+        let key = match self.event(head.session, first) {
+            Ok(Some(first)) => match &first.event.body {
+                Body::SessionStarted(started) => match &started.key {
+                    Some(key) => self.bytes_of(&first, key)?,
+                    None => Bytes::new(),
+                },
+                _ => return Err(ReadError::Corrupt(format!("session {} does not begin", head.session))),
+            },
+            Ok(None) | Err(ReadError::Erased) => Bytes::new(),
+            Err(ReadError::Archived(_)) => self.stub(head.session)?.map(|stub| stub.key).unwrap_or_default(),
+            Err(error) => return Err(error),
+        };
+        Ok(Some(String::from_utf8_lossy(&key).into_owned()).filter(|key| !key.is_empty()))
+    }
+
+    /// Rewrites what a dead lineage left in files that others still need.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn squeeze_lineage(&self, segment: Segment, lineage: LineageId) -> Result<(), ReadError> {
+        self.store.compact(&KeyRange::lineage(segment, lineage))?;
+        Ok(())
     }
 
     /// What is left of an archived session beside its head.

@@ -103,6 +103,9 @@ impl Reader {
         if from <= last {
             // Its lineage may have been archived since its place was read.
             if let Some(row) = read_archive(snapshot, stored.lineage())?.filter(|row| row.away.is_some()) {
+                if row.is_erased() {
+                    return Err(ReadError::Erased);
+                }
                 return Err(ReadError::Archived(row.manifest.to_string()));
             }
             return Err(ReadError::Corrupt(format!(

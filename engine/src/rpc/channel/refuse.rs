@@ -23,6 +23,7 @@ pub fn unreadable(request_id: u64, session: Option<SessionId>, error: &ReadError
         ReadError::Archived(manifest) => {
             return nack(request_id, session, &crate::rpc::status::archived(manifest));
         }
+        ReadError::Erased => return nack(request_id, session, &crate::rpc::status::erased()),
         ReadError::Corrupt(_) => ("ledger_damaged", 0),
         ReadError::Fault(_) => ("storage_failed", DRAIN_RETRY_MS),
     };

@@ -363,13 +363,18 @@ fn archive_changed(event: &ArchiveEvent) -> v1::ArchiveChanged {
         }
         ArchiveEvent::Published { claim } => ("published", Some(*claim), Vec::new()),
         ArchiveEvent::Restored { claim, lineage, .. } => ("restored", Some(*claim), one(lineage)),
-        ArchiveEvent::Erased { claim, lineage, .. } => ("erased", Some(*claim), one(lineage)),
+        ArchiveEvent::Erased { lineage, .. } => ("erased", None, one(lineage)),
+        ArchiveEvent::Rewritten(rewritten) => {
+            let lineages = rewritten.lineages.iter().map(|(lineage, _)| lineage.to_string()).collect();
+            ("rewritten", Some(rewritten.claim), lineages)
+        }
         ArchiveEvent::Held { lineage, held: true, .. } => ("held", None, one(lineage)),
         ArchiveEvent::Held { lineage, held: false, .. } => ("lifted", None, one(lineage)),
         ArchiveEvent::Reclaimed { .. } => ("reclaimed", None, Vec::new()),
     };
     let manifest = match event {
         ArchiveEvent::Committed(committed) => committed.manifest.to_string(),
+        ArchiveEvent::Rewritten(rewritten) => rewritten.manifest.to_string(),
         _ => String::new(),
     };
     let claim_id = claim.map(|claim| claim.to_string()).unwrap_or_default();

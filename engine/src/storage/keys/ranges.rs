@@ -76,6 +76,11 @@ impl KeyRange {
         KeyRange::prefix([row::COMMIT])
     }
 
+    /// What is kept of lineages that the archive has to do with.
+    pub fn archives() -> Self {
+        KeyRange::prefix([row::ARCHIVE])
+    }
+
     /// All segments that have something dead in them.
     pub fn segments() -> Self {
         KeyRange::prefix([row::SEGMENT])

@@ -283,7 +283,7 @@ fn the_archives_rows_are_pinned() {
     let claim = ClaimId([0xc1; 16]);
     let row = ArchiveRow {
         claim: Some(Claim { id: claim, epoch: Seq(9), expires: TimeMs(5), purpose: Purpose::Restore(7) }),
-        parts: vec![Part { claim, epoch: Seq(9) }],
+        parts: vec![Part { claim, epoch: Seq(9), bare: true }],
         away: Some(Away {
             salt: Some([0x5a; 32]),
             root: SessionId([0x51; 16]),
@@ -291,15 +291,20 @@ fn the_archives_rows_are_pinned() {
             at: TimeMs(4),
             segment: 6,
             sessions: 2,
+            ended: TimeMs(3),
         }),
         held: true,
+        erasing: true,
         manifest: "m".into(),
     };
     let (c, s) = ("c1".repeat(16), "51".repeat(16));
-    let away = format!("0a20{}1210{s}1a0764656661756c74200428063002", "5a".repeat(32));
-    let pinned = format!("0a10{c}100918052002280732140a10{c}1009");
+    let away = format!("0a20{}1210{s}1a0764656661756c742004280630023803", "5a".repeat(32));
+    let pinned = format!("0a10{c}100918052002280732160a10{c}10091801");
     let bytes = hex::encode(row.to_bytes());
-    assert!(bytes.starts_with(&pinned) && bytes.contains(&away) && bytes.ends_with("40014a016d"), "{bytes}");
+    assert!(
+        bytes.starts_with(&pinned) && bytes.contains(&away) && bytes.ends_with("40014a016d5001"),
+        "{bytes}"
+    );
     assert_eq!(ArchiveRow::from_bytes(&row.to_bytes()).unwrap(), row);
     assert_eq!(ArchiveRow::from_bytes(&ArchiveRow::default().to_bytes()).unwrap(), ArchiveRow::default());
     let stub = StubRow {

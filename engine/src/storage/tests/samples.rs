@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::graph::archive::{ArchiveEvent, ArchivedLineage, Claimed, Committed, Purpose};
+use crate::graph::archive::{ArchiveEvent, ArchivedLineage, Claimed, Committed, Fate, Purpose, Rewritten};
 use crate::graph::budget::{
     Amounts, BudgetOwner, BudgetRow, BudgetStart, Kinds, Limits, OWNERS_MAX, Reservation, SessionBudget,
 };
@@ -825,12 +825,20 @@ pub fn archive_events() -> Vec<ArchiveEvent> {
     vec![
         claimed(Purpose::Archive),
         claimed(Purpose::Restore(20_001)),
-        claimed(Purpose::Erase),
+        claimed(Purpose::Rewrite),
         ArchiveEvent::Dropped { claim, lineages: vec![lineage] },
         ArchiveEvent::Published { claim },
         ArchiveEvent::Restored { claim, lineage, segment: 20_001 },
-        ArchiveEvent::Erased { claim, lineage, by: "ada".into(), reason: "asked".into() },
+        ArchiveEvent::Erased { lineage, by: "ada".into(), reason: "asked".into() },
         ArchiveEvent::Held { lineage, held: true, by: "ada".into(), reason: "court".into() },
+        ArchiveEvent::Rewritten(Rewritten {
+            claim,
+            epoch: Seq(9),
+            replaces: (ClaimId([0xc0; 16]), Seq(8)),
+            lineages: [Fate::Kept, Fate::Bare, Fate::Cut, Fate::Dropped].map(|fate| (lineage, fate)).into(),
+            manifest: "manifests/m.json".into(),
+            manifest_digest: [0xd1; 32],
+        }),
         ArchiveEvent::Reclaimed { segment: 20_000, dead_bytes: 3_000 },
     ]
 }

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cellaflow/v1/archive.proto.
  */
 export const file_cellaflow_v1_archive: GenFile = /*@__PURE__*/
-  fileDesc("ChpjZWxsYWZsb3cvdjEvYXJjaGl2ZS5wcm90bxIMY2VsbGFmbG93LnYxImoKD0xpc3RDb2xkUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSHAoPZW5kZWRfYmVmb3JlX21zGAIgASgESACIAQESEgoKcGFnZV90b2tlbhgDIAEoCUISChBfZW5kZWRfYmVmb3JlX21zImsKEExpc3RDb2xkUmVzcG9uc2USKwoIbGluZWFnZXMYASADKAsyGS5jZWxsYWZsb3cudjEuQ29sZExpbmVhZ2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhEKCW5hbWVzcGFjZRgDIAEoCSJpCgtDb2xkTGluZWFnZRISCgpsaW5lYWdlX2lkGAEgASgJEhAKCHdvcmtmbG93GAIgASgJEhIKCnN0YXJ0ZWRfbXMYAyABKAQSEAoIc2Vzc2lvbnMYBCABKA0SDgoGZXZlbnRzGAUgASgEIo8BChRDbGFpbUxpbmVhZ2VzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEwoLbGluZWFnZV9pZHMYAiADKAkSEAoIY2xhaW1fbXMYAyABKAQSKwoHcHVycG9zZRgEIAEoDjIaLmNlbGxhZmxvdy52MS5DbGFpbVB1cnBvc2USEAoIY2xhaW1faWQYBSABKAkiYQoVQ2xhaW1MaW5lYWdlc1Jlc3BvbnNlEhAKCGNsYWltX2lkGAEgASgJEg0KBWVwb2NoGAIgASgEEhMKC2xpbmVhZ2VfaWRzGAMgAygJEhIKCmV4cGlyZXNfbXMYBCABKAQiTAoQRHJvcENsYWltUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEAoIY2xhaW1faWQYAiABKAkSEwoLbGluZWFnZV9pZHMYAyADKAkiEwoRRHJvcENsYWltUmVzcG9uc2UiTQoSUmVhZExpbmVhZ2VSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCRISCgpsaW5lYWdlX2lkGAMgASgJIssBChNSZWFkTGluZWFnZVJlc3BvbnNlEi8KB3Nlc3Npb24YASABKAsyHC5jZWxsYWZsb3cudjEuTGluZWFnZVNlc3Npb25IABIpCgZldmVudHMYAiABKAsyFy5jZWxsYWZsb3cudjEuUmF3RXZlbnRzSAASJwoFY2h1bmsYAyABKAsyFi5jZWxsYWZsb3cudjEuUmF3Q2h1bmtIABInCgNlbmQYBCABKAsyGC5jZWxsYWZsb3cudjEuTGluZWFnZUVuZEgAQgYKBGl0ZW0iYQoOTGluZWFnZVNlc3Npb24SJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEhQKDGFyY2hpdmVkX3NlcRgCIAEoBBIRCglmaXJzdF9zZXEYAyABKAQiMwoJUmF3RXZlbnRzEiYKBmV2ZW50cxgBIAMoCzIWLmNlbGxhZmxvdy52MS5SYXdFdmVudCJHCghSYXdFdmVudBILCgNzZXEYASABKAQSDgoGaGVhZGVyGAIgASgMEhAKCHBheWxvYWRzGAMgASgMEgwKBGhhc2gYBCABKAwiMwoIUmF3Q2h1bmsSDgoGZGlnZXN0GAEgASgMEgkKAW4YAiABKA0SDAoEZGF0YRgDIAEoDCIsCgpMaW5lYWdlRW5kEg4KBmV2ZW50cxgBIAEoBBIOCgZjaHVua3MYAiABKAQipwEKFENvbW1pdEFyY2hpdmVSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCRINCgVlcG9jaBgDIAEoBBIwCghsaW5lYWdlcxgEIAMoCzIeLmNlbGxhZmxvdy52MS5Db21taXR0ZWRMaW5lYWdlEhAKCG1hbmlmZXN0GAUgASgJEhcKD21hbmlmZXN0X2RpZ2VzdBgGIAEoDCJYChBDb21taXR0ZWRMaW5lYWdlEhIKCmxpbmVhZ2VfaWQYASABKAkSMAoIc2Vzc2lvbnMYAiADKAsyHi5jZWxsYWZsb3cudjEuQ29tbWl0dGVkU2Vzc2lvbiJBChBDb21taXR0ZWRTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSCwoDc2VxGAIgASgEEgwKBGhhc2gYAyABKAwiOwoVQ29tbWl0QXJjaGl2ZVJlc3BvbnNlEhAKCGxpbmVhZ2VzGAEgASgNEhAKCHNlc3Npb25zGAIgASgNIisKFkxpc3RVbnB1Ymxpc2hlZFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJIkUKF0xpc3RVbnB1Ymxpc2hlZFJlc3BvbnNlEioKB2NvbW1pdHMYASADKAsyGS5jZWxsYWZsb3cudjEuVW5wdWJsaXNoZWQiWQoLVW5wdWJsaXNoZWQSEAoIY2xhaW1faWQYASABKAkSDQoFZXBvY2gYAiABKAQSEAoIbWFuaWZlc3QYAyABKAkSFwoPbWFuaWZlc3RfZGlnZXN0GAQgASgMIjsKFE1hcmtQdWJsaXNoZWRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCSIXChVNYXJrUHVibGlzaGVkUmVzcG9uc2UiKAoSR2V0QXJjaGl2ZWRSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkimAEKE0dldEFyY2hpdmVkUmVzcG9uc2USEgoKbGluZWFnZV9pZBgBIAEoCRIRCgluYW1lc3BhY2UYAiABKAkSEAoIYXJjaGl2ZWQYAyABKAgSKAoFcGFydHMYBCADKAsyGS5jZWxsYWZsb3cudjEuQXJjaGl2ZVBhcnQSEAoIc2Vzc2lvbnMYBSABKA0SDAoEaGVsZBgGIAEoCCIuCgtBcmNoaXZlUGFydBIQCghjbGFpbV9pZBgBIAEoCRINCgVlcG9jaBgCIAEoBCKxAQoSUmVzdG9yZVBhZ2VSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCRISCgpsaW5lYWdlX2lkGAMgASgJEhIKCnNlc3Npb25faWQYBCABKAkSJgoGZXZlbnRzGAUgAygLMhYuY2VsbGFmbG93LnYxLlJhd0V2ZW50EiYKBmNodW5rcxgGIAMoCzIWLmNlbGxhZmxvdy52MS5SYXdDaHVuayIVChNSZXN0b3JlUGFnZVJlc3BvbnNlIk8KFEZpbmlzaFJlc3RvcmVSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCRISCgpsaW5lYWdlX2lkGAMgASgJIjkKFUZpbmlzaFJlc3RvcmVSZXNwb25zZRIQCghzZXNzaW9ucxgBIAEoDRIOCgZldmVudHMYAiABKAQi8wEKFEltcG9ydFNlc3Npb25SZXF1ZXN0EjAKBXN0YXJ0GAEgASgLMiEuY2VsbGFmbG93LnYxLlN0YXJ0U2Vzc2lvblJlcXVlc3QSEgoKc3RhcnRlZF9tcxgCIAEoBBIpCgVzdGVwcxgDIAMoCzIaLmNlbGxhZmxvdy52MS5JbXBvcnRlZFN0ZXASJQoGb3V0cHV0GAQgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQSEAoIZW5kZWRfbXMYBSABKAQSMQoSY29udmVyc2F0aW9uX2RlbHRhGAYgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQifQoMSW1wb3J0ZWRTdGVwEg8KB3RpbWVfbXMYASABKAQSKQoEc3RlcBgCIAEoCzIbLmNlbGxhZmxvdy52MS5TdGVwQ29tcGxldGVkEjEKEmNvbnZlcnNhdGlvbl9kZWx0YRgDIAEoCzIVLmNlbGxhZmxvdy52MS5QYXlsb2FkIkwKFUltcG9ydFNlc3Npb25SZXNwb25zZRISCgpzZXNzaW9uX2lkGAEgASgJEg8KB2NyZWF0ZWQYAiABKAgSDgoGZXZlbnRzGAMgASgEKnwKDENsYWltUHVycG9zZRIdChlDTEFJTV9QVVJQT1NFX1VOU1BFQ0lGSUVEEAASGQoVQ0xBSU1fUFVSUE9TRV9BUkNISVZFEAESGQoVQ0xBSU1fUFVSUE9TRV9SRVNUT1JFEAISFwoTQ0xBSU1fUFVSUE9TRV9FUkFTRRADMskHCg5BcmNoaXZlU2VydmljZRJJCghMaXN0Q29sZBIdLmNlbGxhZmxvdy52MS5MaXN0Q29sZFJlcXVlc3QaHi5jZWxsYWZsb3cudjEuTGlzdENvbGRSZXNwb25zZRJYCg1DbGFpbUxpbmVhZ2VzEiIuY2VsbGFmbG93LnYxLkNsYWltTGluZWFnZXNSZXF1ZXN0GiMuY2VsbGFmbG93LnYxLkNsYWltTGluZWFnZXNSZXNwb25zZRJMCglEcm9wQ2xhaW0SHi5jZWxsYWZsb3cudjEuRHJvcENsYWltUmVxdWVzdBofLmNlbGxhZmxvdy52MS5Ecm9wQ2xhaW1SZXNwb25zZRJUCgtSZWFkTGluZWFnZRIgLmNlbGxhZmxvdy52MS5SZWFkTGluZWFnZVJlcXVlc3QaIS5jZWxsYWZsb3cudjEuUmVhZExpbmVhZ2VSZXNwb25zZTABElgKDUNvbW1pdEFyY2hpdmUSIi5jZWxsYWZsb3cudjEuQ29tbWl0QXJjaGl2ZVJlcXVlc3QaIy5jZWxsYWZsb3cudjEuQ29tbWl0QXJjaGl2ZVJlc3BvbnNlEl4KD0xpc3RVbnB1Ymxpc2hlZBIkLmNlbGxhZmxvdy52MS5MaXN0VW5wdWJsaXNoZWRSZXF1ZXN0GiUuY2VsbGFmbG93LnYxLkxpc3RVbnB1Ymxpc2hlZFJlc3BvbnNlElgKDU1hcmtQdWJsaXNoZWQSIi5jZWxsYWZsb3cudjEuTWFya1B1Ymxpc2hlZFJlcXVlc3QaIy5jZWxsYWZsb3cudjEuTWFya1B1Ymxpc2hlZFJlc3BvbnNlElIKC0dldEFyY2hpdmVkEiAuY2VsbGFmbG93LnYxLkdldEFyY2hpdmVkUmVxdWVzdBohLmNlbGxhZmxvdy52MS5HZXRBcmNoaXZlZFJlc3BvbnNlElIKC1Jlc3RvcmVQYWdlEiAuY2VsbGFmbG93LnYxLlJlc3RvcmVQYWdlUmVxdWVzdBohLmNlbGxhZmxvdy52MS5SZXN0b3JlUGFnZVJlc3BvbnNlElgKDUZpbmlzaFJlc3RvcmUSIi5jZWxsYWZsb3cudjEuRmluaXNoUmVzdG9yZVJlcXVlc3QaIy5jZWxsYWZsb3cudjEuRmluaXNoUmVzdG9yZVJlc3BvbnNlElgKDUltcG9ydFNlc3Npb24SIi5jZWxsYWZsb3cudjEuSW1wb3J0U2Vzc2lvblJlcXVlc3QaIy5jZWxsYWZsb3cudjEuSW1wb3J0U2Vzc2lvblJlc3BvbnNlYgZwcm90bzM", [file_cellaflow_v1_common, file_cellaflow_v1_engine, file_cellaflow_v1_event]);
+  fileDesc("ChpjZWxsYWZsb3cvdjEvYXJjaGl2ZS5wcm90bxIMY2VsbGFmbG93LnYxImoKD0xpc3RDb2xkUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSHAoPZW5kZWRfYmVmb3JlX21zGAIgASgESACIAQESEgoKcGFnZV90b2tlbhgDIAEoCUISChBfZW5kZWRfYmVmb3JlX21zImsKEExpc3RDb2xkUmVzcG9uc2USKwoIbGluZWFnZXMYASADKAsyGS5jZWxsYWZsb3cudjEuQ29sZExpbmVhZ2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhEKCW5hbWVzcGFjZRgDIAEoCSJpCgtDb2xkTGluZWFnZRISCgpsaW5lYWdlX2lkGAEgASgJEhAKCHdvcmtmbG93GAIgASgJEhIKCnN0YXJ0ZWRfbXMYAyABKAQSEAoIc2Vzc2lvbnMYBCABKA0SDgoGZXZlbnRzGAUgASgEIo8BChRDbGFpbUxpbmVhZ2VzUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEwoLbGluZWFnZV9pZHMYAiADKAkSEAoIY2xhaW1fbXMYAyABKAQSKwoHcHVycG9zZRgEIAEoDjIaLmNlbGxhZmxvdy52MS5DbGFpbVB1cnBvc2USEAoIY2xhaW1faWQYBSABKAkiYQoVQ2xhaW1MaW5lYWdlc1Jlc3BvbnNlEhAKCGNsYWltX2lkGAEgASgJEg0KBWVwb2NoGAIgASgEEhMKC2xpbmVhZ2VfaWRzGAMgAygJEhIKCmV4cGlyZXNfbXMYBCABKAQiTAoQRHJvcENsYWltUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEAoIY2xhaW1faWQYAiABKAkSEwoLbGluZWFnZV9pZHMYAyADKAkiEwoRRHJvcENsYWltUmVzcG9uc2UiTQoSUmVhZExpbmVhZ2VSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCRISCgpsaW5lYWdlX2lkGAMgASgJIssBChNSZWFkTGluZWFnZVJlc3BvbnNlEi8KB3Nlc3Npb24YASABKAsyHC5jZWxsYWZsb3cudjEuTGluZWFnZVNlc3Npb25IABIpCgZldmVudHMYAiABKAsyFy5jZWxsYWZsb3cudjEuUmF3RXZlbnRzSAASJwoFY2h1bmsYAyABKAsyFi5jZWxsYWZsb3cudjEuUmF3Q2h1bmtIABInCgNlbmQYBCABKAsyGC5jZWxsYWZsb3cudjEuTGluZWFnZUVuZEgAQgYKBGl0ZW0iYQoOTGluZWFnZVNlc3Npb24SJgoHc2Vzc2lvbhgBIAEoCzIVLmNlbGxhZmxvdy52MS5TZXNzaW9uEhQKDGFyY2hpdmVkX3NlcRgCIAEoBBIRCglmaXJzdF9zZXEYAyABKAQiMwoJUmF3RXZlbnRzEiYKBmV2ZW50cxgBIAMoCzIWLmNlbGxhZmxvdy52MS5SYXdFdmVudCJHCghSYXdFdmVudBILCgNzZXEYASABKAQSDgoGaGVhZGVyGAIgASgMEhAKCHBheWxvYWRzGAMgASgMEgwKBGhhc2gYBCABKAwiMwoIUmF3Q2h1bmsSDgoGZGlnZXN0GAEgASgMEgkKAW4YAiABKA0SDAoEZGF0YRgDIAEoDCIsCgpMaW5lYWdlRW5kEg4KBmV2ZW50cxgBIAEoBBIOCgZjaHVua3MYAiABKAQipwEKFENvbW1pdEFyY2hpdmVSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCRINCgVlcG9jaBgDIAEoBBIwCghsaW5lYWdlcxgEIAMoCzIeLmNlbGxhZmxvdy52MS5Db21taXR0ZWRMaW5lYWdlEhAKCG1hbmlmZXN0GAUgASgJEhcKD21hbmlmZXN0X2RpZ2VzdBgGIAEoDCJYChBDb21taXR0ZWRMaW5lYWdlEhIKCmxpbmVhZ2VfaWQYASABKAkSMAoIc2Vzc2lvbnMYAiADKAsyHi5jZWxsYWZsb3cudjEuQ29tbWl0dGVkU2Vzc2lvbiJBChBDb21taXR0ZWRTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSCwoDc2VxGAIgASgEEgwKBGhhc2gYAyABKAwiOwoVQ29tbWl0QXJjaGl2ZVJlc3BvbnNlEhAKCGxpbmVhZ2VzGAEgASgNEhAKCHNlc3Npb25zGAIgASgNIisKFkxpc3RVbnB1Ymxpc2hlZFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJIkUKF0xpc3RVbnB1Ymxpc2hlZFJlc3BvbnNlEioKB2NvbW1pdHMYASADKAsyGS5jZWxsYWZsb3cudjEuVW5wdWJsaXNoZWQiWQoLVW5wdWJsaXNoZWQSEAoIY2xhaW1faWQYASABKAkSDQoFZXBvY2gYAiABKAQSEAoIbWFuaWZlc3QYAyABKAkSFwoPbWFuaWZlc3RfZGlnZXN0GAQgASgMIjsKFE1hcmtQdWJsaXNoZWRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRIQCghjbGFpbV9pZBgCIAEoCSIXChVNYXJrUHVibGlzaGVkUmVzcG9uc2UiKAoSR2V0QXJjaGl2ZWRSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkiuQEKE0dldEFyY2hpdmVkUmVzcG9uc2USEgoKbGluZWFnZV9pZBgBIAEoCRIRCgluYW1lc3BhY2UYAiABKAkSEAoIYXJjaGl2ZWQYAyABKAgSKAoFcGFydHMYBCADKAsyGS5jZWxsYWZsb3cudjEuQXJjaGl2ZVBhcnQSEAoIc2Vzc2lvbnMYBSABKA0SDAoEaGVsZBgGIAEoCBIOCgZlcmFzZWQYByABKAgSDwoHZXJhc2luZxgIIAEoCCI8CgtBcmNoaXZlUGFydBIQCghjbGFpbV9pZBgBIAEoCRINCgVlcG9jaBgCIAEoBBIMCgRiYXJlGAMgASgIIrEBChJSZXN0b3JlUGFnZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhAKCGNsYWltX2lkGAIgASgJEhIKCmxpbmVhZ2VfaWQYAyABKAkSEgoKc2Vzc2lvbl9pZBgEIAEoCRImCgZldmVudHMYBSADKAsyFi5jZWxsYWZsb3cudjEuUmF3RXZlbnQSJgoGY2h1bmtzGAYgAygLMhYuY2VsbGFmbG93LnYxLlJhd0NodW5rIhUKE1Jlc3RvcmVQYWdlUmVzcG9uc2UiTwoURmluaXNoUmVzdG9yZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhAKCGNsYWltX2lkGAIgASgJEhIKCmxpbmVhZ2VfaWQYAyABKAkiOQoVRmluaXNoUmVzdG9yZVJlc3BvbnNlEhAKCHNlc3Npb25zGAEgASgNEg4KBmV2ZW50cxgCIAEoBCLzAQoUSW1wb3J0U2Vzc2lvblJlcXVlc3QSMAoFc3RhcnQYASABKAsyIS5jZWxsYWZsb3cudjEuU3RhcnRTZXNzaW9uUmVxdWVzdBISCgpzdGFydGVkX21zGAIgASgEEikKBXN0ZXBzGAMgAygLMhouY2VsbGFmbG93LnYxLkltcG9ydGVkU3RlcBIlCgZvdXRwdXQYBCABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZBIQCghlbmRlZF9tcxgFIAEoBBIxChJjb252ZXJzYXRpb25fZGVsdGEYBiABKAsyFS5jZWxsYWZsb3cudjEuUGF5bG9hZCJ9CgxJbXBvcnRlZFN0ZXASDwoHdGltZV9tcxgBIAEoBBIpCgRzdGVwGAIgASgLMhsuY2VsbGFmbG93LnYxLlN0ZXBDb21wbGV0ZWQSMQoSY29udmVyc2F0aW9uX2RlbHRhGAMgASgLMhUuY2VsbGFmbG93LnYxLlBheWxvYWQiTAoVSW1wb3J0U2Vzc2lvblJlc3BvbnNlEhIKCnNlc3Npb25faWQYASABKAkSDwoHY3JlYXRlZBgCIAEoCBIOCgZldmVudHMYAyABKAQiWwoQTGlzdEdvaW5nUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSFAoHa2VlcF9tcxgCIAEoBEgAiAEBEhIKCnBhZ2VfdG9rZW4YAyABKAlCCgoIX2tlZXBfbXMiWgoRTGlzdEdvaW5nUmVzcG9uc2USLAoIbGluZWFnZXMYASADKAsyGi5jZWxsYWZsb3cudjEuR29pbmdMaW5lYWdlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJbCgxHb2luZ0xpbmVhZ2USEgoKbGluZWFnZV9pZBgBIAEoCRIoCgVwYXJ0cxgCIAMoCzIZLmNlbGxhZmxvdy52MS5BcmNoaXZlUGFydBINCgV3aG9sZRgDIAEoCCJkChBSZXdyaXR0ZW5MaW5lYWdlEhIKCmxpbmVhZ2VfaWQYASABKAkSJwoEZmF0ZRgCIAEoDjIZLmNlbGxhZmxvdy52MS5MaW5lYWdlRmF0ZRITCgtzZXNzaW9uX2lkcxgDIAMoCSLUAQoUQ29tbWl0UmV3cml0ZVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEhAKCGNsYWltX2lkGAIgASgJEg0KBWVwb2NoGAMgASgEEisKCHJlcGxhY2VzGAQgASgLMhkuY2VsbGFmbG93LnYxLkFyY2hpdmVQYXJ0EjAKCGxpbmVhZ2VzGAUgAygLMh4uY2VsbGFmbG93LnYxLlJld3JpdHRlbkxpbmVhZ2USEAoIbWFuaWZlc3QYBiABKAkSFwoPbWFuaWZlc3RfZGlnZXN0GAcgASgMIigKFUNvbW1pdFJld3JpdGVSZXNwb25zZRIPCgdkcm9wcGVkGAEgASgNIjkKE0VyYXNlTGluZWFnZVJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkiTQoURXJhc2VMaW5lYWdlUmVzcG9uc2USEgoKbGluZWFnZV9pZBgBIAEoCRIQCghzZXNzaW9ucxgCIAEoDRIPCgdlcmFzaW5nGAMgASgIIkYKEkhvbGRMaW5lYWdlUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEgwKBGhlbGQYAiABKAgSDgoGcmVhc29uGAMgASgJIikKE0hvbGRMaW5lYWdlUmVzcG9uc2USEgoKbGluZWFnZV9pZBgBIAEoCSp+CgxDbGFpbVB1cnBvc2USHQoZQ0xBSU1fUFVSUE9TRV9VTlNQRUNJRklFRBAAEhkKFUNMQUlNX1BVUlBPU0VfQVJDSElWRRABEhkKFUNMQUlNX1BVUlBPU0VfUkVTVE9SRRACEhkKFUNMQUlNX1BVUlBPU0VfUkVXUklURRADKnMKC0xpbmVhZ2VGYXRlEhwKGExJTkVBR0VfRkFURV9VTlNQRUNJRklFRBAAEhUKEUxJTkVBR0VfRkFURV9LRVBUEAESFQoRTElORUFHRV9GQVRFX0JBUkUQAhIYChRMSU5FQUdFX0ZBVEVfRFJPUFBFRBADMpwKCg5BcmNoaXZlU2VydmljZRJJCghMaXN0Q29sZBIdLmNlbGxhZmxvdy52MS5MaXN0Q29sZFJlcXVlc3QaHi5jZWxsYWZsb3cudjEuTGlzdENvbGRSZXNwb25zZRJYCg1DbGFpbUxpbmVhZ2VzEiIuY2VsbGFmbG93LnYxLkNsYWltTGluZWFnZXNSZXF1ZXN0GiMuY2VsbGFmbG93LnYxLkNsYWltTGluZWFnZXNSZXNwb25zZRJMCglEcm9wQ2xhaW0SHi5jZWxsYWZsb3cudjEuRHJvcENsYWltUmVxdWVzdBofLmNlbGxhZmxvdy52MS5Ecm9wQ2xhaW1SZXNwb25zZRJUCgtSZWFkTGluZWFnZRIgLmNlbGxhZmxvdy52MS5SZWFkTGluZWFnZVJlcXVlc3QaIS5jZWxsYWZsb3cudjEuUmVhZExpbmVhZ2VSZXNwb25zZTABElgKDUNvbW1pdEFyY2hpdmUSIi5jZWxsYWZsb3cudjEuQ29tbWl0QXJjaGl2ZVJlcXVlc3QaIy5jZWxsYWZsb3cudjEuQ29tbWl0QXJjaGl2ZVJlc3BvbnNlEl4KD0xpc3RVbnB1Ymxpc2hlZBIkLmNlbGxhZmxvdy52MS5MaXN0VW5wdWJsaXNoZWRSZXF1ZXN0GiUuY2VsbGFmbG93LnYxLkxpc3RVbnB1Ymxpc2hlZFJlc3BvbnNlElgKDU1hcmtQdWJsaXNoZWQSIi5jZWxsYWZsb3cudjEuTWFya1B1Ymxpc2hlZFJlcXVlc3QaIy5jZWxsYWZsb3cudjEuTWFya1B1Ymxpc2hlZFJlc3BvbnNlElIKC0dldEFyY2hpdmVkEiAuY2VsbGFmbG93LnYxLkdldEFyY2hpdmVkUmVxdWVzdBohLmNlbGxhZmxvdy52MS5HZXRBcmNoaXZlZFJlc3BvbnNlElIKC1Jlc3RvcmVQYWdlEiAuY2VsbGFmbG93LnYxLlJlc3RvcmVQYWdlUmVxdWVzdBohLmNlbGxhZmxvdy52MS5SZXN0b3JlUGFnZVJlc3BvbnNlElgKDUZpbmlzaFJlc3RvcmUSIi5jZWxsYWZsb3cudjEuRmluaXNoUmVzdG9yZVJlcXVlc3QaIy5jZWxsYWZsb3cudjEuRmluaXNoUmVzdG9yZVJlc3BvbnNlElgKDUltcG9ydFNlc3Npb24SIi5jZWxsYWZsb3cudjEuSW1wb3J0U2Vzc2lvblJlcXVlc3QaIy5jZWxsYWZsb3cudjEuSW1wb3J0U2Vzc2lvblJlc3BvbnNlEkwKCUxpc3RHb2luZxIeLmNlbGxhZmxvdy52MS5MaXN0R29pbmdSZXF1ZXN0Gh8uY2VsbGFmbG93LnYxLkxpc3RHb2luZ1Jlc3BvbnNlElgKDUNvbW1pdFJld3JpdGUSIi5jZWxsYWZsb3cudjEuQ29tbWl0UmV3cml0ZVJlcXVlc3QaIy5jZWxsYWZsb3cudjEuQ29tbWl0UmV3cml0ZVJlc3BvbnNlElUKDEVyYXNlTGluZWFnZRIhLmNlbGxhZmxvdy52MS5FcmFzZUxpbmVhZ2VSZXF1ZXN0GiIuY2VsbGFmbG93LnYxLkVyYXNlTGluZWFnZVJlc3BvbnNlElIKC0hvbGRMaW5lYWdlEiAuY2VsbGFmbG93LnYxLkhvbGRMaW5lYWdlUmVxdWVzdBohLmNlbGxhZmxvdy52MS5Ib2xkTGluZWFnZVJlc3BvbnNlYgZwcm90bzM", [file_cellaflow_v1_common, file_cellaflow_v1_engine, file_cellaflow_v1_event]);
 
 /**
  * Asks for cold lineages.
@@ -864,11 +864,25 @@ export type GetArchivedResponse = Message<"cellaflow.v1.GetArchivedResponse"> & 
   sessions: number;
 
   /**
-   * True: it may be neither archived nor erased.
+   * True: it may be neither archived nor erased nor dropped.
    *
    * @generated from field: bool held = 6;
    */
   held: boolean;
+
+  /**
+   * True: it was erased, or is being erased.
+   *
+   * @generated from field: bool erased = 7;
+   */
+  erased: boolean;
+
+  /**
+   * True: it was erased, and payloads of it are still somewhere; the compactor's next run takes them out.
+   *
+   * @generated from field: bool erasing = 8;
+   */
+  erasing: boolean;
 };
 
 /**
@@ -897,6 +911,13 @@ export type ArchivePart = Message<"cellaflow.v1.ArchivePart"> & {
    * @generated from field: uint64 epoch = 2;
    */
   epoch: bigint;
+
+  /**
+   * True: it has no payloads of the lineage any more.
+   *
+   * @generated from field: bool bare = 3;
+   */
+  bare: boolean;
 };
 
 /**
@@ -1169,6 +1190,343 @@ export const ImportSessionResponseSchema: GenMessage<ImportSessionResponse> = /*
   messageDesc(file_cellaflow_v1_archive, 32);
 
 /**
+ * Asks for lineages of which something must go.
+ *
+ * @generated from message cellaflow.v1.ListGoingRequest
+ */
+export type ListGoingRequest = Message<"cellaflow.v1.ListGoingRequest"> & {
+  /**
+   * Namespace; empty: the token's.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * Also lineages whose last session ended this long ago, in ms, and that are under no hold; absent: only erased ones.
+   * Idempotency keys are kept longer than that if the engine is set so: then their retention counts.
+   *
+   * @generated from field: optional uint64 keep_ms = 2;
+   */
+  keepMs?: bigint | undefined;
+
+  /**
+   * Where to go on; empty: at the beginning.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.ListGoingRequest.
+ * Use `create(ListGoingRequestSchema)` to create a new message.
+ */
+export const ListGoingRequestSchema: GenMessage<ListGoingRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_archive, 33);
+
+/**
+ * Some lineages of which something must go.
+ *
+ * @generated from message cellaflow.v1.ListGoingResponse
+ */
+export type ListGoingResponse = Message<"cellaflow.v1.ListGoingResponse"> & {
+  /**
+   * The lineages.
+   *
+   * @generated from field: repeated cellaflow.v1.GoingLineage lineages = 1;
+   */
+  lineages: GoingLineage[];
+
+  /**
+   * For the next page; empty: no more.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.ListGoingResponse.
+ * Use `create(ListGoingResponseSchema)` to create a new message.
+ */
+export const ListGoingResponseSchema: GenMessage<ListGoingResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_archive, 34);
+
+/**
+ * An archived lineage of which something must go.
+ *
+ * @generated from message cellaflow.v1.GoingLineage
+ */
+export type GoingLineage = Message<"cellaflow.v1.GoingLineage"> & {
+  /**
+   * Lineage.
+   *
+   * @generated from field: string lineage_id = 1;
+   */
+  lineageId: string;
+
+  /**
+   * Commits that hold its events, oldest first.
+   *
+   * @generated from field: repeated cellaflow.v1.ArchivePart parts = 2;
+   */
+  parts: ArchivePart[];
+
+  /**
+   * True: all of it, because it is past its retention; false: its payloads, where a part is not bare.
+   *
+   * @generated from field: bool whole = 3;
+   */
+  whole: boolean;
+};
+
+/**
+ * Describes the message cellaflow.v1.GoingLineage.
+ * Use `create(GoingLineageSchema)` to create a new message.
+ */
+export const GoingLineageSchema: GenMessage<GoingLineage> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_archive, 35);
+
+/**
+ * A lineage in files that were written again.
+ *
+ * @generated from message cellaflow.v1.RewrittenLineage
+ */
+export type RewrittenLineage = Message<"cellaflow.v1.RewrittenLineage"> & {
+  /**
+   * Lineage.
+   *
+   * @generated from field: string lineage_id = 1;
+   */
+  lineageId: string;
+
+  /**
+   * What became of it.
+   *
+   * @generated from field: cellaflow.v1.LineageFate fate = 2;
+   */
+  fate: LineageFate;
+
+  /**
+   * All its sessions, if it is dropped.
+   *
+   * @generated from field: repeated string session_ids = 3;
+   */
+  sessionIds: string[];
+};
+
+/**
+ * Describes the message cellaflow.v1.RewrittenLineage.
+ * Use `create(RewrittenLineageSchema)` to create a new message.
+ */
+export const RewrittenLineageSchema: GenMessage<RewrittenLineage> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_archive, 36);
+
+/**
+ * Puts a manifest in the place of another one.
+ *
+ * @generated from message cellaflow.v1.CommitRewriteRequest
+ */
+export type CommitRewriteRequest = Message<"cellaflow.v1.CommitRewriteRequest"> & {
+  /**
+   * Namespace; empty: the token's.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * Claim that holds all lineages of the manifest.
+   *
+   * @generated from field: string claim_id = 2;
+   */
+  claimId: string;
+
+  /**
+   * Its epoch.
+   *
+   * @generated from field: uint64 epoch = 3;
+   */
+  epoch: bigint;
+
+  /**
+   * Commit that is replaced.
+   *
+   * @generated from field: cellaflow.v1.ArchivePart replaces = 4;
+   */
+  replaces?: ArchivePart | undefined;
+
+  /**
+   * Its lineages, all of them.
+   *
+   * @generated from field: repeated cellaflow.v1.RewrittenLineage lineages = 5;
+   */
+  lineages: RewrittenLineage[];
+
+  /**
+   * Path of the new manifest, relative to the archive's root, at most 1024 bytes.
+   *
+   * @generated from field: string manifest = 6;
+   */
+  manifest: string;
+
+  /**
+   * blake3 of it (32 bytes).
+   *
+   * @generated from field: bytes manifest_digest = 7;
+   */
+  manifestDigest: Uint8Array;
+};
+
+/**
+ * Describes the message cellaflow.v1.CommitRewriteRequest.
+ * Use `create(CommitRewriteRequestSchema)` to create a new message.
+ */
+export const CommitRewriteRequestSchema: GenMessage<CommitRewriteRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_archive, 37);
+
+/**
+ * The manifest is in its place.
+ *
+ * @generated from message cellaflow.v1.CommitRewriteResponse
+ */
+export type CommitRewriteResponse = Message<"cellaflow.v1.CommitRewriteResponse"> & {
+  /**
+   * Lineages that the ledger has forgotten.
+   *
+   * @generated from field: uint32 dropped = 1;
+   */
+  dropped: number;
+};
+
+/**
+ * Describes the message cellaflow.v1.CommitRewriteResponse.
+ * Use `create(CommitRewriteResponseSchema)` to create a new message.
+ */
+export const CommitRewriteResponseSchema: GenMessage<CommitRewriteResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_archive, 38);
+
+/**
+ * Erases a lineage.
+ *
+ * @generated from message cellaflow.v1.EraseLineageRequest
+ */
+export type EraseLineageRequest = Message<"cellaflow.v1.EraseLineageRequest"> & {
+  /**
+   * A session of it.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Why, for people; journaled.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.EraseLineageRequest.
+ * Use `create(EraseLineageRequestSchema)` to create a new message.
+ */
+export const EraseLineageRequestSchema: GenMessage<EraseLineageRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_archive, 39);
+
+/**
+ * The lineage is erased: nobody reads it any more.
+ *
+ * @generated from message cellaflow.v1.EraseLineageResponse
+ */
+export type EraseLineageResponse = Message<"cellaflow.v1.EraseLineageResponse"> & {
+  /**
+   * Lineage.
+   *
+   * @generated from field: string lineage_id = 1;
+   */
+  lineageId: string;
+
+  /**
+   * Its sessions.
+   *
+   * @generated from field: uint32 sessions = 2;
+   */
+  sessions: number;
+
+  /**
+   * True: payloads of it are still somewhere; the compactor's next run takes them out.
+   *
+   * @generated from field: bool erasing = 3;
+   */
+  erasing: boolean;
+};
+
+/**
+ * Describes the message cellaflow.v1.EraseLineageResponse.
+ * Use `create(EraseLineageResponseSchema)` to create a new message.
+ */
+export const EraseLineageResponseSchema: GenMessage<EraseLineageResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_archive, 40);
+
+/**
+ * Sets or lifts a legal hold.
+ *
+ * @generated from message cellaflow.v1.HoldLineageRequest
+ */
+export type HoldLineageRequest = Message<"cellaflow.v1.HoldLineageRequest"> & {
+  /**
+   * A session of the lineage.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * True: sets it; false: lifts it.
+   *
+   * @generated from field: bool held = 2;
+   */
+  held: boolean;
+
+  /**
+   * Why, for people; journaled.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.HoldLineageRequest.
+ * Use `create(HoldLineageRequestSchema)` to create a new message.
+ */
+export const HoldLineageRequestSchema: GenMessage<HoldLineageRequest> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_archive, 41);
+
+/**
+ * The hold is set or lifted.
+ *
+ * @generated from message cellaflow.v1.HoldLineageResponse
+ */
+export type HoldLineageResponse = Message<"cellaflow.v1.HoldLineageResponse"> & {
+  /**
+   * Lineage.
+   *
+   * @generated from field: string lineage_id = 1;
+   */
+  lineageId: string;
+};
+
+/**
+ * Describes the message cellaflow.v1.HoldLineageResponse.
+ * Use `create(HoldLineageResponseSchema)` to create a new message.
+ */
+export const HoldLineageResponseSchema: GenMessage<HoldLineageResponse> = /*@__PURE__*/
+  messageDesc(file_cellaflow_v1_archive, 42);
+
+/**
  * Why lineages are claimed.
  *
  * @generated from enum cellaflow.v1.ClaimPurpose
@@ -1196,11 +1554,11 @@ export enum ClaimPurpose {
   RESTORE = 2,
 
   /**
-   * To erase them.
+   * To write their files again, without what was erased or is past its retention.
    *
-   * @generated from enum value: CLAIM_PURPOSE_ERASE = 3;
+   * @generated from enum value: CLAIM_PURPOSE_REWRITE = 3;
    */
-  ERASE = 3,
+  REWRITE = 3,
 }
 
 /**
@@ -1208,6 +1566,47 @@ export enum ClaimPurpose {
  */
 export const ClaimPurposeSchema: GenEnum<ClaimPurpose> = /*@__PURE__*/
   enumDesc(file_cellaflow_v1_archive, 0);
+
+/**
+ * What became of a lineage in files that were written again.
+ *
+ * @generated from enum cellaflow.v1.LineageFate
+ */
+export enum LineageFate {
+  /**
+   * Refused.
+   *
+   * @generated from enum value: LINEAGE_FATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It is as it was.
+   *
+   * @generated from enum value: LINEAGE_FATE_KEPT = 1;
+   */
+  KEPT = 1,
+
+  /**
+   * Its payloads are gone.
+   *
+   * @generated from enum value: LINEAGE_FATE_BARE = 2;
+   */
+  BARE = 2,
+
+  /**
+   * All of it is gone.
+   *
+   * @generated from enum value: LINEAGE_FATE_DROPPED = 3;
+   */
+  DROPPED = 3,
+}
+
+/**
+ * Describes the enum cellaflow.v1.LineageFate.
+ */
+export const LineageFateSchema: GenEnum<LineageFate> = /*@__PURE__*/
+  enumDesc(file_cellaflow_v1_archive, 1);
 
 /**
  * What the compactor needs of the engine to move lineages into the archive and back. Roles: compactor, admin.
@@ -1327,6 +1726,47 @@ export const ArchiveService: GenService<{
     methodKind: "unary";
     input: typeof ImportSessionRequestSchema;
     output: typeof ImportSessionResponseSchema;
+  },
+  /**
+   * Lists archived lineages of which something must go: erased ones, and those past their retention.
+   *
+   * @generated from rpc cellaflow.v1.ArchiveService.ListGoing
+   */
+  listGoing: {
+    methodKind: "unary";
+    input: typeof ListGoingRequestSchema;
+    output: typeof ListGoingResponseSchema;
+  },
+  /**
+   * Puts a manifest, whose files were written again, in the place of another one.
+   *
+   * @generated from rpc cellaflow.v1.ArchiveService.CommitRewrite
+   */
+  commitRewrite: {
+    methodKind: "unary";
+    input: typeof CommitRewriteRequestSchema;
+    output: typeof CommitRewriteResponseSchema;
+  },
+  /**
+   * Erases a lineage that has ended: nobody reads it from now on, and its keys are free. Its payloads go with the
+   * compactor's next run, from the ledger and from all files; its headers stay, so chains still verify. Role: admin.
+   *
+   * @generated from rpc cellaflow.v1.ArchiveService.EraseLineage
+   */
+  eraseLineage: {
+    methodKind: "unary";
+    input: typeof EraseLineageRequestSchema;
+    output: typeof EraseLineageResponseSchema;
+  },
+  /**
+   * Sets or lifts a legal hold: while it is set, a lineage is neither archived, nor erased, nor dropped. Role: admin.
+   *
+   * @generated from rpc cellaflow.v1.ArchiveService.HoldLineage
+   */
+  holdLineage: {
+    methodKind: "unary";
+    input: typeof HoldLineageRequestSchema;
+    output: typeof HoldLineageResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_cellaflow_v1_archive, 0);
