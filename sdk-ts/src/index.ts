@@ -107,7 +107,14 @@ export type { ApprovalCall, ApprovalOutcome } from "./runtime/approval.js";
 export type { SessionUsage } from "./runtime/budget.js";
 export type { ContinueOptions } from "./runtime/continue.js";
 export type { Message, MessagePart, PartExtras } from "./runtime/messages.js";
-export type { DeliveredStep, FinishedReplay, Logger, LogLevel, RunObserver } from "./runtime/observer.js";
+export type {
+  DeliveredContext,
+  DeliveredStep,
+  FinishedReplay,
+  Logger,
+  LogLevel,
+  RunObserver,
+} from "./runtime/observer.js";
 export type { Finding, Resource, RetryPolicy, StepHandle, StepLog, StepOptions } from "./runtime/options.js";
 export type { ChildHandle, SpawnOptions, WorkflowRef } from "./runtime/spawn.js";
 export type { State } from "./runtime/state.js";

@@ -10,6 +10,7 @@ import { after, before, describe, it } from "node:test";
 import * as z from "zod";
 import { createClient } from "../client/client.js";
 import type { Context } from "../runtime/api.js";
+import type { DeliveredContext } from "../runtime/observer.js";
 import { workflow } from "../runtime/workflow.js";
 import { startCompactor, type TestCompactor } from "../testing/compactor.js";
 import { startEngine, type TestEngine } from "../testing/engine.js";
@@ -26,12 +27,16 @@ const TOPICS = ["lease", "epoch", "frame", "quota", "shard", "token"];
 let engine: TestEngine;
 let folder = "";
 const logged: string[] = [];
+const fallbacks = new Map<string, number>();
 
 function client() {
   const log = (level: string, message: string) => {
     if (level === "warn") logged.push(message);
   };
-  return createClient({ connection: engine.connection, log });
+  const contextUsed = ({ sessionId, fallback, replayed }: DeliveredContext) => {
+    if (fallback && !replayed) fallbacks.set(sessionId, (fallbacks.get(sessionId) ?? 0) + 1);
+  };
+  return createClient({ connection: engine.connection, log, observer: { contextUsed } });
 }
 
 /** What a tool says of a topic: about 700 tokens, of which some lines differ. */
@@ -110,6 +115,7 @@ describe("contexts on an engine", () => {
     const { sources } = result.output;
     assert.deepEqual(new Set(sources), new Set(["raw", "window"]));
     assert.equal(logged.filter((line) => line.includes("no compacted context")).length, 1);
+    assert.equal(fallbacks.get(result.sessionId), sources.filter((source) => source === "window").length);
   });
 
   describe("with a compactor", () => {

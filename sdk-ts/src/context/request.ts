@@ -29,7 +29,7 @@ import { closedEnd, leadingSystem } from "./pairs.js";
 import { promptOf } from "./prompt.js";
 import type { Settings } from "./settings.js";
 import { sharedTokens } from "./shared.js";
-import { nameOf } from "./shown.js";
+import { shownContext } from "./shown.js";
 import { askFor, type ContextAsk, type ContextSource } from "./source.js";
 import { loadMeter } from "./tokens.js";
 import { TOOL_LINES } from "./tools.js";
@@ -78,7 +78,7 @@ export class ContextRequest extends JournaledStep<PromptContext, ContextUsed> {
     return { output, bytes: Number(output.sizeBytes) };
   }
 
-  protected override settle(output: Payload | undefined, _completed: StepCompleted | undefined, seq: number) {
+  protected override settle(output: Payload | undefined, completed: StepCompleted | undefined, seq: number) {
     if (output?.format !== PayloadFormat.CONTEXT) {
       this.reject(edited(this.spec.key));
       return [];
@@ -93,14 +93,10 @@ export class ContextRequest extends JournaledStep<PromptContext, ContextUsed> {
     }
     const { messages, breakpoints } = promptOf(used, blocks, conversation.messages);
     contexts.note(seq, used, blocks, messages);
-    this.resolve({
-      messages,
-      breakpoints,
-      version: used.version,
-      tokens: Number(used.tokens),
-      rawTokens: Number(used.rawTokens),
-      source: nameOf(used.source),
-    });
+    const shown = shownContext(used);
+    this.run.telling.context(this.spec.key, shown, completed !== undefined);
+    const { version, tokens, rawTokens, source } = shown;
+    this.resolve({ messages, breakpoints, version, tokens, rawTokens, source });
     return [];
   }
 

@@ -3,7 +3,7 @@
  *
  * Owns: what of the document is shown. Never: rebuilds the prompt, for which the conversation is needed (`prompt.ts`).
  */
-import { ContextSource, ContextUsedSchema } from "../gen/cellaflow/content/v1/content_pb.js";
+import { ContextSource, type ContextUsed, ContextUsedSchema } from "../gen/cellaflow/content/v1/content_pb.js";
 import type { Payload } from "../gen/cellaflow/v1/common_pb.js";
 import { payloadDocument } from "../runtime/payloads.js";
 
@@ -33,16 +33,15 @@ const NAMES = {
   [ContextSource.WINDOW]: "window",
 } as const;
 
-/** Names a source. */
-export function nameOf(source: ContextSource): UsedContext["source"] {
-  return NAMES[source];
-}
-
 /** Reads a payload of format CONTEXT. */
 export function usedContext(payload: Payload): UsedContext {
-  const used = payloadDocument(payload, ContextUsedSchema);
+  return shownContext(payloadDocument(payload, ContextUsedSchema));
+}
+
+/** Returns what is shown of a document. */
+export function shownContext(used: ContextUsed): UsedContext {
   return {
-    source: nameOf(used.source),
+    source: NAMES[used.source],
     version: used.version,
     budgetTokens: Number(used.budgetTokens),
     tokens: Number(used.tokens),

@@ -3,6 +3,7 @@
  *
  * Owns: the types. Never: keeps anything.
  */
+import type { UsedContext } from "../context/shown.js";
 import type { LlmUsage } from "../llm/index.js";
 
 /** Severity of a log line. */
@@ -36,10 +37,20 @@ export interface FinishedReplay {
   replayMs: number;
 }
 
+/** A context that was delivered. */
+export interface DeliveredContext extends UsedContext {
+  sessionId: string;
+  stepKey: string;
+  /** True if it came from the ledger. */
+  replayed: boolean;
+}
+
 /** Watches runs. Its functions are called synchronously on the hot path: keep them short. */
 export interface RunObserver {
   stepDelivered?(step: DeliveredStep): void;
   replayFinished?(replay: FinishedReplay): void;
+  /** `fallback` says that no compacted context was ready that fits. */
+  contextUsed?(context: DeliveredContext): void;
 }
 
 /** Writes warnings and errors to stderr, one line each. */

@@ -3,6 +3,7 @@
  *
  * Owns: the words. Never: changes what the run does, whatever a watcher throws.
  */
+import type { UsedContext } from "../context/shown.js";
 import { fromUsage } from "../llm/index.js";
 import type { AppendOp } from "./journal.js";
 import type { Request } from "./request.js";
@@ -29,6 +30,12 @@ export class Telling {
         usage: request.usage.map(fromUsage),
       }),
     );
+  }
+
+  /** A context was delivered. */
+  context(stepKey: string, used: UsedContext, replayed: boolean): void {
+    const { observer, session } = this.settings;
+    this.tell(() => observer.contextUsed?.({ ...used, sessionId: session.sessionId, stepKey, replayed }));
   }
 
   /** The last recorded outcome was delivered. */
