@@ -5,7 +5,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ContextUsedSchema } from "../gen/cellaflow/content/v1/content_pb.js";
 import { type Message, messageBytes, toStored } from "../runtime/messages.js";
 import { type Artefact, type Asked, type Choice, whole, window } from "./choose.js";
-import { beginnings, leadingSystem } from "./pairs.js";
+import { beginnings, closedEnd, leadingSystem } from "./pairs.js";
 import { promptOf } from "./prompt.js";
 import { artefactOf, conversation, Dice } from "./random.fixture.js";
 import { loadMeter, MESSAGE_TOKENS, type Meter } from "./tokens.js";
@@ -98,6 +98,20 @@ function artefact(coversMessages: number, words = "what was"): Artefact {
   const block = { kind: 2, text: words, tokens: meter.text(words), breakpoint: true };
   return { version: 3, hash: new Uint8Array(32), blocks: [block], coversMessages, coversSeq: 9 };
 }
+
+test("P1 a list may begin where it splits no call from its result, whatever comes between them", () => {
+  const call = (id: string): Message => ({
+    role: "assistant",
+    parts: [{ type: "toolCall", id, name: "read", arguments: "{}" }],
+  });
+  const result = (id: string): Message => ({ role: "tool", parts: [{ type: "toolResult", id, text: "ok" }] });
+  const messages = [user("go"), call("a"), user("hurry"), result("a"), call("a"), result("a"), user("thanks")];
+  assert.deepEqual(beginnings(messages), [true, true, false, false, true, false, true]);
+  assert.deepEqual(
+    [0, 1, 2, 3, 4, 5, 6, 7].map((max) => closedEnd(messages, max)),
+    [0, 1, 1, 1, 4, 4, 6, 7],
+  );
+});
 
 test("a compacted context is used as soon as it fits, with all that came after it", () => {
   const messages = [user("one"), user("two"), user("three")];

@@ -142,6 +142,58 @@ test("a context that was used stands for itself when the engine has none any mor
   assert.deepEqual(sources, ["ccs", "ccs"]);
 });
 
+test("U3 once a compacted context was used, neither the whole conversation nor an older one is", async () => {
+  const { memory, compactor } = session();
+  compactor.words = 300;
+  const prompts: PromptContext[] = [];
+  await outputOf(memory, async (ctx) => {
+    await turns(ctx, 5);
+    const first = ctx.context({ budget: 2_000 });
+    compactor.fold(memory.events.length);
+    prompts.push(await first);
+    // Less of it is covered: what is there is better.
+    compactor.fold(4);
+    prompts.push(await ctx.context({ budget: 2_000 }));
+    // All of the conversation would fit here, but the compacted form does not.
+    compactor.folds = false;
+    prompts.push(await ctx.context({ budget: 360 }));
+  });
+  const { rawTokens, messages } = prompts[0] as PromptContext;
+  assert.ok(rawTokens < 360, String(rawTokens));
+  assert.deepEqual(
+    prompts.map(({ source }) => source),
+    ["ccs", "ccs", "window"],
+  );
+  assert.deepEqual(prompts[1]?.messages[0], messages[0]);
+});
+
+test("Q3 what is waited for ends where every call has its result in the ledger", async () => {
+  const { memory, compactor } = session();
+  await outputOf(memory, async (ctx) => {
+    await turns(ctx, 6);
+    const call = { id: "c", name: "ccs_search", arguments: '{"query":"word"}' };
+    ctx.messages.push({ role: "assistant", parts: [{ type: "toolCall", ...call }] });
+    // The call is durable with the tool's step, its result only with what comes after.
+    ctx.messages.push(...(await ctx.runTools([call], contextTools)));
+    await ctx.context({ budget: 600 });
+  });
+  const last = memory.events.find(({ body }) => body.case === "stepCompleted" && body.value.stepKey === "turn#6")?.seq;
+  assert.deepEqual(
+    compactor.asked.map(({ atLeastSeq }) => atLeastSeq),
+    [0n, last],
+  );
+});
+
+test("what only the user can read is never asked for", async () => {
+  const { memory, compactor } = session();
+  memory.sealed = true;
+  await outputOf(memory, async (ctx) => {
+    await turns(ctx, 9);
+    assert.equal((await ctx.context({ budget: 400 })).source, "window");
+  });
+  assert.equal(compactor.asked.length, 0);
+});
+
 test("without a compactor there is a window, at once, with one warning", async () => {
   const { memory, compactor } = session();
   compactor.unattended = true;

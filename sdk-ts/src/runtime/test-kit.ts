@@ -61,6 +61,8 @@ export class MemorySession implements Journal {
   readonly waits = new MemoryWaits((body) => this.push(body));
   full = false;
   doubtful = false;
+  /** Payloads are encoded by a hook of the user's. */
+  sealed = false;
   /** What the engine has of compacted contexts. */
   contexts: ContextSource | undefined;
   /** How long a run that only waits is kept, in ms. */
@@ -105,7 +107,7 @@ export class MemorySession implements Journal {
       limits: { ...TEST_LIMITS, ...this.limits },
       codec: payloadCodec(),
       ...(this.contexts === undefined ? {} : { contexts: this.contexts }),
-      sealed: false,
+      sealed: this.sealed,
       log: (level, message) => this.logged.push(`${level} ${message}`),
       observer: {},
       ackLog: (line) => this.lines.push(line),
