@@ -163,6 +163,22 @@ describe("contexts on an engine", () => {
       assert.deepEqual(seenBy.get(result.sessionId), before);
     });
 
+    it("what is encrypted is never compacted: windows, and the same prompts from the ledger", async () => {
+      const flip = (bytes: Uint8Array): Uint8Array => bytes.map((byte) => byte ^ 0x5a);
+      const hooks = { encode: flip, decode: flip, name: "flip" };
+      const sealed = createClient({ connection: engine.connection, log: () => {}, hooks });
+      const result = await sealed.run(agent, { turns: 6 });
+      assert.ok(result.status === "completed", JSON.stringify(result));
+      assert.deepEqual(new Set(result.output.sources), new Set(["raw", "window"]));
+      const before = seenBy.get(result.sessionId);
+      const file = join(folder, "sealed.jsonl");
+      await exportLedger(result.sessionId, file, { connection: engine.connection });
+      const replayed = await replayLedger(file, agent, { hooks });
+      assert.deepEqual(replayed, { compatible: true, outcomes: 6 * 3 + 2, ended: true });
+      assert.deepEqual(seenBy.get(result.sessionId), before);
+      assert.notEqual(seenBy.get(result.sessionId), before, "another run of the code");
+    });
+
     it("a fork sees its parent's prompts, goes on with the form that its parent used, and gets its own", async () => {
       const parent = await client().run(agent, { turns: 8 });
       assert.ok(parent.status === "completed", JSON.stringify(parent));
