@@ -99,6 +99,14 @@ const agent = workflow(
   },
 );
 
+/** Seq of a step's outcome. */
+async function seqOf(sessionId: string, stepKey: string): Promise<number> {
+  for await (const item of client().subscribe(sessionId, { live: false })) {
+    if (item.type === "event" && item.event.stepKey === stepKey) return item.event.seq;
+  }
+  throw new Error(`no ${stepKey}`);
+}
+
 describe("contexts on an engine", () => {
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), "context-test-"));
@@ -183,17 +191,26 @@ describe("contexts on an engine", () => {
       const parent = await client().run(agent, { turns: 8 });
       assert.ok(parent.status === "completed", JSON.stringify(parent));
       const before = seenBy.get(parent.sessionId);
-      const events: { seq: number; key: string | undefined }[] = [];
-      for await (const item of client().subscribe(parent.sessionId, { live: false })) {
-        if (item.type === "event") events.push({ seq: item.event.seq, key: item.event.stepKey });
-      }
-      const at = events.find(({ key }) => key === "context#7")?.seq ?? 0;
+      const at = await seqOf(parent.sessionId, "context#7");
       const fork = await client().fork(parent.sessionId, { fromSeq: at });
       const forked = await client().runSession(agent, fork.sessionId);
       assert.ok(forked.status === "completed", JSON.stringify(forked));
       const seen = seenBy.get(fork.sessionId);
       assert.deepEqual(seen?.prompts.slice(0, 7), before?.prompts.slice(0, 7));
       assert.notEqual(seen?.sources[7], "raw");
+    });
+
+    it("a fork that begins with another input says its conversation again, and is compacted by itself", async () => {
+      const parent = await client().run(agent, { turns: 6 });
+      assert.ok(parent.status === "completed", JSON.stringify(parent));
+      const before = seenBy.get(parent.sessionId);
+      const fromSeq = await seqOf(parent.sessionId, "context#6");
+      const fork = await client().fork(parent.sessionId, { fromSeq, edits: [{ input: { turns: 10 } }] });
+      const forked = await client().runSession(agent, fork.sessionId);
+      assert.ok(forked.status === "completed", JSON.stringify(forked));
+      const seen = seenBy.get(fork.sessionId);
+      assert.deepEqual(seen?.prompts.slice(0, 6), before?.prompts, "what is recorded is what it was");
+      assert.equal(seen?.sources.at(-1), "ccs");
     });
   });
 });
