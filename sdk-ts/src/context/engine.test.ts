@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import * as z from "zod";
 import { createClient } from "../client/client.js";
 import type { Context } from "../runtime/api.js";
@@ -128,8 +129,14 @@ describe("contexts on an engine", () => {
 
   describe("with a compactor", () => {
     let compactor: TestCompactor;
-    before(() => {
+    before(async () => {
       compactor = startCompactor({ connection: engine.connection });
+      // Until it has connected nothing is waited for.
+      for (;;) {
+        const result = await client().run(agent, { turns: 6 });
+        if (result.status === "completed" && result.output.sources.includes("ccs")) return;
+        await sleep(50);
+      }
     });
     after(() => compactor?.close());
 
