@@ -79,6 +79,8 @@ export interface MatrixExample<Input = unknown> {
   start?: Omit<StartOptions, "key" | "signal">;
   /** Module whose default export is a `Script`: what the model answers. Default: an echo of the last message. */
   script?: URL;
+  /** A compactor works beside the engine; it is never hit itself. Default: false. */
+  compactor?: boolean;
   /** More environment for the workers. */
   env?(world: MatrixWorld): Record<string, string>;
   /**

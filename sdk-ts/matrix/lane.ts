@@ -3,12 +3,12 @@
  * it, so every run has a lane to itself; a worker or an engine that a run leaves alive serves the next one.
  */
 import { mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Client, createClient } from "@cellaflow/sdk";
 import { OperatorService } from "#sdk/gen/cellaflow/v1/operator_pb.js";
 import { Engine, type EngineTimes } from "#sdk/harness/engine.js";
-import type { Processes } from "#sdk/harness/processes.js";
+import type { Child, Processes } from "#sdk/harness/processes.js";
 import { Wire } from "#sdk/harness/wire.js";
 import { Crew, type Place } from "./crew.js";
 import type { MatrixWorld } from "./example.js";
@@ -36,6 +36,7 @@ export class Lane {
   private crew: { of: FoundExample; crew: Crew } | undefined;
   private readonly retired: Crew[] = [];
   private crews = 0;
+  private compactor: Child | undefined;
 
   private constructor(
     private readonly ground: Ground,
@@ -60,6 +61,7 @@ export class Lane {
     const { example, module } = found;
     const shared = "workflows" in example;
     if (this.crew !== undefined && (this.crew.of !== found || !shared)) await this.dismiss();
+    if (example.compactor === true) this.compactor ??= this.startCompactor();
     if (this.crew === undefined) {
       const args = shared
         ? [WORKER, module, example.name]
@@ -90,6 +92,7 @@ export class Lane {
 
   async stop(): Promise<void> {
     await this.dismiss();
+    await this.compactor?.stop();
     this.wire.close();
     await this.engine.stop();
   }
@@ -99,6 +102,19 @@ export class Lane {
     await this.crew.crew.close();
     this.retired.push(this.crew.crew);
     this.crew = undefined;
+  }
+
+  /** It stays for the lane's further runs: contexts that nobody asks for change nothing. */
+  private startCompactor(): Child {
+    const { processes, program, environment } = this.ground;
+    const { url, token, ca } = this.engine.connection;
+    return processes.launch({
+      command: process.env.CELLAFLOW_COMPACTOR_BIN || join(dirname(program), "cellaflow-compactor"),
+      args: ["contexts"],
+      env: { ...environment, CELLAFLOW_URL: url, CELLAFLOW_TOKEN: token, CELLAFLOW_CA: ca },
+      cwd: this.folder,
+      logFile: join(this.folder, "compactor.log"),
+    });
   }
 
   private launch(args: readonly string[], env: NodeJS.ProcessEnv, where: Place) {

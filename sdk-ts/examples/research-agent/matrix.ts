@@ -1,4 +1,4 @@
-/** The research agent in the kill matrix: a few turns under a budget that the last ones exceed. */
+/** The research agent in the kill matrix: a few turns under a budget that the last ones exceed, with a compactor and without. */
 import type { MatrixExample } from "#sdk/matrix/example.js";
 import { type ResearchInput, researchAgent } from "./workflow.js";
 
@@ -9,10 +9,14 @@ const input: ResearchInput = {
   waitMs: 0,
 };
 
-export default {
-  name: "research-agent",
+const agent = {
   workflows: [researchAgent],
   workflow: researchAgent,
-  input: () => input,
   script: new URL("./matrix-script.js", import.meta.url),
-} satisfies MatrixExample<ResearchInput>;
+};
+
+// What a prompt is made of differs between runs (how soon the compactor is): what is compared is what came of it.
+export default [
+  { ...agent, name: "research-agent", input: () => ({ ...input, waitMs: 5_000 }), compactor: true },
+  { ...agent, name: "research-agent/alone", input: () => input },
+] satisfies MatrixExample<ResearchInput>[];

@@ -15,7 +15,7 @@ export default function script(request: ScriptedRequest): ScriptedReply {
   const turn = Number(/#(\d+)$/.exec(request.call)?.[1] ?? 1);
   const prompt = JSON.stringify(request.messages);
   if (turn >= TURNS) return { content: report(prompt) };
-  return { content: THOUGHT.repeat(1 + (turn % 3)), toolCalls: [callOf(turn, prompt)] };
+  return { content: THOUGHT.repeat(1 + (turn % 3)), toolCalls: [{ id: `call-${turn}`, ...callOf(turn, prompt) }] };
 }
 
 function callOf(turn: number, prompt: string): { name: string; arguments: Record<string, unknown> } {
