@@ -4,7 +4,8 @@
  *     node dist/examples/research-agent/main.js [--turns 200] [--budget 32000] [--wait-ms 2000] [--kills 8] [--json]
  *
  * Prints tokens and cost beside the same calls with the whole conversation in each, and how many model requests were made
- * twice. The model is a scripted one. `CELLAFLOW_BIN` and `CELLAFLOW_COMPACTOR_BIN` name the programs (`source scripts/env`).
+ * twice. The model is a scripted one. `CELLAFLOW_BIN` names the engine (`source scripts/env`), `CELLAFLOW_COMPACTOR_BIN`
+ * the compactor if it does not lie beside.
  */
 import { parseArgs } from "node:util";
 import { compacted, PRICES, table, whole } from "./money.js";
@@ -27,7 +28,7 @@ if (values.help) {
 }
 
 const budget = Number(values.budget);
-const { result, calls, contexts, kills, requests, redundant, interrupted, seconds } = await research({
+const { result, calls, contexts, kills, requests, redundant, repeated, seconds } = await research({
   turns: Number(values.turns),
   budget,
   waitMs: Number(values["wait-ms"]),
@@ -41,12 +42,14 @@ const output = result.status === "completed" ? result.output : result;
 if (values.json) {
   const bills = { whole: whole(calls, PRICES), compacted: compacted(calls, PRICES) };
   const over = contexts.filter(({ tokens }) => tokens > budget).length;
-  console.log(JSON.stringify({ output, ...bills, sources, over, kills, requests, redundant, interrupted, seconds }));
+  console.log(JSON.stringify({ output, ...bills, sources, over, kills, requests, redundant, repeated, seconds }));
 } else {
   console.log(output);
   for (const line of table(calls, PRICES)) console.log(line);
   console.log(`contexts: ${JSON.stringify(sources)}; budget ${budget.toLocaleString("en-US")} tokens`);
   console.log(`killed: ${JSON.stringify(kills)}; ${seconds.toFixed(0)} s`);
-  console.log(`model requests: ${requests}, redundant ${redundant.length}, interrupted by kills ${interrupted}`);
+  console.log(
+    `model requests: ${requests}, redundant ${redundant.length}; ${repeated} again whose answer died with its worker`,
+  );
 }
 process.exit(result.status === "completed" && redundant.length === 0 ? 0 : 1);

@@ -6,6 +6,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { type Client, createClient, type EventInfo, type SessionResult, type UsedContext } from "@cellaflow/sdk";
 import {
   compactorProgram,
@@ -27,6 +28,9 @@ const TARGETS = ["worker", "engine", "compactor", "worker and engine"] as const;
 /** Short, so that another worker takes over soon; ms. */
 const LEASE_TTL_MS = 3_000;
 
+/** How long the model takes; some kills fall into it. */
+const ANSWER_MS = 25;
+
 /** What is run. */
 export interface Plan {
   turns: number;
@@ -46,8 +50,8 @@ export interface Outcome {
   requests: number;
   /** Requests that came after the worker held the acknowledgement of their call's answer. */
   redundant: string[];
-  /** Requests whose answer nobody got, because somebody was killed. */
-  interrupted: number;
+  /** Requests for a call that was asked before, because its answer died with whoever was killed. */
+  repeated: number;
   seconds: number;
 }
 
@@ -58,7 +62,7 @@ export async function research(plan: Plan): Promise<Outcome> {
   const { default: script } = await import("./script.js");
   const folder = mkdtempSync(join(tmpdir(), "research-agent-"));
   await using engine = await startEngine({ flags: ["--lease-ttl-ms", String(LEASE_TTL_MS)] });
-  const model = await startScriptedLlm({ script });
+  const model = await startScriptedLlm({ script, delivery: { firstByteDelayMs: ANSWER_MS } });
   const isThere = compactorProgram() !== undefined;
   if (!isThere) plan.tell("no compactor is here: CELLAFLOW_COMPACTOR_BIN names its program");
   await using compactor = isThere ? startCompactor({ connection: engine.connection }) : undefined;
@@ -76,9 +80,9 @@ export async function research(plan: Plan): Promise<Outcome> {
     const result = await session.result({ whileWaiting: "follow" });
     await crew.stop();
     const read = await readLedger(client, session.sessionId);
-    const { redundant, interrupted } = judge(model.records, crew.acknowledged());
+    const { redundant, repeated } = judge(model.records, crew.acknowledged());
     const seconds = (performance.now() - begun) / 1_000;
-    return { result, ...read, kills: crew.kills, requests: model.received, redundant, interrupted, seconds };
+    return { result, ...read, kills: crew.kills, requests: model.received, redundant, repeated, seconds };
   } finally {
     await crew.stop();
     await model.close();
@@ -155,6 +159,8 @@ async function watch(client: Client, sessionId: string, plan: Plan, crew: Crew):
     if (kills >= plan.kills || turn !== every * (kills + 1) || target === undefined) continue;
     kills += 1;
     plan.tell(`turn ${turn}: kill -9 ${target}`);
+    // Each at another moment of the next turn.
+    await delay(kills * 7);
     await crew.kill(target);
   }
 }
@@ -183,11 +189,12 @@ function callOf(event: EventInfo, context: UsedContext | undefined): Call {
 function judge(
   records: readonly LlmRequestRecord[],
   held: ReadonlyMap<string, number>,
-): Pick<Outcome, "redundant" | "interrupted"> {
+): Pick<Outcome, "redundant" | "repeated"> {
   const late = records.filter(({ session, call, received_ms }) => {
     return received_ms > (held.get(`${session} ${call}`) ?? Number.POSITIVE_INFINITY);
   });
-  return { redundant: late.map(({ call }) => call), interrupted: records.filter(({ complete }) => !complete).length };
+  const calls = new Set(records.map(({ session, call }) => `${session} ${call}`));
+  return { redundant: late.map(({ call }) => call), repeated: records.length - calls.size };
 }
 
 interface AckLine {
