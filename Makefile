@@ -1,9 +1,9 @@
 # Each target is one script; `make help` lists them. What a script needs set up, it sets up itself.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo kill-matrix budget sleepers flatness bench bench-quick bench-micro test lint format
+.PHONY: help setup build demo kill-matrix budget sleepers flatness bench bench-quick bench-micro bench-archive test lint format
 
 help: ## Lists the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Installs what is missing (fast when nothing is)
 	@scripts/setup
@@ -34,6 +34,9 @@ bench-quick: ## Measures us and the floor, about a minute
 
 bench-micro: ## Measures the core's parts (criterion) and allocations of a step
 	@scripts/bench-micro
+
+bench-archive: ## Measures the archive with a million events (a quarter of an hour)
+	@scripts/bench-archive
 
 test: ## Runs every test, set-up included
 	@scripts/test

@@ -21,8 +21,8 @@ SELECT
   coalesce(sum(cached_read_tokens), 0)::BIGINT AS cached_tokens,
   coalesce(sum(cache_write_tokens), 0)::BIGINT AS cache_write_tokens,
   coalesce(sum(output_tokens), 0)::BIGINT AS output_tokens,
-  round(sum(cost_nanos) / 1e9, 6) AS cost_usd,
-  round(coalesce(sum(cost_nanos) FILTER (WHERE wasted), 0) / 1e9, 6) AS of_it_wasted_usd,
+  (sum(cost_nanos) / 1e9)::DECIMAL(18, 6) AS cost_usd,
+  (coalesce(sum(cost_nanos) FILTER (WHERE wasted), 0) / 1e9)::DECIMAL(18, 6) AS of_it_wasted_usd,
   count(*) FILTER (WHERE cost_nanos IS NULL) AS calls_without_price
 FROM spent
 GROUP BY ALL

@@ -7,7 +7,7 @@ SELECT
   count(*) FILTER (WHERE type = 'lease_granted' AND replay_saved_tokens IS NOT NULL) AS recoveries,
   count(*) FILTER (WHERE type = 'session_started' AND replay_saved_tokens IS NOT NULL) AS forks,
   coalesce(sum(replay_saved_tokens), 0)::BIGINT AS saved_tokens,
-  round(coalesce(sum(replay_saved_cost_nanos), 0) / 1e9, 6) AS saved_usd,
+  (coalesce(sum(replay_saved_cost_nanos), 0) / 1e9)::DECIMAL(18, 6) AS saved_usd,
   count(deduplicated_from_session) AS effects_not_repeated
 FROM events
 GROUP BY ALL

@@ -8,8 +8,8 @@ SELECT
   sum(steps)::BIGINT AS steps,
   round(median(duration_ms) / 1e3, 3) AS median_s,
   round(max(duration_ms) / 1e3, 3) AS longest_s,
-  round(sum(nanos) / 1e9, 6) AS cost_usd,
-  round(avg(nanos) / 1e9, 6) AS cost_usd_each,
+  (sum(nanos) / 1e9)::DECIMAL(18, 6) AS cost_usd,
+  (avg(nanos) / 1e9)::DECIMAL(18, 6) AS cost_usd_each,
   sum(unpriced_calls)::BIGINT AS calls_without_price
 FROM (
   -- What has no price costs something that nobody knows, not nothing.

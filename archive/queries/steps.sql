@@ -9,8 +9,8 @@ SELECT
   round(max(duration_us) / 1e3, 3) AS slowest_ms,
   round(sum(duration_us) / 1e6, 3) AS total_s,
   coalesce(sum(input_tokens + cached_read_tokens + cache_write_tokens + output_tokens), 0)::BIGINT AS tokens,
-  round(sum(cost_nanos) / 1e9, 6) AS cost_usd,
-  round(max(cost_nanos) / 1e9, 6) AS dearest_usd
+  (sum(cost_nanos) / 1e9)::DECIMAL(18, 6) AS cost_usd,
+  (max(cost_nanos) / 1e9)::DECIMAL(18, 6) AS dearest_usd
 FROM events
 WHERE type IN ('step_completed', 'zone_committed')
 GROUP BY workflow, name

@@ -39,8 +39,8 @@ SELECT
   kind,
   count(*) AS times,
   sum(tokens)::BIGINT AS tokens,
-  round(sum(nanos) / 1e9, 6) AS cost_usd,
-  round(sum(estimated_nanos) / 1e9, 6) AS estimated_cost_usd,
+  (sum(nanos) / 1e9)::DECIMAL(18, 6) AS cost_usd,
+  (sum(estimated_nanos) / 1e9)::DECIMAL(18, 6) AS estimated_cost_usd,
   round(sum(seconds), 3) AS seconds
 FROM wasted
 GROUP BY ALL

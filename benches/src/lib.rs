@@ -1,7 +1,9 @@
 //! What benchmarks share: a ledger to put steps into, raw RocksDB beside it, values that nothing can compress.
 //!
-//! Owns the shape of a step (one event with 1 KB of output, as a worker commits it). Never runs in CI.
+//! Owns the shape of a step (one event with 1 KB of output, as a worker commits it). Never runs in CI, but for a small
+//! `archive`.
 
+pub mod archive;
 pub mod beside;
 pub mod floor;
 pub mod ledger;

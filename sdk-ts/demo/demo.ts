@@ -24,6 +24,7 @@ import {
   statistics,
   WORKFLOW,
 } from "./agent.js";
+import { type Archived, archive, differences } from "./archive.js";
 import { Book } from "./book.js";
 import { percentile, seconds } from "./figures.js";
 import type { Options } from "./options.js";
@@ -112,7 +113,7 @@ export class Demo {
   }
 
   /** Counts everything, from the records of the servers and the agents. */
-  async measure(): Promise<Measured> {
+  async measure(): Promise<Omit<Measured, "archivedEvents" | "archiveDifferences">> {
     const requests = await this.world.requests();
     const acks = this.logs.flatMap(acknowledgements);
     const inStream = this.outcomes.filter((one) => one.killed && one.run.place?.kind === "stream");
@@ -137,6 +138,21 @@ export class Demo {
       engineRssMbIdle: this.idleMb,
       engineRssMbMax: Math.max(...this.lanes.map(({ engine }) => engine.rss.max)),
     };
+  }
+
+  /** Moves every session into an archive and lets DuckDB say what they cost. */
+  async archive(): Promise<Archived & { differences: string[] }> {
+    const { processes, program, folder, environment, screen } = this.setting;
+    const setting = { processes, program, folder: join(folder, "archive"), environment };
+    const archived = await archive(
+      setting,
+      this.lanes.map(({ engine }) => engine),
+    );
+    screen.say(
+      `archived ${archived.sessions} sessions with ${archived.events} events in ${archived.bytes} bytes of Parquet; ` +
+        "what they cost, from there, by DuckDB:",
+    );
+    return { ...archived, differences: differences(archived.spent, await this.world.requests()) };
   }
 
   /** The table as it is now. */

@@ -58,9 +58,12 @@ async function show(setting: Setting): Promise<number> {
   screen.say(times());
   const demo = await Demo.start(setting);
   await demo.perform();
-  const measured = await demo.measure();
-  await demo.stop();
+  const judged = await demo.measure();
   screen.settle(demo.draw(160));
+  const archived = await demo.archive();
+  await demo.stop();
+  screen.settle(archived.report);
+  const measured = { ...judged, archivedEvents: archived.events, archiveDifferences: archived.differences };
   const found = faults(measured);
   for (const fault of found) console.error(`demo: ${fault}`);
   screen.say(found.length === 0 ? `all promises held; took ${seconds(Date.now() - started)}` : "NOT all promises held");

@@ -25,6 +25,8 @@ const good: Measured = {
   stepOverheadMs: [0.4444, 0.9],
   engineRssMbIdle: 14.26,
   engineRssMbMax: 31.04,
+  archivedEvents: 60,
+  archiveDifferences: [],
 };
 
 it("prints the fields of the contract, in its order", () => {
@@ -33,7 +35,7 @@ it("prints the fields of the contract, in its order", () => {
     '{"demo":{"runs":3,"kills":2,"completed":3,"redundant_llm_requests":0,"llm_requests_interrupted":1,' +
       '"llm_requests_repaid":2,"interrupted_by_engine_kills":0,"mails_expected":3,"mails_delivered":3,' +
       '"replay_ms_max":20.1,"resume_ms_p50":2100,"resume_ms_max":2500,"step_overhead_ms_p50":0.444,' +
-      '"step_overhead_ms_p99":0.9,"engine_rss_mb_idle":14.3,"engine_rss_mb_max":31}}',
+      '"step_overhead_ms_p99":0.9,"engine_rss_mb_idle":14.3,"engine_rss_mb_max":31,"archived_events":60}}',
   );
 });
 
@@ -47,6 +49,8 @@ describe("fails unless every promise held", () => {
     ["one mail twice and another not at all", { mailsWrong: 2 }, {}],
     ["no request at all", {}, { requests: 0 }],
     ["a blind witness", {}, { unwitnessed: 1 }],
+    ["nothing in the archive", { archivedEvents: 0 }, {}],
+    ["other costs in the archive", { archiveDifferences: ["one"] }, {}],
   ];
   for (const [name, measured, bill] of broken) {
     it(name, () => assert.equal(faults({ ...good, ...measured, bill: { ...good.bill, ...bill } }).length, 1));

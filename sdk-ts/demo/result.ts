@@ -20,6 +20,10 @@ export interface Measured {
   stepOverheadMs: readonly number[];
   engineRssMbIdle: number;
   engineRssMbMax: number;
+  /** Events that were moved into the archive. */
+  archivedEvents: number;
+  /** Sessions of which the archive and the model server tell different tokens or cost, in words. */
+  archiveDifferences: readonly string[];
 }
 
 /** The last line's content; names and order are a contract. */
@@ -40,6 +44,7 @@ export interface Result {
   step_overhead_ms_p99: number;
   engine_rss_mb_idle: number;
   engine_rss_mb_max: number;
+  archived_events: number;
 }
 
 /** Turns measurements into the last line's content. */
@@ -62,6 +67,7 @@ export function resultOf(measured: Measured): Result {
     step_overhead_ms_p99: rounded(percentile(measured.stepOverheadMs, 99), 3),
     engine_rss_mb_idle: rounded(measured.engineRssMbIdle, 1),
     engine_rss_mb_max: rounded(measured.engineRssMbMax, 1),
+    archived_events: measured.archivedEvents,
   };
 }
 
@@ -86,6 +92,11 @@ export function faults(measured: Measured): string[] {
     [
       measured.mailsDelivered !== measured.mailsExpected || measured.mailsWrong !== 0,
       `${measured.mailsDelivered} mails were delivered instead of ${measured.mailsExpected}; wrong for ${measured.mailsWrong} sessions`,
+    ],
+    [measured.archivedEvents === 0, "nothing was archived"],
+    [
+      measured.archiveDifferences.length > 0,
+      `${measured.archiveDifferences.length} sessions cost something else in the archive, first: ${measured.archiveDifferences[0]}`,
     ],
   ];
   return found.flatMap(([wrong, text]) => (wrong ? [text] : []));

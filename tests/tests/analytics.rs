@@ -554,6 +554,7 @@ async fn a_transcript_is_imported_once_reads_like_any_session_and_is_archived() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_import_keeps_times_and_says_when_a_transcript_has_gone_on() {
     let engine = engine().await;
+    let client = engine.client().await;
     let line = |at: &str, role: &str, text: &str| {
         let message = json!({"role": role, "model": "m", "content": [{"type": "text", "text": text}], "usage": {"output_tokens": 3}});
         json!({"type": role, "sessionId": "run-7", "timestamp": format!("2026-01-02T03:04:{at}Z"), "message": message}).to_string()
@@ -573,10 +574,18 @@ async fn an_import_keeps_times_and_says_when_a_transcript_has_gone_on() {
     assert_eq!(import(&["--workflow", "mine", "--as-new"]).await.json()["created"], json!(1));
     assert_eq!(import(&["--workflow", "mine", "--as-new"]).await.json()["known"], json!(1));
 
-    engine.compactor(&RUN).await.ok();
+    // Behind one that began later than the others ended: all the same they are cold.
+    let worker = Worker::connect(&client).await;
+    let fresh = worker.begin("fresh").await;
+    worker.append(&fresh, 1, done()).await.unwrap();
+    std::fs::write(&path, two.replace("run-7", "run-8")).unwrap();
+    assert_eq!(import(&["--workflow", "other"]).await.json()["created"], json!(1));
+    let day = ["run", "--once", "--json", "--ended-before-ms", "86400000"];
+    assert_eq!(engine.compactor(&day).await.json()["sessions"], json!(3), "all but the fresh one");
+
     let archive = engine.archive();
     let cost = engine.compactor(&["report", "--json", "cost"]).await.json();
-    let row = &cost["queries"]["cost"][0];
+    let row = row(&cost["queries"]["cost"], "workflow", "mine");
     assert_eq!(
         of(row, ["day", "workflow", "model", "calls", "output_tokens", "cost_usd"]),
         [json!("2026-01-02"), json!("mine"), json!("m"), json!(2), json!(6), Value::Null]

@@ -39,6 +39,30 @@ fn architecture_lists_every_reason_code_and_whether_to_retry() {
 }
 
 #[test]
+fn the_compactors_commands_take_what_is_shown() {
+    let shown = block("console");
+    let (mut commands, mut queries) = (0, 0);
+    for line in shown.lines() {
+        let mut words = line.split_whitespace();
+        if words.next() != Some("cellaflow-compactor") {
+            continue;
+        }
+        let words: Vec<&str> = words.collect();
+        let help =
+            Command::new(cellaflow_tests::compactor_binary()).args([words[0], "--help"]).output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        for flag in words.iter().filter(|word| word.starts_with("--")) {
+            assert!(help.contains(flag), "{line}: no {flag} in\n{help}");
+        }
+        commands += 1;
+        queries +=
+            words.iter().filter(|word| root().join(format!("archive/queries/{word}.sql")).is_file()).count();
+    }
+    assert_eq!((commands, queries), (4, 2));
+    assert!(root().join("archive/cellaflow.sql").is_file(), "the views that DuckDB is started with");
+}
+
+#[test]
 fn the_production_configuration_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().to_str().unwrap();

@@ -111,8 +111,9 @@ struct Making<'a> {
     now: u64,
     /// When what came last came.
     before: u64,
-    /// Tokens of the conversation so far, counted here.
+    /// Tokens of the conversation so far, counted here if the transcript leaves some out.
     counted: u64,
+    counts: bool,
     /// What the model said last: the session's result.
     last_said: String,
 }
@@ -137,6 +138,7 @@ impl<'a> Making<'a> {
             now: 0,
             before: 0,
             counted: 0,
+            counts: transcript.calls.iter().any(|call| call.usage.is_none()),
             last_said: String::new(),
         }
     }
@@ -169,8 +171,20 @@ impl<'a> Making<'a> {
     }
 
     fn say(&mut self, role: &str, text: &str) {
-        self.counted += count(text);
+        self.counted += self.count(text);
         self.append(role, vec![part(Kind::Text(text.to_owned()), None)]);
+    }
+
+    fn tokens(&self, of: &Part) -> u64 {
+        match of {
+            Part::Assistant(text) | Part::Reasoning(text) => self.count(text),
+            Part::ToolCall(call) => self.count(&call.name) + self.count(&call.arguments),
+            Part::System(_) | Part::User(_) | Part::Notice(_) | Part::ToolResult(_) => 0,
+        }
+    }
+
+    fn count(&self, text: &str) -> u64 {
+        if self.counts { Vocabulary::default().count(text) as u64 } else { 0 }
     }
 
     fn append(&mut self, role: &str, parts: Vec<content::Part>) {
@@ -197,7 +211,7 @@ impl<'a> Making<'a> {
             parts: parts.iter().filter_map(|of| shown(of)).collect(),
             ..content::Message::default()
         };
-        let output: u64 = parts.iter().map(|of| counted(of)).sum();
+        let output: u64 = parts.iter().map(|of| self.tokens(of)).sum();
         let made = self.transcript.calls.get(call).cloned().unwrap_or_default();
         let usage = self.usage(&made.model, made.usage, output);
         self.counted += output;
@@ -239,7 +253,7 @@ impl<'a> Making<'a> {
     /// What a tool returned (M2); one that nobody asked for is only said.
     fn result(&mut self, result: &ToolResult) {
         let texts = texts(&self.appended);
-        self.counted += count(&result.text);
+        self.counted += self.count(&result.text);
         let mut same_as = None;
         if let Some((call, asked)) = self.tools.remove(result.id.as_str()) {
             // The conversation's texts come first (`archive::texts`).
@@ -344,18 +358,6 @@ fn shown(of: &Part) -> Option<content::Part> {
         Part::System(_) | Part::User(_) | Part::Notice(_) | Part::ToolResult(_) => return None,
     };
     Some(part(kind, None))
-}
-
-fn counted(of: &Part) -> u64 {
-    match of {
-        Part::Assistant(text) | Part::Reasoning(text) => count(text),
-        Part::ToolCall(call) => count(&call.name) + count(&call.arguments),
-        Part::System(_) | Part::User(_) | Part::Notice(_) | Part::ToolResult(_) => 0,
-    }
-}
-
-fn count(text: &str) -> u64 {
-    Vocabulary::default().count(text) as u64
 }
 
 fn part(kind: Kind, same_as: Option<content::PartRef>) -> content::Part {

@@ -374,13 +374,9 @@ fn cold(
 ) -> Result<v1::ListColdResponse, ReadError> {
     let (heads, next) = reader.oldest(info.system, after, LIST_ROWS)?;
     let mut lineages = Vec::new();
-    let mut next = next;
+    // Sessions come in the order of their ids. One that was imported may have ended long before those that follow began:
+    // there is no first one after which nothing is cold.
     for head in &heads {
-        // Sessions come in the order of their starts: what began later has not ended before.
-        if head.started > before {
-            next = None;
-            break;
-        }
         if head.session == head.root && !head.system {
             lineages.extend(cold_lineage(reader, head, before)?);
         }
