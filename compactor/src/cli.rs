@@ -159,8 +159,30 @@ async fn own_namespace(engine: &connection::Archive) -> Result<String, Problem> 
     Ok(answer.into_inner().namespace)
 }
 
+/// Resolves when standard input has ended: whoever started this is gone.
+async fn input_ended(follow: bool) {
+    if follow {
+        let (ended, end) = tokio::sync::oneshot::channel();
+        // A thread of its own: a read of standard input cannot be given up.
+        let read = move || {
+            let _ended = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()).is_ok();
+            drop::<tokio::sync::oneshot::Sender<()>>(ended);
+        };
+        if std::thread::Builder::new().name("input".into()).spawn(read).is_ok() {
+            let _gone = end.await.is_err();
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
 /// Becomes true with the first SIGTERM or SIGINT: the work ends where nothing is lost.
 fn stop_when_asked() -> watch::Receiver<bool> {
+    stop_when_asked_or(false)
+}
+
+/// As `stop_when_asked`, and with the end of standard input if that is followed.
+fn stop_when_asked_or(while_input: bool) -> watch::Receiver<bool> {
     let (stop, stopping) = watch::channel(false);
     drop(tokio::spawn(async move {
         use tokio::signal::unix::{SignalKind, signal};
@@ -168,6 +190,7 @@ fn stop_when_asked() -> watch::Receiver<bool> {
         tokio::select! {
             _ = term.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
+            () = input_ended(while_input) => {}
         }
         tracing::info!("stopping: a commit under way is finished, anything else is given up");
         stop.send_replace(true);

@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{self, Clock};
-use crate::config::{Mode, Settings};
+use crate::config::{Beside, Mode, Settings};
+use crate::dev::compactor::Compactor;
 use crate::dispatch::Dispatch;
 use crate::ids::Mint;
 use crate::rpc::auth::{self, Gate, TokenLookup};
@@ -77,7 +78,7 @@ fn clock_of(test_clock: Option<u64>) -> Result<DrivenClock, String> {
     Ok((clock, Some(abandoned)))
 }
 
-async fn start(settings: Settings, test_clock: Option<u64>) -> Result<(), String> {
+async fn start(mut settings: Settings, test_clock: Option<u64>) -> Result<(), String> {
     let (clock, abandoned) = clock_of(test_clock)?;
     for warning in settings.warnings(clock.wall_ms()) {
         tracing::warn!("{warning}");
@@ -86,6 +87,10 @@ async fn start(settings: Settings, test_clock: Option<u64>) -> Result<(), String
     let metrics = Metrics::new();
     if settings.mode == Mode::Dev {
         // Certificates are for clients, who have skipped no time.
+        // What a test starts has beside it what the test starts.
+        if test_clock.is_some() && settings.compactor == Beside::Found {
+            settings.compactor = Beside::Off;
+        }
         let prepared = dev::prepare(settings, &clock::System, &mint).map_err(|error| error.to_string())?;
         let listener = prepared.listener.try_clone().map_err(|error| error.to_string())?;
         let parts = Parts {
@@ -101,7 +106,7 @@ async fn start(settings: Settings, test_clock: Option<u64>) -> Result<(), String
         let publish = || {
             let path = prepared.publish().map_err(|error| error.to_string())?;
             tracing::info!(url = prepared.connection.url, connection = %path.display(), "engine ready");
-            Ok(())
+            Ok(Compactor::start(&prepared.settings, &prepared.connection))
         };
         return serve(parts, publish).await;
     }
@@ -117,12 +122,15 @@ async fn start(settings: Settings, test_clock: Option<u64>) -> Result<(), String
     let parts = Parts { settings, clock, mint, tls, tokens, listener, metrics, abandoned };
     serve(parts, || {
         tracing::info!(%listening, "engine ready");
-        Ok(())
+        Ok(None)
     })
     .await
 }
 
-async fn serve(parts: Parts, ready: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+async fn serve(
+    parts: Parts,
+    ready: impl FnOnce() -> Result<Option<Compactor>, String>,
+) -> Result<(), String> {
     let Parts { settings, clock, mint, tls, tokens, listener, metrics, abandoned } = parts;
     let (ledger, threads) = engine::open(&settings, Arc::clone(&clock), mint.clone())?;
     ledger.observe(Arc::new(telemetry::Counting(metrics.clone())));
@@ -160,7 +168,7 @@ async fn serve(parts: Parts, ready: impl FnOnce() -> Result<(), String>) -> Resu
     let router = services.add_to(router, &settings)?;
     drop(tokio::spawn(drivers::start(ledger.clone(), Arc::clone(&dispatch), clock)));
     let mut server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, stopped(stopping)));
-    ready()?;
+    let beside = ready()?;
     drop(tokio::spawn(footprint::keep_small(ledger.reader().clone())));
     tokio::select! {
         ended = &mut server => return Err(format!("the server ended by itself: {ended:?}")),
@@ -169,6 +177,7 @@ async fn serve(parts: Parts, ready: impl FnOnce() -> Result<(), String>) -> Resu
     }
     let drain_ms = settings.limits.drain_ms;
     tracing::info!(drain_ms, "stopping");
+    drop(beside);
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     dispatch.drain(drain_ms);
     let _ = stop.send(true);

@@ -98,6 +98,7 @@ export class Engine {
         ...this.environment,
         CELLAFLOW_ENGINE_DATA_DIR: this.dataDir,
         CELLAFLOW_ENGINE_LISTEN: listen,
+        CELLAFLOW_ENGINE_COMPACTOR: "off",
         CELLAFLOW_ENGINE_LEASE_TTL_MS: String(this.times.lease_ttl),
         CELLAFLOW_ENGINE_GUARD_ATTEMPT_MS: String(this.times.guard_attempt),
         CELLAFLOW_ENGINE_GUARD_GRACE_MS: String(this.times.guard_grace),

@@ -230,6 +230,8 @@ fn spawn(folder: &Path, options: &Options) -> Child {
         .args(["dev", "--listen", "127.0.0.1:0", "--data"])
         .arg(data(folder))
         .args(&options.flags)
+        // Tests start their own; a flag of theirs wins.
+        .env("CELLAFLOW_ENGINE_COMPACTOR", "off")
         .current_dir(folder)
         .stdin(input)
         .stdout(log.try_clone().unwrap())

@@ -14,7 +14,7 @@ pub mod agent;
 pub mod channel;
 mod cli;
 pub mod client;
-mod compactor;
+pub mod compactor;
 mod connection;
 pub mod counter;
 pub mod duckdb;

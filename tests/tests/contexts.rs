@@ -226,6 +226,12 @@ async fn what_an_agent_used_replays_the_same_after_the_engine_and_the_archive_ha
 
     let ran = scene.engine.compactor(&["run", "--once"]).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
+    let report = scene.engine.compactor(&["report", "contexts", "--json"]).await.json();
+    let row = &report["queries"]["contexts"][0];
+    assert_eq!((&row["calls"], &row["compacted_calls"]), (&1.into(), &1.into()), "{report}");
+    assert_eq!(row["sent_tokens"], version.tokens, "{report}");
+    assert_eq!(row["whole_tokens"], version.history_tokens, "{report}");
+    assert!(row["saved_against_cached"].as_f64().unwrap() > 0.5, "{report}");
     let gone = scene.client.contexts().get_context(of(&agent.session)).await.unwrap_err();
     assert_eq!(refusal(&gone).code, "archived", "its context went with it");
     scene.engine.compactor(&["restore", &agent.session]).await.ok();
@@ -243,6 +249,38 @@ fn contexts_in(events: &[v1::Event]) -> Vec<content::ContextUsed> {
         .filter(|output| output.format() == PayloadFormat::Context)
         .map(|output| content::ContextUsed::decode(payload::data(output)).unwrap())
         .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_shows_the_whole_beside_what_is_left_of_it() {
+    let scene = Scene::start(&[]).await;
+    let agent = scene.agent("k", 60).await;
+    let none = scene.engine.cli(&["sessions", "context", &agent.session]).await.ok();
+    assert!(none.contains("has no context"), "{none}");
+    scene.once().await;
+    let made = scene.made(&agent.session).await;
+    let (version, blocks) = made.last().unwrap();
+    let shown = scene.engine.cli(&["sessions", "context", &agent.session, "--diff", "--json"]).await.json();
+    assert_eq!(shown["version"], version.version);
+    let texts = shown["blocks"].as_array().unwrap().iter().map(|block| block["text"].as_str().unwrap());
+    assert_eq!(texts.collect::<String>(), text(blocks));
+    let taken: u64 =
+        shown["removed"].as_object().unwrap().values().map(|tokens| tokens.as_u64().unwrap()).sum();
+    assert!(
+        taken * 2 > version.history_tokens,
+        "{taken} tokens of {} are accounted for",
+        version.history_tokens
+    );
+    let parts = shown["parts"].as_array().unwrap();
+    assert_eq!(parts[0]["context"], "as it is", "the instruction: {}", parts[0]);
+    assert!(parts.iter().any(|part| part["context"].as_str().unwrap().contains("read ")), "{parts:?}");
+    let (first, _) = &made[0];
+    let at = first.covers_seq.to_string();
+    let early =
+        scene.engine.cli(&["sessions", "context", &agent.session, "--at", &at, "--json"]).await.json();
+    assert_eq!(early["version"], first.version, "nothing that stands for later events");
+    let page = scene.engine.cli(&["sessions", "context", &agent.session]).await.ok();
+    assert!(page.contains("times fewer") && page.contains(INSTRUCTION), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,7 +25,7 @@ pub struct Query {
 }
 
 /// The ready queries, in the order in which a report shows them.
-pub const QUERIES: [Query; 7] = [
+pub const QUERIES: [Query; 8] = [
     Query {
         name: "sessions",
         title: "Sessions by workflow, version and end",
@@ -40,6 +40,11 @@ pub const QUERIES: [Query; 7] = [
         name: "cache_hits",
         title: "Input read from providers' caches",
         sql: include_str!("../../../archive/queries/cache_hits.sql"),
+    },
+    Query {
+        name: "contexts",
+        title: "Saved by compacted contexts",
+        sql: include_str!("../../../archive/queries/contexts.sql"),
     },
     Query {
         name: "wasted",

@@ -469,6 +469,8 @@ struct Documents {
     requests: HashMap<usize, content::LlmRequest>,
     responses: HashMap<usize, content::LlmResponse>,
     failure: Option<content::StepFailure>,
+    /// What a prompt was made of.
+    context: Option<content::ContextUsed>,
 }
 
 impl Documents {
@@ -499,6 +501,9 @@ impl Documents {
             (Part::Failure, disk::Format::Failure) => self.failure = content::StepFailure::decode(bytes).ok(),
             (Part::Output, disk::Format::LlmResponse) => {
                 self.output_answer = content::LlmResponse::decode(bytes).ok();
+            }
+            (Part::Output, disk::Format::Context) => {
+                self.context = content::ContextUsed::decode(bytes).ok();
             }
             (Part::Output, disk::Format::Value | disk::Format::Json) => {
                 self.output_text = serde_json::from_slice::<String>(&bytes).ok();
@@ -562,6 +567,7 @@ impl At<'_> {
         documents: &Documents,
     ) -> Result<(), Error> {
         let step = step(self.header);
+        let context = documents.context.as_ref().map(context_figures).unwrap_or_default();
         let record = decode::record(&raw.header, &raw.payloads);
         let failure = documents.failure.as_ref();
         let failed = |of: fn(&content::StepFailure) -> &str| Cell::some(failure.map(of).unwrap_or_default());
@@ -604,7 +610,7 @@ impl At<'_> {
             from.map_or(Cell::Null, |(session, _)| Cell::Text(session)),
             from.map_or(Cell::Null, |(_, seq)| Cell::count(*seq)),
             Cell::some(&step.resources),
-            Cell::some(&step.detail),
+            Cell::some(documents.context.as_ref().map_or(&step.detail, |_| &context)),
             failed(|failure| &failure.name),
             failed(|failure| &failure.code),
             failed(|failure| &failure.message),
@@ -890,6 +896,29 @@ fn step(header: &disk::EventHeader) -> Step<'_> {
         }
         _ => none,
     }
+}
+
+/// What a use of a context says in figures, as JSON: the texts are in `raw`, or beside it.
+fn context_figures(used: &content::ContextUsed) -> String {
+    let source = match used.source() {
+        content::ContextSource::Unspecified => "",
+        content::ContextSource::Raw => "raw",
+        content::ContextSource::Ccs => "ccs",
+        content::ContextSource::Window => "window",
+    };
+    serde_json::json!({
+        "base_tokens": used.base_tokens,
+        "budget_tokens": used.budget_tokens,
+        "fallback": used.fallback,
+        "messages": used.messages,
+        "raw_tokens": used.raw_tokens,
+        "shared_tokens": used.shared_tokens,
+        "source": source,
+        "tokens": used.tokens,
+        "version": used.version,
+        "waited_ms": used.waited_ms,
+    })
+    .to_string()
 }
 
 fn resources(resources: &[disk::Resource]) -> String {

@@ -5,7 +5,7 @@
 //! this order, sorted by (`lineage_id`, `session_id`, …).
 //!
 //! * `sessions`: a session, once. Its sums are its own: what a fork has from its parent is counted there.
-//! * `events`: an event, once. `raw` is the stored record: header length (4 bytes, big-endian), header
+//! * `events`: an event, once; of a step of `ctx.context`, `detail` says in JSON what the prompt was made of. `raw` is the stored record: header length (4 bytes, big-endian), header
 //!   (`cellaflow.disk.v1.EventHeader`, what the hash chain covers), inline payloads in the header's order.
 //! * `llm_calls`: a model call that was paid: in a completed or failed attempt, or inside a zone.
 //! * `messages`: a part of a message, in order: what a request added to the one it builds on, the answer, and what was

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::{Places, contexts, stop_when_asked, worker};
+use super::{Places, contexts, stop_when_asked_or, worker};
 use crate::archive::Worker;
 use crate::archive::run::{self, Settings, Summary};
 use crate::metrics::{self, Metrics};
@@ -51,6 +51,9 @@ pub(super) struct Run {
     /// Serves Prometheus metrics at this address, for example 127.0.0.1:9465; without it there are none
     #[arg(long, value_name = "ADDRESS", env = "CELLAFLOW_COMPACTOR_METRICS_LISTEN")]
     metrics_listen: Option<SocketAddr>,
+    /// Ends with its standard input, which whoever starts it holds open
+    #[arg(long, hide = true)]
+    while_input: bool,
     /// Prints the summary of a round as JSON
     #[arg(long)]
     json: bool,
@@ -82,7 +85,7 @@ impl When {
 }
 
 pub(super) async fn run(asked: Run) -> Result<(), String> {
-    let stop = stop_when_asked();
+    let stop = stop_when_asked_or(asked.while_input);
     let metrics = Metrics::new();
     let _serving = serve(asked.metrics_listen, &metrics).await?;
     let schedule = asked.when.schedule();

@@ -13,6 +13,8 @@ use crate::connection::Authenticated;
 
 /// How long one request for sessions waits.
 const WAIT_MS: u64 = 20_000;
+/// How often a session is tried that other compactors fold at the same time.
+const TRIES_MAX: u32 = 4;
 /// Largest message, in bytes.
 const MESSAGE_BYTES_MAX: usize = 128 << 20;
 
@@ -129,12 +131,12 @@ impl Contexts {
             if *self.stop.borrow() {
                 return;
             }
-            match self.one(stale).await {
+            match self.until_stored(stale).await {
                 Ok(versions) => {
                     summary.sessions += 1;
                     summary.versions += versions;
                 }
-                // It has ended, or another compactor was faster: there is nothing to do.
+                // It has ended, or other compactors are at it.
                 Err(Error::Engine(status)) if is_over(&status) => {}
                 Err(error) => {
                     summary.failed += 1;
@@ -142,6 +144,18 @@ impl Contexts {
                 }
             }
         }
+    }
+
+    /// Folds one session; where another compactor was faster, goes on from what that one stored: it may not know why this
+    /// session was handed out.
+    async fn until_stored(&self, stale: &v1::StaleSession) -> Result<u64, Error> {
+        for _ in 1..TRIES_MAX {
+            match self.one(stale).await {
+                Err(Error::Engine(status)) if code(&status) == "context_conflict" => {}
+                settled => return settled,
+            }
+        }
+        self.one(stale).await
     }
 
     /// Folds one session up to its present end; how many versions it made.
@@ -237,6 +251,11 @@ fn refusal(folded: &Folded) -> String {
 }
 
 fn is_over(status: &Status) -> bool {
-    let code = status.message().split(':').next().unwrap_or_default();
-    status.code() == Code::NotFound || matches!(code, "session_ended" | "context_conflict" | "archived")
+    status.code() == Code::NotFound
+        || matches!(code(status), "session_ended" | "context_conflict" | "archived")
+}
+
+/// The reason code with which an engine's refusals begin.
+fn code(status: &Status) -> &str {
+    status.message().split(':').next().unwrap_or_default()
 }

@@ -153,6 +153,10 @@ fn payloads(event: &mut v1::Event) -> Vec<&mut v1::Payload> {
             found.extend(calls.flat_map(|call| call.request.iter_mut().chain(&mut call.response)));
         }
         Some(v1::event::Body::GuardResolved(resolved)) => found.extend(&mut resolved.output),
+        Some(v1::event::Body::ForkEdited(v1::ForkEdited {
+            edit: Some(v1::fork_edited::Edit::Output(output)),
+            ..
+        })) => found.push(output),
         _ => {}
     }
     found

@@ -86,6 +86,10 @@ fn texts(event: &v1::Event) -> Vec<Option<String>> {
             zone.llm_calls.iter().for_each(|call| of_call(call, &mut out));
         }
         Some(v1::event::Body::GuardResolved(resolved)) => of_output(resolved.output.as_ref(), &mut out),
+        Some(v1::event::Body::ForkEdited(v1::ForkEdited {
+            edit: Some(v1::fork_edited::Edit::Output(output)),
+            ..
+        })) => of_output(Some(output), &mut out),
         _ => {}
     }
     out

@@ -9,8 +9,8 @@ use crate::archive::tables::Table;
 /// Prints what sessions cost, from the archive, through DuckDB
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Queries: sessions, cost, cache_hits, wasted, replay, steps, failures; or a file of yours with one statement over the
-views sessions, events, llm_calls, messages and payloads (their columns: DESCRIBE sessions, in DuckDB).
+Queries: sessions, cost, cache_hits, contexts, wasted, replay, steps, failures; or a file of yours with one statement
+over the views sessions, events, llm_calls, messages and payloads (their columns: DESCRIBE sessions, in DuckDB).
 
 Examples:
   cellaflow-compactor report --archive ./archive

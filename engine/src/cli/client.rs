@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cellaflow_proto::v1::archive_service_client::ArchiveServiceClient;
+use cellaflow_proto::v1::context_service_client::ContextServiceClient;
 use cellaflow_proto::v1::operator_service_client::OperatorServiceClient;
 use cellaflow_proto::v1::session_service_client::SessionServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -77,6 +78,11 @@ impl Engine {
     /// What is done about the archive.
     pub(super) fn archive(&self) -> ArchiveServiceClient<Authenticated> {
         ArchiveServiceClient::new(self.channel.clone())
+    }
+
+    /// Compacted contexts.
+    pub(super) fn contexts(&self) -> ContextServiceClient<Authenticated> {
+        ContextServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// What operators do.

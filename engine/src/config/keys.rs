@@ -57,7 +57,7 @@ const fn only(mode: Mode, key: Key) -> Key {
 }
 
 /// The keys that are not limits.
-const GENERAL: [Key; 13] = [
+const GENERAL: [Key; 14] = [
     key("listen", Kind::Address, "Address of the gRPC port [default: 0.0.0.0:50051, dev: 127.0.0.1:50051]"),
     key("data_dir", Kind::Path, "Folder of the ledger [default: /var/lib/cellaflow, dev: .cellaflow]"),
     key("backup_dir", Kind::Path, "Folder that backups are written into [default: backups in data_dir]"),
@@ -72,6 +72,14 @@ const GENERAL: [Key; 13] = [
         ),
     ),
     only(Mode::Dev, key("san", Kind::List, "Further host names or addresses for the server's certificate")),
+    only(
+        Mode::Dev,
+        key(
+            "compactor",
+            Kind::Text,
+            "Program that archives and compacts contexts beside this engine, or off [default: cellaflow-compactor in this program's folder]",
+        ),
+    ),
     key(
         "metrics_listen",
         Kind::AddressOrOff,

@@ -50,6 +50,17 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
+/// The compactor that `dev` runs beside the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beside {
+    /// The one in the program's own folder, if there is one.
+    Found,
+    /// This program.
+    Program(PathBuf),
+    /// None.
+    Off,
+}
+
 /// Everything the daemon can be told.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -65,6 +76,8 @@ pub struct Settings {
     pub tls: Option<TlsFiles>,
     /// Further host names for the certificate that `dev` makes.
     pub sans: Vec<String>,
+    /// The compactor that `dev` runs; never of `serve`.
+    pub compactor: Beside,
     /// Address of the Prometheus listener; `None`: off. Loopback unless explicitly allowed.
     pub metrics_listen: Option<SocketAddr>,
     /// Log levels, in the syntax of `RUST_LOG`.
@@ -93,6 +106,7 @@ impl Settings {
             backup_dir: None,
             tls: None,
             sans: Vec::new(),
+            compactor: if dev { Beside::Found } else { Beside::Off },
             metrics_listen: (!dev).then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 50_052))),
             log_filter: "info".to_owned(),
             log_format: if dev { LogFormat::Human } else { LogFormat::Json },
@@ -169,6 +183,9 @@ impl Settings {
             ("metrics_listen", Value::Text(text)) => self.metrics_listen = text.parse().ok(),
             ("data_dir", Value::Text(text)) => self.data_dir = text.into(),
             ("backup_dir", Value::Text(text)) => self.backup_dir = Some(text.into()),
+            ("compactor", Value::Text(text)) => {
+                self.compactor = if text == "off" { Beside::Off } else { Beside::Program(text.into()) };
+            }
             ("tls_cert", Value::Text(text)) => pending.cert = Some(text.into()),
             ("tls_key", Value::Text(text)) => pending.key = Some(text.into()),
             ("tls_client_ca", Value::Text(text)) => pending.client_ca = Some(text.into()),

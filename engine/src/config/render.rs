@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::keys::{self, Kind, Mode};
-use super::{LogFormat, Settings, tokens};
+use super::{Beside, LogFormat, Settings, tokens};
 
 impl Settings {
     /// Returns the effective settings as TOML, each with its origin; token hashes are cut short.
@@ -52,6 +52,11 @@ impl Settings {
             "san" => self.sans.clone().into(),
             "metrics_listen" => self.metrics_listen.map_or("off".to_owned(), |a| a.to_string()).into(),
             "metrics_allow_remote" => self.metrics_listen.is_some_and(|a| !a.ip().is_loopback()).into(),
+            "compactor" => match &self.compactor {
+                Beside::Found => serde_json::Value::Null,
+                Beside::Program(program) => path(program),
+                Beside::Off => "off".into(),
+            },
             "log_filter" => self.log_filter.clone().into(),
             "log_format" => match self.log_format {
                 LogFormat::Human => "human".into(),

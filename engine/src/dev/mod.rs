@@ -11,6 +11,7 @@
 //! - D5 The connection file is written only for a port that is already bound.
 
 mod certs;
+pub mod compactor;
 pub mod connection;
 mod files;
 mod folder;

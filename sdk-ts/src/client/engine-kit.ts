@@ -86,6 +86,8 @@ export class TestEngine implements AsyncDisposable {
       HOME: this.folder,
       CELLAFLOW_ENGINE_DATA_DIR: join(this.folder, "data"),
       CELLAFLOW_ENGINE_LISTEN: listen,
+      // Tests that need one start their own.
+      CELLAFLOW_ENGINE_COMPACTOR: "off",
     };
     for (const [name, ms] of Object.entries(TIMES_MS)) env[`CELLAFLOW_ENGINE_${name.toUpperCase()}_MS`] = String(ms);
     const child = spawn(engineProgram(), ["dev"], { env, cwd: this.folder, stdio: ["ignore", "ignore", "pipe"] });

@@ -56,6 +56,21 @@ impl Projection {
         self.messages.iter().map(json::of).collect()
     }
 
+    /// How many messages there are.
+    pub(in crate::cli) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Role and text of every part of the first messages, in the order in which handles number them.
+    pub(in crate::cli) fn parts(&self, messages: usize) -> Vec<(String, String)> {
+        let parts = self
+            .messages
+            .iter()
+            .take(messages)
+            .flat_map(|message| message.parts.iter().map(|part| (message.role.clone(), part_line(part))));
+        parts.collect()
+    }
+
     /// Role and text of each message.
     pub(in crate::cli) fn lines(&self) -> Vec<(String, String)> {
         let line = |message: &content::Message| {

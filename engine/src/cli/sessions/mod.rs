@@ -4,6 +4,7 @@ mod accept;
 mod act;
 mod budget;
 mod check;
+mod context;
 mod diff;
 mod divergence;
 mod erase;
@@ -45,6 +46,9 @@ pub(super) enum Sessions {
     /// Shows what a session was at any of its events: variables, conversation, outcomes
     #[command(after_help = state::EXAMPLES)]
     State(state::State),
+    /// Shows what of a session's conversation its agent prompts with, and what each pass took out
+    #[command(after_help = context::EXAMPLES)]
+    Context(context::Context),
     /// Starts a session that goes on from the middle of another one, with something changed
     #[command(after_help = fork::EXAMPLES)]
     Fork(fork::Fork),
@@ -97,6 +101,7 @@ impl Sessions {
             Self::Events(command) => command.run(),
             Self::Tail(command) => command.run(),
             Self::State(command) => command.run(),
+            Self::Context(command) => command.run(),
             Self::Fork(command) => command.run(),
             Self::Diff(command) => command.run(),
             Self::Accept(command) => command.run(),
