@@ -55,7 +55,7 @@ interface Seen {
 }
 
 /** One turn of an agent: a tool call and its result, then a prompt. */
-async function turn(ctx: Context, number: number, seen: Seen): Promise<PromptContext> {
+async function turn(ctx: Context, number: number, waitMs: number, seen: Seen): Promise<PromptContext> {
   const topic = TOPICS[number % TOPICS.length] ?? "";
   const call = { id: `call-${number}`, name: "look", arguments: JSON.stringify({ topic }) };
   ctx.messages.push({ role: "assistant", parts: [{ type: "toolCall", ...call }] });
@@ -68,7 +68,7 @@ async function turn(ctx: Context, number: number, seen: Seen): Promise<PromptCon
   ctx.messages.push(...(await ctx.runTools([call], { look })));
   // Commits the result: what is not committed cannot be compacted.
   await ctx.step("note", () => number);
-  const prompt = await ctx.context({ budget: BUDGET, waitMs: WAIT_MS });
+  const prompt = await ctx.context({ budget: BUDGET, waitMs });
   seen.prompts.push(JSON.stringify(prompt.messages));
   seen.sources.push(prompt.source);
   return prompt;
@@ -77,13 +77,18 @@ async function turn(ctx: Context, number: number, seen: Seen): Promise<PromptCon
 const seenBy = new Map<string, Seen>();
 
 const agent = workflow(
-  { name: "context-agent", version: "1", input: z.object({ turns: z.number() }) },
-  async (ctx, { turns }) => {
+  {
+    name: "context-agent",
+    version: "1",
+    input: z.object({ turns: z.number(), extra: z.string().default(""), waitMs: z.number().default(WAIT_MS) }),
+  },
+  async (ctx, { turns, extra, waitMs }) => {
     const seen: Seen = { prompts: [], sources: [] };
     seenBy.set(ctx.sessionId, seen);
     ctx.messages.push({ role: "user", content: "Watch the topics. The password of the day is heron." });
+    if (extra !== "") ctx.messages.push({ role: "user", content: extra });
     for (let n = 1; n <= turns; n++) {
-      const { tokens } = await turn(ctx, n, seen);
+      const { tokens } = await turn(ctx, n, waitMs, seen);
       if (tokens > BUDGET) throw new Error(`${tokens} tokens`);
     }
     const handle = /§\d+/.exec(seen.prompts.at(-1) ?? "")?.[0] ?? "";
@@ -218,6 +223,23 @@ describe("contexts on an engine", () => {
       const seen = seenBy.get(fork.sessionId);
       assert.deepEqual(seen?.prompts.slice(0, 6), before?.prompts, "what is recorded is what it was");
       assert.equal(seen?.sources.at(-1), "ccs");
+    });
+
+    it("a fork whose input makes it say something else uses nothing that stands for what its parent said", async () => {
+      const parent = await client().run(agent, { turns: 6 });
+      assert.ok(parent.status === "completed", JSON.stringify(parent));
+      assert.ok(seenBy.get(parent.sessionId)?.sources.includes("ccs"));
+      const fromSeq = await seqOf(parent.sessionId, "context#6");
+      const edits = [{ input: { turns: 8, extra: "The password is stork.", waitMs: 500 } }];
+      const fork = await client().fork(parent.sessionId, { fromSeq, edits });
+      const forked = await client().runSession(agent, fork.sessionId);
+      assert.ok(forked.status === "completed", JSON.stringify(forked));
+      const own = seenBy.get(fork.sessionId)?.prompts.slice(6) ?? [];
+      assert.equal(own.length, 2);
+      for (const prompt of own) {
+        // Its own context has its own words; without one it is a window.
+        assert.ok(prompt.includes("stork") || !prompt.includes("heron"), prompt.slice(0, 500));
+      }
     });
   });
 });

@@ -253,6 +253,19 @@ test("a refusal of the compactor and an engine without the service mean a window
   }
 });
 
+test("where waiting brings nothing it becomes rare", async () => {
+  const { memory, compactor } = session();
+  compactor.folds = false;
+  await outputOf(memory, async (ctx) => {
+    for (let n = 0; n < 12; n++) {
+      await turns(ctx, n === 0 ? 9 : 1);
+      await ctx.context({ budget: 400 });
+    }
+  });
+  const waited = compactor.asked.flatMap(({ waitMs }, at) => (waitMs > 0n ? [compactor.asked[at - 1]] : []));
+  assert.equal(waited.length, 4, "with the 1st, 3rd, 6th and 11th prompt");
+});
+
 test("Q2 messages that other branches push meanwhile are no part of it", async () => {
   const { memory } = session();
   const length = await outputOf(memory, async (ctx) => {

@@ -24,7 +24,7 @@ import { documentPayload, payloadDocument } from "../runtime/payloads.js";
 import type { RequestSpec } from "../runtime/request.js";
 import type { Run } from "../runtime/run.js";
 import { JournaledStep, type StoredOutput } from "../runtime/step.js";
-import { type Asked, type Choice, whole, window } from "./choose.js";
+import { type Artefact, type Asked, type Block, type Choice, whole, window } from "./choose.js";
 import { closedEnd, leadingSystem } from "./pairs.js";
 import { promptOf } from "./prompt.js";
 import type { Settings } from "./settings.js";
@@ -85,8 +85,9 @@ export class ContextRequest extends JournaledStep<PromptContext, ContextUsed> {
     }
     const used = payloadDocument(output, ContextUsedSchema);
     const { contexts, conversation } = this.run;
-    const blocks = contexts.blocksOf(used, seq);
-    if (Number(used.messages) !== this.length || blocks === undefined) {
+    const blocks = contexts.blocksOf(used);
+    const isSame = contexts.isInherited(seq) || Number(used.messages) === this.length;
+    if (!isSame || blocks === undefined) {
       const recorded = `a context of ${used.messages} messages under the key "${this.spec.key}"`;
       this.run.nondeterministic(recorded, `one of ${this.length} messages`, this.spec.key);
       return [];
@@ -112,9 +113,11 @@ export class ContextRequest extends JournaledStep<PromptContext, ContextUsed> {
     if (choice !== undefined) return { choice, waitedMs: 0, fallback: false };
     const from = performance.now();
     const atLeastSeq = this.compactable(asked);
-    if (source !== undefined && atLeastSeq > 0) {
+    const { patience } = this.run.contexts;
+    if (source !== undefined && atLeastSeq > 0 && patience.mayWait()) {
       const { waitMs } = this.settings;
       choice = await this.ask(source, asked, { waitMs, atLeastSeq }, signal);
+      patience.waited(choice !== undefined);
     }
     const waitedMs = Math.round(performance.now() - from);
     if (choice !== undefined) return { choice, waitedMs, fallback: false };
@@ -134,9 +137,9 @@ export class ContextRequest extends JournaledStep<PromptContext, ContextUsed> {
     const { artefact, hopeless } = await askFor(source, ask, signal);
     this.hopeless = hopeless;
     // What came later in other branches may be covered by now: this prompt ends before it (Q2).
-    const usable = artefact !== undefined && artefact.coversMessages <= asked.messages.length;
-    const isNewer = (artefact?.coversMessages ?? 0) >= (asked.artefact?.coversMessages ?? 0);
-    if (usable && isNewer && artefact.hash !== asked.artefact?.hash) {
+    if (artefact === undefined || artefact.coversMessages > asked.messages.length) return whole(asked);
+    const isNewer = artefact.coversMessages >= (asked.artefact?.coversMessages ?? 0);
+    if (isNewer && artefact !== asked.artefact && !this.run.contexts.isRestated(artefact)) {
       asked.artefact = artefact;
       asked.windowFrom = this.run.contexts.windowFrom(artefact.hash);
     }
@@ -181,15 +184,7 @@ export class ContextRequest extends JournaledStep<PromptContext, ContextUsed> {
       waitedMs: BigInt(waitedMs),
       fallback,
     });
-    if (artefact !== undefined) {
-      const seq = contexts.seqOf(artefact.hash);
-      used.version = artefact.version;
-      used.hash = artefact.hash;
-      used.coversMessages = BigInt(artefact.coversMessages);
-      used.coversSeq = BigInt(artefact.coversSeq);
-      used.artefactSeq = BigInt(seq);
-      if (seq === 0) used.artefact = create(ContextDocumentSchema, { blocks: artefact.blocks.map(storedBlock) });
-    }
+    if (artefact !== undefined) name(used, artefact, contexts.seqOf(artefact.hash));
     const prompt = promptOf(used, artefact?.blocks ?? [], messages);
     used.sharedTokens = BigInt(sharedTokens(contexts.lastMessages, prompt.messages, meter));
     if (fallback) this.warn(used);
@@ -211,17 +206,17 @@ export class ContextRequest extends JournaledStep<PromptContext, ContextUsed> {
   }
 }
 
-function storedBlock({
-  kind,
-  text,
-  tokens,
-  breakpoint,
-}: {
-  kind: number;
-  text: string;
-  tokens: number;
-  breakpoint: boolean;
-}) {
+/** Names a compacted context in a document, and puts it there if the ledger does not have it yet (seq 0). */
+function name(used: ContextUsed, artefact: Artefact, seq: number): void {
+  used.version = artefact.version;
+  used.hash = artefact.hash;
+  used.coversMessages = BigInt(artefact.coversMessages);
+  used.coversSeq = BigInt(artefact.coversSeq);
+  used.artefactSeq = BigInt(seq);
+  if (seq === 0) used.artefact = create(ContextDocumentSchema, { blocks: artefact.blocks.map(storedBlock) });
+}
+
+function storedBlock({ kind, text, tokens, breakpoint }: Block) {
   return { kind, text, tokens: BigInt(tokens), breakpoint };
 }
 

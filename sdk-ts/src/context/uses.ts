@@ -11,6 +11,7 @@
 import { type ContextDocument, ContextSource, type ContextUsed } from "../gen/cellaflow/content/v1/content_pb.js";
 import type { Message } from "../runtime/messages.js";
 import type { Artefact, Block } from "./choose.js";
+import { Patience } from "./patience.js";
 
 /** A compacted context of the ledger. */
 export interface StoredArtefact extends Artefact {
@@ -20,10 +21,12 @@ export interface StoredArtefact extends Artefact {
 
 /** The contexts of one run. */
 export class ContextUses {
+  readonly patience = new Patience();
   private readonly bySeq = new Map<number, readonly Block[]>();
   private newest: StoredArtefact | undefined;
   private last: { used: ContextUsed; messages: readonly Message[] } | undefined;
   private inheritedTo = 0;
+  private restatedAt = 0;
   /** A use of this ledger fell back to a window. */
   warned = false;
 
@@ -32,9 +35,20 @@ export class ContextUses {
     this.inheritedTo = seq;
   }
 
-  /** What the conversation said before does not hold any more: compacted contexts of it neither. */
-  restated(): void {
+  /** What the conversation said before this event may not hold any more: compacted contexts of it neither. */
+  restated(seq: number): void {
+    this.restatedAt = seq;
     this.newest = undefined;
+  }
+
+  /** True for a compacted context of what may not hold any more. */
+  isRestated({ coversSeq }: Artefact): boolean {
+    return coversSeq <= this.restatedAt;
+  }
+
+  /** True for what a fork has from its parent: its code may have said something else by then (matched by key alone). */
+  isInherited(seq: number): boolean {
+    return seq <= this.inheritedTo;
   }
 
   /** The last compacted context that was used. Of a fork that has used none yet: its parent's. */
@@ -44,7 +58,7 @@ export class ContextUses {
 
   /** The last one if this very session made it: its version can be told to the engine. */
   get own(): StoredArtefact | undefined {
-    return this.newest !== undefined && this.newest.seq > this.inheritedTo ? this.newest : undefined;
+    return this.newest !== undefined && !this.isInherited(this.newest.seq) ? this.newest : undefined;
   }
 
   /** The messages of the previous prompt. */
@@ -66,17 +80,17 @@ export class ContextUses {
   }
 
   /** Returns the blocks of a recorded use; undefined: the event that has them is not in the ledger. */
-  blocksOf(used: ContextUsed, seq: number): readonly Block[] | undefined {
+  blocksOf(used: ContextUsed): readonly Block[] | undefined {
     if (used.artefact !== undefined) return blocksOf(used.artefact);
-    return used.artefactSeq === 0n ? [] : this.bySeq.get(Number(used.artefactSeq || seq));
+    return used.artefactSeq === 0n ? [] : this.bySeq.get(Number(used.artefactSeq));
   }
 
   /** Notes a use that was delivered. */
   note(seq: number, used: ContextUsed, blocks: readonly Block[], messages: readonly Message[]): void {
     this.last = { used, messages };
-    this.warned ||= used.fallback && seq > this.inheritedTo;
+    this.warned ||= used.fallback && !this.isInherited(seq);
     if (used.artefact !== undefined) this.bySeq.set(seq, blocks);
-    if (blocks.length === 0) return;
+    if (blocks.length === 0 || seq <= this.restatedAt) return;
     const at = used.artefact === undefined ? Number(used.artefactSeq) : seq;
     this.newest = {
       seq: at,

@@ -41,7 +41,7 @@ export class Given {
       this.input = body.value.edit.value;
       // What the inherited part of the conversation said may depend on the input: it is said again.
       this.run.conversation.restate();
-      this.run.contexts.restated();
+      this.run.contexts.restated(Number(event.seq));
     }
   }
 
