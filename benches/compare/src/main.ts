@@ -74,7 +74,8 @@ async function measureRow(row: Row, plan: Plan): Promise<Partial<Record<string, 
   for (let repetition = 0; repetition < row.repetitions; repetition++) {
     const first = repetition % plan.contenders.length;
     for (const contender of [...plan.contenders.slice(first), ...plan.contenders.slice(0, first)]) {
-      const { name } = contender;
+      const { name, repetitionsMax = row.repetitions } = contender;
+      if (repetition >= repetitionsMax) continue;
       const reason = failed.get(name) ?? contender.absent() ?? row.without?.[name];
       if (reason !== undefined) {
         failed.set(name, reason);

@@ -44,7 +44,7 @@ export type Figure =
 export type Figures = Partial<Record<Figure, number>>;
 
 /** Time between the last job and the stop, in ms: what is done in the background is done then. */
-const SETTLE_MS = 3_000;
+const SETTLE_MS = 2_000;
 /** Time after a start before anything is measured, in ms. */
 const START_MS = 1_000;
 const MB = 1_024 * 1_024;

@@ -33,6 +33,8 @@ export interface Contender {
   absent(): string | undefined;
   /** Versions of server and SDK. */
   versions(): Readonly<Record<string, string>>;
+  /** It needs so long that it is measured less often. Default: as often as everybody. */
+  readonly repetitionsMax?: number;
   /** How it is set up, and where that differs from its defaults, for a reader. */
   readonly settings: string;
   start(options: StartOptions): Promise<Server>;

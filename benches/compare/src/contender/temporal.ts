@@ -11,6 +11,7 @@ const program = process.env.CELLAFLOW_BENCH_TEMPORAL ?? "";
 export const temporal: Contender = {
   name: "temporal",
   label: "Temporal (development server)",
+  repetitionsMax: 1,
   settings:
     "`temporal server start-dev` on a SQLite file, without its web page; steps are activities. It is made for development: its figures say little about a cluster",
   absent() {

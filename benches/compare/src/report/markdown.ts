@@ -105,7 +105,10 @@ function rowText(summary: Summary, row: SummaryRow): string {
     .filter(({ name }) => row.outcomes[name] !== undefined)
     .map(({ name, label }) => `| ${label} | ${cells(row.outcomes[name], known)} |`);
   const header = known.map(([, heading]) => heading);
-  const times = row.repetitions === 1 ? "one run" : `medians of ${row.repetitions} runs`;
+  const runs = Object.values(row.outcomes).map((one) => one?.repetitions.length ?? 0);
+  const fewest = Math.min(...runs.filter((count) => count > 0));
+  const most = Math.max(...runs);
+  const times = most <= 1 ? "One run" : `Medians of ${most} runs${fewest < most ? ` (Temporal: ${fewest})` : ""}`;
   return [
     `### ${row.title.slice(0, 1).toUpperCase()}${row.title.slice(1)}`,
     `${times}${lessText(row)}`,
