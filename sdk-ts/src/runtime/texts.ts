@@ -26,6 +26,8 @@ import {
 
 /** Shorter texts are repeated: a reference would save nothing. In UTF-16 units. */
 export const REFERENCED_TEXT_CHARS_MIN = 64;
+/** Longer ones are digested when there is time for it, or when somebody asks. In UTF-16 units, those of one event. */
+const DIGESTED_SOON_CHARS = 16_384;
 /** How many texts a session remembers; the oldest are forgotten first. */
 export const REFERENCED_TEXTS_MAX = 65_536;
 
@@ -38,9 +40,26 @@ export interface TextPlace {
 /** The texts of one session, by content. */
 export class TextRegistry {
   private readonly places = new Map<string, TextPlace>();
+  /** Recorded and not digested yet, in order; until the next turn of the event loop at most. */
+  private waiting: { seq: number; texts: readonly (string | undefined)[] }[] = [];
+  private readonly digest = (): void => this.settle();
 
   /** Remembers the texts of an event, in the order in which they are counted; undefined: one that is not known here. */
   record(seq: number, texts: readonly (string | undefined)[]): void {
+    let chars = 0;
+    for (const text of texts) chars += text?.length ?? 0;
+    if (chars <= DIGESTED_SOON_CHARS && this.waiting.length === 0) return this.place(seq, texts);
+    // The next step's commit goes out first: what it takes to digest a long text is then spent while the engine syncs.
+    if (this.waiting.push({ seq, texts }) === 1) setImmediate(this.digest);
+  }
+
+  private settle(): void {
+    const { waiting } = this;
+    this.waiting = [];
+    for (const { seq, texts } of waiting) this.place(seq, texts);
+  }
+
+  private place(seq: number, texts: readonly (string | undefined)[]): void {
     for (const [part, text] of texts.entries()) {
       if (text === undefined || text.length < REFERENCED_TEXT_CHARS_MIN) continue;
       const key = hash("sha256", text, "base64");
@@ -52,6 +71,7 @@ export class TextRegistry {
 
   /** Says where a text was recorded. */
   find(text: string): TextPlace | undefined {
+    if (this.waiting.length > 0) this.settle();
     if (text.length < REFERENCED_TEXT_CHARS_MIN || this.places.size === 0) return undefined;
     return this.places.get(hash("sha256", text, "base64"));
   }

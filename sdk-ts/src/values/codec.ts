@@ -22,6 +22,8 @@ import { checkEncodable, refuse } from "./encodable.js";
 const DEVALUE = 0x01;
 const RAW_BYTES = 0x02;
 const FIRST_TEXT_BYTE = 0x20;
+/** From here on a Buffer never takes its memory from the pool that small ones share: bytes of others stay out of reach. */
+const LONG_TEXT_CHARS = 8_192;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -34,8 +36,8 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 export function encodeValue(value: unknown): Uint8Array {
   if (value === undefined) return new Uint8Array(0);
   if (value instanceof Uint8Array) return prefixed(RAW_BYTES, value);
-  if (checkEncodable(value)) return encoder.encode(JSON.stringify(value));
-  return prefixed(DEVALUE, encoder.encode(devalueText(value)));
+  if (checkEncodable(value)) return encodeText(JSON.stringify(value));
+  return prefixed(DEVALUE, encodeText(devalueText(value)));
 }
 
 /**
@@ -60,6 +62,13 @@ export function decodeValue(bytes: Uint8Array): unknown {
 /** Says whether encoded bytes are plain JSON text, which clients without this codec can read. */
 export function isJsonText(bytes: Uint8Array): boolean {
   return (bytes[0] ?? 0) >= FIRST_TEXT_BYTE;
+}
+
+/** Both give the same bytes; a buffer of its own size is made in half the time where the text is long. */
+function encodeText(text: string): Uint8Array {
+  if (text.length < LONG_TEXT_CHARS) return encoder.encode(text);
+  const { buffer, byteOffset, byteLength } = Buffer.from(text);
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 function undecodable(problem: string, cause?: unknown): ValueError {
