@@ -48,7 +48,11 @@ struct Parts {
 pub fn run(settings: Settings, test_clock: Option<u64>) -> ExitCode {
     footprint::limit_arenas();
     telemetry::logs::install(&settings);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(network_threads())
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("cannot start the runtime: {error}")),
     };
@@ -58,6 +62,15 @@ pub fn run(settings: Settings, test_clock: Option<u64>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => failed(&problem),
+    }
+}
+
+/// Threads that serve the network: two, on two cores or fewer one. There a second one would wake the first and take turns
+/// with it on the core that decider, committer or worker process need.
+fn network_threads() -> usize {
+    match std::thread::available_parallelism() {
+        Ok(cores) if cores.get() <= 2 => 1,
+        Ok(_) | Err(_) => 2,
     }
 }
 

@@ -143,6 +143,7 @@ fn ledger_settings(limits: &Limits) -> ledger::Settings {
         segment_ms: limits.segment_ms,
         evidence_bytes_max: limits.evidence_bytes_max,
         guard_retention_ms: limits.guard_retention_ms,
+        own_frame_commands_max: ledger::Settings::default().own_frame_commands_max,
         payload: ledger::payload::Limits {
             inline_bytes_max: size(limits.inline_bytes_max),
             chunk_bytes: size(limits.chunk_bytes),

@@ -1,9 +1,10 @@
-//! The committer thread: makes frames durable, then lets their answers go.
+//! Makes frames durable, then lets their answers go: on the committer thread, or on the decider's (`decider.rs`, 1),
+//! never on both at once.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, Sender};
+use parking_lot::Mutex;
 
 use super::wakeups::Wakeups;
 use super::{Committed, CommittedEvents, FrameFigures, Observer, Refused, Responder, Watermark};
@@ -32,42 +33,34 @@ pub(super) struct Release {
 /// Called once when a commit has failed; ends the process.
 pub(super) type OnPoison = Box<dyn FnOnce(&Fault) + Send>;
 
-pub(super) struct Committer {
+/// What making a frame durable takes.
+pub(super) struct Committing {
     pub(super) store: Arc<dyn Store>,
     pub(super) watermark: Arc<Watermark>,
     pub(super) wakeups: Arc<Wakeups>,
     pub(super) observers: Arc<ArcSwap<Vec<Arc<dyn Observer>>>>,
-    pub(super) jobs: Receiver<Job>,
-    /// One token: the committer is free.
-    pub(super) free: Sender<()>,
-    pub(super) on_poison: OnPoison,
+    pub(super) on_poison: Mutex<Option<OnPoison>>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
-impl Committer {
-    /// Runs until the decider is gone or a commit fails.
-    pub(super) fn run(self) {
-        loop {
-            // Only a decider that is gone has no use for the token.
-            if self.free.send(()).is_err() {
-                return;
+impl Committing {
+    /// Makes a frame durable and answers its commands. False: it failed, and so will everything after it.
+    pub(super) fn commit(&self, job: Job) -> bool {
+        let Job { frame, releases, queued } = job;
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(fault) => return self.poisoned(releases, &fault),
+        };
+        if let Some(frame) = &frame {
+            let begun_us = self.clock.mono_us();
+            if let Err(fault) = self.store.commit(frame) {
+                return self.poisoned(releases, &fault);
             }
-            let Ok(job) = self.jobs.recv() else { return };
-            let Job { frame, releases, queued } = job;
-            let frame = match frame {
-                Ok(frame) => frame,
-                Err(fault) => return self.poisoned(releases, &fault),
-            };
-            if let Some(frame) = &frame {
-                let begun_us = self.clock.mono_us();
-                if let Err(fault) = self.store.commit(frame) {
-                    return self.poisoned(releases, &fault);
-                }
-                self.watermark.publish(frame.number());
-                self.measured((releases.len(), queued), frame, self.clock.mono_us().saturating_sub(begun_us));
-            }
-            releases.into_iter().for_each(|release| self.release(release));
+            self.watermark.publish(frame.number());
+            self.measured((releases.len(), queued), frame, self.clock.mono_us().saturating_sub(begun_us));
         }
+        releases.into_iter().for_each(|release| self.release(release));
+        true
     }
 
     fn measured(&self, counts: (usize, (usize, usize)), frame: &Frame, commit_us: u64) {
@@ -94,12 +87,15 @@ impl Committer {
     }
 
     // L4: the outcome of this frame is unknown, so nobody is told anything about it.
-    fn poisoned(self, releases: Vec<Release>, fault: &Fault) {
+    fn poisoned(&self, releases: Vec<Release>, fault: &Fault) -> bool {
         let durable = self.watermark.get();
         tracing::error!(%fault, %durable, "commit failed: the process ends and recovery decides at the next start");
-        (self.on_poison)(fault);
+        if let Some(on_poison) = self.on_poison.lock().take() {
+            on_poison(fault);
+        }
         for release in releases {
             (release.responder)(Err(Refused::Closed));
         }
+        false
     }
 }

@@ -8,6 +8,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
+use super::bell::Bell;
 use super::decider::Queued;
 use super::lookups::Lookups;
 use super::place::{NamespaceInfo, NewLineage, Place};
@@ -33,7 +34,7 @@ pub struct Handle {
 }
 
 pub(super) struct Shared {
-    pub(super) queue: RwLock<Option<Sender<Queued>>>,
+    pub(super) queue: RwLock<Option<Inlet>>,
     pub(super) queued_bytes: Arc<AtomicUsize>,
     pub(super) watermark: Arc<Watermark>,
     pub(super) cache: Arc<HeadCache>,
@@ -43,6 +44,35 @@ pub(super) struct Shared {
     pub(super) identity: Identity,
     pub(super) namespaces: tokio::sync::Mutex<()>,
     pub(super) poisoned: Arc<AtomicBool>,
+}
+
+/// The queue's end where commands come in.
+pub(super) struct Inlet {
+    /// `None` only while it is dropped.
+    queue: Option<Sender<Queued>>,
+    decider: Arc<Bell>,
+}
+
+impl Inlet {
+    pub(super) fn new(queue: Sender<Queued>, decider: Arc<Bell>) -> Self {
+        Self { queue: Some(queue), decider }
+    }
+
+    #[expect(clippy::result_large_err, reason = "as `Handle::enqueue`")]
+    fn try_send(&self, queued: Queued) -> Result<(), TrySendError<Queued>> {
+        let Some(queue) = &self.queue else { return Err(TrySendError::Disconnected(queued)) };
+        queue.try_send(queued)?;
+        self.decider.ring();
+        Ok(())
+    }
+}
+
+impl Drop for Inlet {
+    fn drop(&mut self) {
+        // First closed, then rung for: the decider ends when it finds the queue closed.
+        drop(self.queue.take());
+        self.decider.ring();
+    }
 }
 
 impl Handle {
@@ -78,8 +108,8 @@ impl Handle {
             return Err((overloaded, queued));
         }
         let queue = self.shared.queue.read();
-        let Some(sender) = queue.as_ref() else { return Err((Refused::Closed, queued)) };
-        sender.try_send(queued).map_err(|error| {
+        let Some(inlet) = queue.as_ref() else { return Err((Refused::Closed, queued)) };
+        inlet.try_send(queued).map_err(|error| {
             self.shared.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
             match error {
                 TrySendError::Full(queued) => (overloaded, queued),

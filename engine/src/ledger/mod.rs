@@ -8,9 +8,10 @@
 //! L3. A reply, a duplicate's and a rejection's included, leaves only when the frame it was decided on is durable.
 //! L4. After a failed commit no reply leaves: every waiter learns that the outcome is unknown, and the process ends.
 //! L5. Readers see only what is durable, page by page; a gap between seqs is an error, never a short page.
-//! L6. Replies and observers are served in ledger order by one thread.
+//! L6. Replies and observers are served in ledger order, by one thread at a time.
 
 mod batch;
+mod bell;
 mod committer;
 pub mod contexts;
 mod decider;
@@ -18,6 +19,7 @@ pub mod digest;
 mod evidence;
 mod guards;
 mod handle;
+mod handover;
 mod lookups;
 mod overlay;
 pub mod payload;
@@ -62,6 +64,9 @@ pub struct Settings {
     pub frame_commands_max: usize,
     /// Bytes after which a frame takes no further command.
     pub frame_bytes_max: usize,
+    /// Most commands in a frame that the decider commits itself when nobody waits behind it; with more it is worth having
+    /// the committer sync it while the next one is decided.
+    pub own_frame_commands_max: usize,
     /// Most commands waiting.
     pub queue_commands_max: usize,
     /// Most payload bytes waiting.
@@ -83,6 +88,7 @@ impl Default for Settings {
         Self {
             frame_commands_max: 1_024,
             frame_bytes_max: 4 * 1024 * 1024,
+            own_frame_commands_max: 8,
             queue_commands_max: 8_192,
             queue_bytes_max: 32 * 1024 * 1024,
             head_cache_bytes: 4 * 1024 * 1024,

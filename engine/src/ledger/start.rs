@@ -6,12 +6,15 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::bounded;
+use parking_lot::Mutex;
 
 use super::batch::Deciding;
-use super::committer::Committer;
+use super::bell::Bell;
+use super::committer::Committing;
 use super::decider::Decider;
 use super::evidence::EvidenceLog;
-use super::handle::Shared;
+use super::handle::{Inlet, Shared};
+use super::handover::Handover;
 use super::overlay::Overlay;
 use super::reader::{ReadError, Reader};
 use super::wakeups::Wakeups;
@@ -76,46 +79,47 @@ pub fn start(parts: Parts) -> Result<(Handle, Threads), ReadError> {
         HeadWeight,
     ));
     let (queue, queued) = bounded(settings.queue_commands_max);
-    let (jobs, jobs_in) = bounded(1);
-    let (free, free_in) = bounded(1);
+    let bell = Arc::new(Bell::default());
+    let handover = Handover::new(Arc::clone(&bell));
     let observers = Arc::new(ArcSwap::from_pointee(Vec::new()));
     let poisoned = Arc::new(AtomicBool::new(false));
     let queued_bytes = Arc::new(AtomicUsize::new(0));
+    let flag = Arc::clone(&poisoned);
+    let committing = Arc::new(Committing {
+        store: Arc::clone(&store),
+        watermark: Arc::clone(&watermark),
+        wakeups,
+        observers: Arc::clone(&observers),
+        clock: Arc::clone(&clock),
+        on_poison: Mutex::new(Some(Box::new(move |fault| {
+            flag.store(true, Ordering::Release);
+            on_poison(fault);
+        }))),
+    });
     let decider = Decider {
         queue: queued,
         queued_bytes: Arc::clone(&queued_bytes),
-        free: free_in,
-        jobs,
+        bell: Arc::clone(&bell),
+        handover: Arc::clone(&handover),
+        committing: Arc::clone(&committing),
         deciding: Deciding {
             reader: reader.clone(),
             watermark: Arc::clone(&watermark),
             cache: Arc::clone(&cache),
             overlay: Overlay::default(),
-            clock: Arc::clone(&clock),
+            clock,
             settings: settings.clone(),
             position,
             evidence: EvidenceLog::new(settings.evidence_bytes_max),
         },
     };
-    let flag = Arc::clone(&poisoned);
-    let committer = Committer {
-        store: Arc::clone(&store),
-        watermark: Arc::clone(&watermark),
-        wakeups,
-        observers: Arc::clone(&observers),
-        jobs: jobs_in,
-        free,
-        clock,
-        on_poison: Box::new(move |fault| {
-            flag.store(true, Ordering::Release);
-            on_poison(fault);
-        }),
-    };
-    let threads =
-        vec![spawn("cf-decider", move || decider.run())?, spawn("cf-committer", move || committer.run())?];
+    let threads = vec![
+        spawn("cf-decider", move || decider.run())?,
+        spawn("cf-committer", move || handover.serve(&committing))?,
+    ];
     let threads = Threads { threads, store };
     let shared = Shared {
-        queue: Some(queue).into(),
+        queue: Some(Inlet::new(queue, bell)).into(),
         queued_bytes,
         watermark,
         cache,

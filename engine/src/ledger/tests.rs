@@ -32,13 +32,34 @@ fn world() -> World {
 }
 
 fn open_world(store: Memory, gate: Arc<Gate>) -> World {
+    world_with(store, gate, Settings::default())
+}
+
+/// A ledger whose frames are committed by the decider if they are small, or always by the committer.
+fn world_of(committer: By) -> World {
+    let gate = Gate::new();
+    let store = Memory::with_gate(LedgerId([1; 16]), Arc::clone(&gate));
+    let own_frame_commands_max = match committer {
+        By::Decider => usize::MAX,
+        By::Committer => 0,
+    };
+    world_with(store, gate, Settings { own_frame_commands_max, ..Settings::default() })
+}
+
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Decider,
+    Committer,
+}
+
+fn world_with(store: Memory, gate: Arc<Gate>, settings: Settings) -> World {
     let store = Arc::new(store);
     let clock = Arc::new(Manual::at(1_700_000_000_000));
     let poisoned = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&poisoned);
     let (ledger, _threads) = start(Parts {
         store: Arc::clone(&store) as Arc<dyn Store>,
-        settings: Settings::default(),
+        settings,
         clock: clock.clone(),
         mint: Mint::seeded(clock.clone(), 7),
         on_poison: Box::new(move |_| flag.store(true, Ordering::SeqCst)),
@@ -177,13 +198,18 @@ async fn a_session_starts_steps_and_reads_back_byte_equal() {
 #[tokio::test]
 async fn no_reply_leaves_while_the_sync_is_held_not_even_a_duplicates() {
     // L3
-    let world = world();
+    for committer in [By::Decider, By::Committer] {
+        no_reply_leaves(&world_of(committer)).await;
+    }
+}
+
+async fn no_reply_leaves(world: &World) {
     let session = world.session().await;
     world.gate.hold(Point::Sync);
-    let mut first = submit(&world, world.step(session, 1, "a#1", b"1"));
+    let mut first = submit(world, world.step(session, 1, "a#1", b"1"));
     assert!(world.gate.wait_until_held());
-    let mut duplicate = submit(&world, world.step(session, 1, "a#1", b"1"));
-    let mut rejected = submit(&world, world.step(session, 7, "b#1", b"1"));
+    let mut duplicate = submit(world, world.step(session, 1, "a#1", b"1"));
+    let mut rejected = submit(world, world.step(session, 7, "b#1", b"1"));
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(first.try_recv().is_err() && duplicate.try_recv().is_err() && rejected.try_recv().is_err());
     let reader = world.ledger.reader().clone();
@@ -207,9 +233,12 @@ async fn no_reply_leaves_while_the_sync_is_held_not_even_a_duplicates() {
 #[tokio::test]
 async fn a_failed_sync_answers_nobody_and_what_was_acknowledged_is_there() {
     // L4, and the store's crash: every acknowledged event, none half there.
-    for point in [Point::Write, Point::Sync] {
+    let committers = [By::Decider, By::Committer];
+    for (point, committer) in
+        [Point::Write, Point::Sync].into_iter().flat_map(|point| committers.map(|by| (point, by)))
+    {
         for fail_at in 1..6 {
-            let world = world();
+            let world = world_of(committer);
             let session = world.session().await;
             world.gate.fail_at(point, fail_at);
             let mut acknowledged = Vec::new();
@@ -248,7 +277,7 @@ async fn a_failed_sync_answers_nobody_and_what_was_acknowledged_is_there() {
 #[tokio::test]
 async fn commands_queued_behind_a_held_frame_see_what_it_decided() {
     // The overlay: all of these are decided before the first of them is durable.
-    let world = world();
+    let world = world_of(By::Committer);
     let session = world.session().await;
     world.gate.hold(Point::Sync);
     let blocker = submit(&world, world.step(session, 1, "first", b"0"));
@@ -272,7 +301,7 @@ async fn commands_queued_behind_a_held_frame_see_what_it_decided() {
 /// what they had decided, and the next event of the session left a gap.
 #[tokio::test]
 async fn the_largest_payload_is_committed_with_what_was_queued_beside_it() {
-    let world = world();
+    let world = world_of(By::Committer);
     let session = world.session().await;
     world.gate.hold(Point::Sync);
     let blocker = submit(&world, world.step(session, 1, "first", b"0"));
@@ -295,7 +324,7 @@ async fn the_largest_payload_is_committed_with_what_was_queued_beside_it() {
 
 #[tokio::test]
 async fn a_full_queue_is_refused_and_the_rest_is_answered() {
-    let world = world();
+    let world = world_of(By::Committer);
     let session = world.session().await;
     world.gate.hold(Point::Sync);
     let blocker = submit(&world, world.step(session, 1, "first", b"0"));

@@ -5,8 +5,8 @@
 //!
 //! C1. Format bytes are assigned once. An unknown one is an error that names it, never a guess.
 //! C2. The checksum covers the format byte and the body (CRC32C, big-endian); a mismatch names the key.
-//! C3. A chunk is compressed (zstd, level 3) only if that saves at least 5 %, and is never inflated beyond
-//!     `CHUNK_BYTES_MAX`, whatever it claims.
+//! C3. A chunk is compressed (zstd, level 1) only if that saves at least 5 %, and of a large one's beginning a third; it
+//!     is never inflated beyond `CHUNK_BYTES_MAX`, whatever it claims.
 //!
 //! ```text
 //! 01 row       a message of the disk package
@@ -16,6 +16,8 @@
 //! 05 position  ledger id 16, frame 8, frame hash 32, shard epoch 8
 //! 06 mark      a row whose presence is all it says
 //! ```
+
+use std::cell::RefCell;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -28,7 +30,7 @@ pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 /// What the envelope adds to a body: format byte and checksum.
 pub const ENVELOPE_BYTES: usize = 1 + 4;
 
-const ZSTD_LEVEL: i32 = 3;
+const ZSTD_LEVEL: i32 = 1;
 const POSITION_BYTES: usize = 16 + 8 + 32 + 8;
 
 /// How a stored body is to be read; the bytes are assigned once (C1).
@@ -114,15 +116,45 @@ pub fn open_as(wanted: Format, table: Table, key: &[u8], value: &Bytes) -> Resul
 /// Puts payload bytes, at most `CHUNK_BYTES_MAX` of them, into an envelope, compressed if that pays (C3).
 pub fn seal_chunk(payload: &[u8]) -> Bytes {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
-    let small_enough = payload.len() - payload.len().div_ceil(20);
-    match zstd::bulk::compress(payload, ZSTD_LEVEL) {
-        Ok(packed) if payload.len() <= CHUNK_BYTES_MAX && packed.len() + length.len() <= small_enough => {
+    let worth = |packed: usize| packed + length.len() <= payload.len() - payload.len() / PACKED_GAIN;
+    match pack(payload) {
+        Some(packed) if payload.len() <= CHUNK_BYTES_MAX && worth(packed.len()) => {
             seal_parts(Format::ChunkZstd, &[&length, &packed])
         }
-        // What cannot be compressed is kept as it is; there is nothing to report.
-        Ok(_) | Err(_) => seal(Format::Chunk, payload),
+        Some(_) | None => seal(Format::Chunk, payload),
     }
 }
+
+/// Compresses, unless the beginning says that it does not pay: somebody waits for it, and what is hardly compressible
+/// is compressed as well as it can be where it comes to rest.
+fn pack(payload: &[u8]) -> Option<Vec<u8>> {
+    let sample = payload.get(..SAMPLE_BYTES).unwrap_or(payload);
+    PACKER.with_borrow_mut(|packer| {
+        if packer.is_none() {
+            // What cannot be compressed is kept as it is; there is nothing to report.
+            *packer = zstd::bulk::Compressor::new(ZSTD_LEVEL).ok();
+        }
+        let packer = packer.as_mut()?;
+        let sampled = packer.compress(sample).ok()?;
+        if sample.len() == payload.len() {
+            return Some(sampled);
+        }
+        let pays = sampled.len() <= sample.len() - sample.len() / SAMPLE_GAIN;
+        if pays { packer.compress(payload).ok() } else { None }
+    })
+}
+
+thread_local! {
+    /// A compressor is large and slow to make: each thread that seals chunks keeps one.
+    static PACKER: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// A chunk is kept compressed if that saves at least one part in so many.
+const PACKED_GAIN: usize = 20;
+/// A chunk is compressed as a whole if that saves of its first bytes at least one part in so many.
+const SAMPLE_GAIN: usize = 3;
+/// Bytes at a chunk's beginning that are tried.
+const SAMPLE_BYTES: usize = 8 * 1_024;
 
 /// Takes payload bytes out of their envelope.
 ///

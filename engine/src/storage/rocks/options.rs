@@ -32,6 +32,13 @@ impl Default for Settings {
     }
 }
 
+/// Level 3 gives about 4 % more on transcripts of agents, for half as much time again.
+const ZSTD_LEVEL: i32 = 1;
+/// As the level has it.
+const ZSTD_WINDOW_BITS: i32 = -14;
+/// As the level has it.
+const ZSTD_STRATEGY: i32 = 0;
+
 pub(super) fn cache(settings: &Settings) -> Cache {
     let mut options = LruCacheOptions::default();
     options.set_capacity(settings.block_cache_bytes);
@@ -103,4 +110,5 @@ fn set_table(options: &mut Options, cache: &Cache, block_bytes: usize, write_buf
     // Upper levels are rewritten soon; where data comes to rest it is worth the work.
     options.set_compression_type(DBCompressionType::None);
     options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    options.set_bottommost_compression_options(ZSTD_WINDOW_BITS, ZSTD_LEVEL, ZSTD_STRATEGY, 0, true);
 }
