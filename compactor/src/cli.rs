@@ -20,6 +20,8 @@ const EXAMPLES: &str = "Examples:
   cellaflow-compactor run --once                        archives what ended long enough ago
   cellaflow-compactor run --every 1m                    the same, again and again
   cellaflow-compactor restore 01980c5e-7d1a-7c3e-…      brings a lineage back
+  cellaflow-compactor report cost wasted                what sessions cost, from the archive
+  cellaflow-compactor import runs/*.jsonl               transcripts as sessions that have ended
 
 It finds the engine as `cellaflow` does: CELLAFLOW_URL with CELLAFLOW_TOKEN (role compactor), or
 .cellaflow/connection.json in this folder or above it. RUST_LOG sets what is logged (default: info).";

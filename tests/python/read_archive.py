@@ -16,8 +16,13 @@ import pyarrow.parquet
 
 def named(archive):
     """Table and path of every file that counts, and of the empty ones that carry each table's columns."""
-    for manifest in sorted(archive.glob("manifests/*/*.json")):
-        for file in json.loads(manifest.read_text())["files"]:
+    manifests = {
+        str(path.relative_to(archive)): json.loads(path.read_text())
+        for path in sorted(archive.glob("manifests/*/*.json"))
+    }
+    replaced = {name for manifest in manifests.values() for name in manifest.get("replaces", [])}
+    for name, manifest in manifests.items():
+        for file in [] if name in replaced else manifest["files"]:
             yield file["table"], archive / file["path"], file["rows"]
     for path in sorted(archive.glob("schema/*.parquet")):
         yield path.stem, path, 0

@@ -1,5 +1,6 @@
 //! An archive in a bucket, as a folder: DuckDB reads buckets only with an extension that it would have to fetch.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::Error;
@@ -39,10 +40,20 @@ pub async fn local(address: &str, tables: &[Table]) -> Result<Local, Error> {
     let to = copied.path().to_str().ok_or_else(|| Error::NoArchive(address.to_owned()))?.to_owned();
     let to = Store::open(&to)?;
     beside::refresh(&to).await?;
+    let mut manifests = Vec::new();
     for (name, _) in from.list("manifests").await? {
         let text = from.get(&name).await?;
-        copy(&from, &to, &Manifest::read(&name, &text)?, tables).await?;
-        to.put_over(&name, text).await?;
+        let manifest = Manifest::read(&name, &text)?;
+        manifests.push((name, text, manifest));
+    }
+    // Files of replaced ones may be gone already.
+    let replaced: HashSet<String> =
+        manifests.iter().flat_map(|(_, _, manifest)| manifest.replaces.clone()).collect();
+    for (name, text, manifest) in manifests {
+        if !replaced.contains(&name) {
+            copy(&from, &to, &manifest, tables).await?;
+            to.put_over(&name, text).await?;
+        }
     }
     Ok(Local { folder: copied.path().to_owned(), _copied: Some(copied) })
 }
