@@ -32,9 +32,10 @@ export interface Core {
   ratio: number;
 }
 
-/** Measures the floor; undefined: the program was not built. */
-export function floor(folder: string, mode: string, say: (line: string) => void): Floor | undefined {
-  return ask<Floor>(["floor"], folder, mode, say);
+/** Measures the floor; nothing: the program was not built. */
+export function floor(folder: string, mode: string, say: (line: string) => void): { floor?: Floor } {
+  const floor = ask<Floor>(["floor"], folder, mode, say);
+  return floor === undefined ? {} : { floor };
 }
 
 /** Measures the core beside raw RocksDB. */

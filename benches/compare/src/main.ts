@@ -12,7 +12,7 @@ import type { Contender } from "./contender/contender.js";
 import { dbos } from "./contender/dbos.js";
 import { restate } from "./contender/restate.js";
 import { temporal } from "./contender/temporal.js";
-import { core, type Floor, floor } from "./floor.js";
+import { core, floor } from "./floor.js";
 import { type Growth, growth } from "./growth.js";
 import { machine } from "./machine.js";
 import { isDisk } from "./measure/disk.js";
@@ -67,48 +67,45 @@ function planOf(): Plan {
 
 const say = (line: string): void => void process.stderr.write(`bench: ${line}\n`);
 
-/** Measures a row: each repetition all contenders in turn, each time another one first. */
+/** Measures a row: each repetition all contenders in turn, each time another one first; idle ones side by side. */
 async function measureRow(row: Row, plan: Plan): Promise<Partial<Record<string, Outcome>>> {
-  const taken = new Map<string, Figures[]>();
-  const failed = new Map<string, string>();
+  const { contenders } = plan;
+  const outcomes = new Map(contenders.map(({ name }) => [name, new Repetitions()]));
   for (let repetition = 0; repetition < row.repetitions; repetition++) {
-    const first = repetition % plan.contenders.length;
-    for (const contender of [...plan.contenders.slice(first), ...plan.contenders.slice(0, first)]) {
-      const { name, repetitionsMax = row.repetitions } = contender;
-      if (repetition >= repetitionsMax) continue;
-      const reason = failed.get(name) ?? contender.absent() ?? row.without?.[name];
-      if (reason !== undefined) {
-        failed.set(name, reason);
-        continue;
-      }
-      try {
-        const folder = folderOf(plan.folder, row, contender, repetition);
-        const figures = await measure(contender, row, {
-          folder,
-          keep: plan.keep,
-        });
-        taken.set(name, [...(taken.get(name) ?? []), figures]);
-        say(`${row.id} ${name} ${repetition + 1}/${row.repetitions} ${JSON.stringify(medians([figures]))}`);
-      } catch (error) {
-        failed.set(name, shortened(error));
-        say(`${row.id} ${name} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
-      }
+    const once = async (contender: Contender): Promise<void> =>
+      outcomes.get(contender.name)?.add(contender, row, repetition, plan);
+    const first = repetition % contenders.length;
+    if (row.way === "idle") await Promise.all(contenders.map(once));
+    else for (const contender of [...contenders.slice(first), ...contenders.slice(0, first)]) await once(contender);
+  }
+  return Object.fromEntries([...outcomes].map(([name, taken]) => [name, taken.outcome]));
+}
+
+/** What came of a contender in a row so far. */
+class Repetitions {
+  private readonly taken: Figures[] = [];
+  private without: string | undefined;
+
+  get outcome(): Outcome {
+    const { taken, without } = this;
+    return { medians: medians(taken), repetitions: taken, ...(without === undefined ? {} : { without }) };
+  }
+
+  /** Measures once more, unless it has failed before. */
+  async add(contender: Contender, row: Row, repetition: number, plan: Plan): Promise<void> {
+    const { name, repetitionsMax = row.repetitions } = contender;
+    this.without ??= contender.absent() ?? row.without?.[name];
+    if (this.without !== undefined || repetition >= repetitionsMax) return;
+    try {
+      const folder = folderOf(plan.folder, row, contender, repetition);
+      const figures = await measure(contender, row, { folder, keep: plan.keep });
+      this.taken.push(figures);
+      say(`${row.id} ${name} ${repetition + 1}/${row.repetitions} ${JSON.stringify(medians([figures]))}`);
+    } catch (error) {
+      this.without = shortened(error);
+      say(`${row.id} ${name} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
     }
   }
-  return Object.fromEntries(
-    plan.contenders.map(({ name }): [string, Outcome] => {
-      const repetitions = taken.get(name) ?? [];
-      const why = failed.get(name);
-      return [
-        name,
-        {
-          medians: medians(repetitions),
-          repetitions,
-          ...(why === undefined ? {} : { without: why }),
-        },
-      ];
-    }),
-  );
 }
 
 /** How our own cost grows: 10² to 10⁵ of each. */
@@ -127,44 +124,38 @@ function shortened(error: unknown): string {
 async function main(): Promise<void> {
   const plan = planOf();
   try {
-    const rows: Summary["rows"] = [];
-    const below: Floor | undefined = floor(plan.folder, plan.mode, say);
+    const summary = begun(plan);
+    // After each row: what was measured is kept if a later one ends the run.
+    const keep = (): void => {
+      mkdirSync(plan.out, { recursive: true });
+      writeFileSync(join(plan.out, "summary.json"), `${JSON.stringify(summary, undefined, 2)}\n`);
+    };
+    Object.assign(summary, floor(plan.folder, plan.mode, say), core(plan.folder, plan.mode, say));
     for (const row of plan.rows) {
       const { id, title, way, repetitions } = row;
-      rows.push({
-        id,
-        title,
-        way,
-        repetitions,
-        outcomes: await measureRow(row, plan),
-      });
+      summary.rows.push({ id, title, way, repetitions, outcomes: await measureRow(row, plan) });
+      keep();
     }
-    const contenders = plan.contenders.map((contender) => {
-      const { name, label, settings } = contender;
-      const absent = contender.absent();
-      return {
-        name,
-        label,
-        settings,
-        ...(absent === undefined ? { versions: contender.versions() } : { absent }),
-      };
-    });
-    const summary: Summary = {
-      mode: plan.mode,
-      taken: new Date().toISOString(),
-      machine: machine(plan.folder),
-      contenders,
-      ...(below === undefined ? {} : { floor: below }),
-      ...core(plan.folder, plan.mode, say),
-      ...(await growthOf(plan)),
-      rows,
-    };
-    mkdirSync(plan.out, { recursive: true });
-    writeFileSync(join(plan.out, "summary.json"), `${JSON.stringify(summary, undefined, 2)}\n`);
+    Object.assign(summary, await growthOf(plan));
+    keep();
     process.stdout.write(`${JSON.stringify({ bench: keysOf(summary) })}\n`);
   } finally {
     if (!plan.keep) rmSync(plan.folder, { recursive: true, force: true });
   }
+}
+
+function begun({ mode, folder, contenders }: Plan): Summary {
+  return {
+    mode,
+    taken: new Date().toISOString(),
+    machine: machine(folder),
+    contenders: contenders.map((contender) => {
+      const { name, label, settings } = contender;
+      const absent = contender.absent();
+      return { name, label, settings, ...(absent === undefined ? { versions: contender.versions() } : { absent }) };
+    }),
+    rows: [],
+  };
 }
 
 // What was started ends with us (an ended process's own `exit` handlers see to it).

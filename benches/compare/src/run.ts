@@ -4,7 +4,7 @@
  * Owns: the order of things, and which figures come of a row. Never: compares contenders.
  *
  * Invariants:
- * - R1 one server and one driver run at a time; everything else of ours waits.
+ * - R1 one server and one driver run at a time (idle servers side by side); everything else of ours waits.
  * - R2 what lies on disk is counted beyond what lay there before the first session, for each byte that steps returned,
  *   those of the warm-up included; "at rest" is after the server has stopped in order, "peak" is the most that was seen.
  */
@@ -46,7 +46,7 @@ export type Figures = Partial<Record<Figure, number>>;
 /** Time between the last job and the stop, in ms: what is done in the background is done then. */
 const SETTLE_MS = 2_000;
 /** Time after a start before anything is measured, in ms. */
-const START_MS = 1_000;
+const START_MS = 500;
 const MB = 1_024 * 1_024;
 /** Share of a flat run at either end that is compared. */
 const END_SHARE = 0.1;
@@ -118,9 +118,8 @@ class Repetition {
     } finally {
       await driver.end();
     }
-    if (this.row.way === "load") await delay(SETTLE_MS);
-    const taken = sampler.end();
     await delay(SETTLE_MS);
+    const taken = sampler.end();
     await this.server.process.stop();
     const rest = diskBytes(this.server.dataFolder) - before;
     const disk = this.disk(done, warm, {

@@ -33,7 +33,7 @@ export interface SummaryContender {
 /** A run of `make bench`. */
 export interface Summary {
   mode: string;
-  /** When it ended, ISO 8601. */
+  /** When it began, ISO 8601. */
   taken: string;
   machine: Machine;
   contenders: readonly SummaryContender[];
