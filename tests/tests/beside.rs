@@ -1,6 +1,8 @@
 //! `cellaflow dev` brings a compactor along: it compacts what suspends, comes back when it is killed, and never outlives
 //! its engine.
 
+#![cfg(target_os = "linux")]
+
 use cellaflow_proto::v1;
 use cellaflow_tests::agent::Agent;
 use cellaflow_tests::channel::{Worker, awaited};

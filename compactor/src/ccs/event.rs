@@ -11,7 +11,7 @@ pub enum Input {
     Seal(Seal),
 }
 
-/// An event with its ledger number, which is also its handle.
+/// An event with its number in the session's conversation, which is also its handle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     pub seq: u64,

@@ -1,6 +1,6 @@
 //! Handles: how a line of the context names the bytes it stands for.
 //!
-//! H1. A handle is the event's number in its session's ledger; it resolves to the stored payload, byte for byte.
+//! H1. A handle is a part's number in its session's conversation, from 1; it resolves to the stored text, byte for byte.
 //! H2. Only this module writes the sign; text from outside has it taken out before it enters a line of ours.
 //! H3. A number that the session does not have is an error, never somebody else's bytes.
 
