@@ -1,6 +1,6 @@
 //! From stored events to rows of the tables.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use cellaflow_proto::{content, disk, v1};
@@ -68,14 +68,20 @@ pub struct Lineage<'a> {
     rows: &'a mut Rows,
     lineage_id: String,
     session: Option<Writing>,
-    /// Payloads beside events that have arrived: digest → bytes so far.
-    beside: HashMap<Bytes, Vec<u8>>,
-    /// Digests whose parts are written already.
-    written: std::collections::HashSet<(Bytes, u32)>,
+    /// Payloads beside events that have arrived.
+    beside: Beside,
+    /// Parts that are written already. Copies: a slice of a message would keep all of it.
+    written: HashSet<(Digest, u32)>,
     /// Hashes at the cuts of forks: the last hash of every session's event, by session.
     done: Vec<v1::CommittedSession>,
-    texts: HashMap<String, Texts>,
+    texts: Texts,
 }
+
+/// Digest of a payload.
+type Digest = [u8; 32];
+
+/// Digest → bytes so far.
+type Beside = HashMap<Digest, Vec<u8>>;
 
 struct Writing {
     session: v1::Session,
@@ -84,7 +90,6 @@ struct Writing {
     next: u64,
     hash: Option<[u8; 32]>,
     sums: Sums,
-    texts: Texts,
     names: Names,
     events: u64,
 }
@@ -141,9 +146,9 @@ impl Rows {
             lineage_id: lineage_id.to_owned(),
             session: None,
             beside: HashMap::new(),
-            written: std::collections::HashSet::new(),
+            written: HashSet::new(),
             done: Vec::new(),
-            texts: HashMap::new(),
+            texts: Texts::default(),
         }
     }
 
@@ -182,8 +187,7 @@ impl Lineage<'_> {
         if !session.forked_from_session.is_empty() {
             (sums.saved_tokens, sums.saved_cost) = (sums.spent_tokens, sums.spent_cost);
         }
-        // A fork's requests may repeat what its parent recorded.
-        let texts = self.texts.remove(&session.forked_from_session).unwrap_or_default();
+        self.texts.session(&session.session_id, &session.forked_from_session, session.forked_from_seq);
         self.session = Some(Writing {
             next: first,
             hash: (first == 1).then_some([0; 32]),
@@ -191,7 +195,6 @@ impl Lineage<'_> {
             archived_seq: begins.archived_seq,
             session,
             sums,
-            texts,
             names: Names::default(),
             events: 0,
         });
@@ -203,18 +206,20 @@ impl Lineage<'_> {
     /// # Errors
     /// As `Error`.
     pub fn chunk(&mut self, chunk: v1::RawChunk) -> Result<(), Error> {
-        if self.written.insert((chunk.digest.clone(), chunk.n)) {
+        let digest = Digest::try_from(chunk.digest.as_ref())
+            .map_err(|_| Unreadable("a digest has not 32 bytes".to_owned()))?;
+        if self.written.insert((digest, chunk.n)) {
             let n = Cell::count(u64::from(chunk.n));
-            let row = [Cell::Text(&self.lineage_id), Cell::Bytes(&chunk.digest), n, Cell::Bytes(&chunk.data)];
+            let row = [Cell::Text(&self.lineage_id), Cell::Bytes(&digest), n, Cell::Bytes(&chunk.data)];
             self.rows.payloads.push(row)?;
         }
         if chunk.n == 0 {
-            self.beside.insert(chunk.digest.clone(), Vec::new());
+            self.beside.insert(digest, Vec::new());
         }
-        if let Some(known) = self.beside.get_mut(&chunk.digest) {
+        if let Some(known) = self.beside.get_mut(&digest) {
             known.extend_from_slice(&chunk.data);
             if known.len() > BESIDE_BYTES_MAX {
-                self.beside.remove(&chunk.digest);
+                self.beside.remove(&digest);
             }
         }
         Ok(())
@@ -266,13 +271,13 @@ impl Lineage<'_> {
         for (n, call) in calls.iter().enumerate() {
             at.write_call(&mut self.rows.llm_calls, n, call, &documents)?;
         }
-        at.write_messages(&mut self.rows.messages, &documents, &mut writing.texts)?;
+        at.write_messages(&mut self.rows.messages, &documents, &mut self.texts)?;
         Ok(())
     }
 
     fn end_session(&mut self) -> Result<(), Error> {
         let Some(writing) = self.session.take() else { return Ok(()) };
-        let Writing { session, first_seq, archived_seq, next, hash, sums, texts, events, .. } = writing;
+        let Writing { session, first_seq, archived_seq, next, hash, sums, events, .. } = writing;
         if next != session.seq + 1 || (events > 0 && hash.is_some_and(|hash| hash[..] != session.hash)) {
             return Err(Error::Chain { session: session.session_id.clone(), seq: next });
         }
@@ -284,7 +289,6 @@ impl Lineage<'_> {
         if archived_seq < session.seq {
             write_session(&mut self.rows.sessions, &self.lineage_id, &session, (first_seq, events), &sums)?;
         }
-        self.texts.insert(session.session_id, texts);
         Ok(())
     }
 }
@@ -471,23 +475,27 @@ struct Documents {
     failure: Option<content::StepFailure>,
     /// What a prompt was made of.
     context: Option<content::ContextUsed>,
+    /// What could not be read of what has texts.
+    unread: Vec<Part>,
 }
 
 impl Documents {
     /// Reads what can be read: a payload in a codec of its caller's own, or one that is not at hand, is left out.
-    fn read(event: &decode::Event, beside: &HashMap<Bytes, Vec<u8>>) -> Self {
+    fn read(event: &decode::Event, beside: &Beside) -> Self {
         let mut documents = Documents::default();
         for piece in &event.pieces {
             let size = usize::try_from(piece.payload.size_bytes).unwrap_or(usize::MAX);
             let bytes = match &piece.inline {
                 Some(bytes) => Some(bytes.clone()),
                 None => {
-                    let found = beside.get(&piece.payload.digest).filter(|found| found.len() == size);
-                    found.map(|found| Bytes::copy_from_slice(found))
+                    let digest = Digest::try_from(piece.payload.digest.as_ref()).ok();
+                    let found = digest.and_then(|digest| beside.get(&digest));
+                    found.filter(|found| found.len() == size).map(|found| Bytes::copy_from_slice(found))
                 }
             };
-            if let Some(bytes) = bytes.filter(|_| piece.payload.codec.is_empty()) {
-                documents.take(piece.part, piece.payload.format(), bytes);
+            match bytes.filter(|_| piece.payload.codec.is_empty()) {
+                Some(bytes) => documents.take(piece.part, piece.payload.format(), bytes),
+                None => documents.unread.push(piece.part),
             }
         }
         documents
@@ -664,12 +672,18 @@ impl At<'_> {
         use content::zone_outcome::Outcome;
         let mut counting = texts.of_event(self.header.seq);
         let place = |source, call, position| Place { source, call, position };
+        let lost = |part| documents.unread.contains(&part);
+        if lost(Part::Conversation) {
+            counting.lose();
+        }
         if let Some(delta) = &documents.conversation {
             for (n, message) in (u64::from(delta.keep)..).zip(&delta.appended) {
                 self.write_message(to, &place("conversation", None, n), message, &mut counting)?;
             }
         }
-        let kept_apart = documents.requests.keys().chain(documents.responses.keys()).count();
+        if lost(Part::Output) {
+            counting.lose();
+        }
         if let Some(text) = &documents.output_text {
             counting.text(text);
         } else if let Some(message) =
@@ -677,6 +691,9 @@ impl At<'_> {
         {
             let position = documents.requests.get(&0).map_or(0, |request| u64::from(request.messages));
             self.write_message(to, &place("response", Some(0), position), message, &mut counting)?;
+        }
+        if lost(Part::Record) {
+            counting.lose();
         }
         let mut call = 0;
         for outcome in documents.record.iter().flat_map(|record| &record.outcomes) {
@@ -698,13 +715,18 @@ impl At<'_> {
                 Some(Outcome::Failure(_)) | None => {}
             }
         }
-        let last = if kept_apart == 0 { 0 } else { documents.last_call() + 1 };
-        for n in 0..last {
+        for n in 0..documents.calls() {
             let request = documents.requests.get(&n);
+            if lost(Part::Request(n)) {
+                counting.lose();
+            }
             if let Some(request) = request {
                 for (at, message) in (u64::from(request.keep)..).zip(&request.appended) {
                     self.write_message(to, &place("request", Some(n as u64), at), message, &mut counting)?;
                 }
+            }
+            if lost(Part::Response(n)) {
+                counting.lose();
             }
             if let Some(message) = documents.responses.get(&n).and_then(|answer| answer.message.as_ref()) {
                 let position = request.map_or(0, |request| u64::from(request.messages));
@@ -728,7 +750,7 @@ impl At<'_> {
                 Some(counted) => counted.text.as_deref().map_or(Cell::Null, Cell::Text),
                 None => Cell::some(&shown.text),
             };
-            let index = counted.as_ref().map(|counted| counted.index);
+            let index = counted.as_ref().and_then(|counted| counted.index);
             let same = counted.as_ref().and_then(|counted| counted.same_as);
             to.push([
                 Cell::Text(self.lineage),
@@ -758,8 +780,14 @@ impl At<'_> {
 }
 
 impl Documents {
-    fn last_call(&self) -> usize {
-        self.requests.keys().chain(self.responses.keys()).max().copied().unwrap_or(0)
+    /// Model calls that have documents of their own, those before them included.
+    fn calls(&self) -> usize {
+        let unread = self.unread.iter().filter_map(|part| match part {
+            Part::Request(n) | Part::Response(n) => Some(n),
+            _ => None,
+        });
+        let last = self.requests.keys().chain(self.responses.keys()).chain(unread).max();
+        last.map_or(0, |last| last + 1)
     }
 }
 
@@ -943,3 +971,6 @@ pub fn uuid(id: &[u8]) -> Option<String> {
     let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
     Some([part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-"))
 }
+
+#[cfg(test)]
+mod tests;
