@@ -3,10 +3,11 @@ WITH attempts AS (
   SELECT workflow, version, name, count(*) AS attempts
   FROM events
   WHERE type IN ('step_completed', 'step_failed', 'zone_committed', 'zone_failed', 'zone_rolled_back')
+    OR (type = 'guard_unknown' AND detail <> 'grace_over')
   GROUP BY ALL
 ),
 failed AS (
-  SELECT workflow, version, name, session_id, time, is_final,
+  SELECT workflow, version, name, session_id, time, is_final, type,
     CASE type
       WHEN 'zone_rolled_back' THEN 'interrupted'
       WHEN 'guard_unknown' THEN 'outcome unknown'
@@ -21,11 +22,11 @@ failed AS (
 SELECT
   workflow,
   version,
-  coalesce(name, '(the session)') AS step,
+  coalesce(name, if(type = 'session_failed', '(the session)', '(inherited)')) AS step,
   error,
   code,
   count(*) AS failures,
-  count(*) FILTER (WHERE is_final OR name IS NULL) AS of_them_final,
+  count(*) FILTER (WHERE is_final OR type = 'session_failed') AS of_them_final,
   count(DISTINCT session_id) AS sessions,
   round(count(*) / any_value(attempts), 4) AS share,
   max(time) AS last_at,

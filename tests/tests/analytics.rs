@@ -279,7 +279,6 @@ async fn the_report_tells_what_was_sent_to_the_engine() {
     assert_eq!(of(row(steps, "step", "plan"), ["kind", "cost_usd"]), [json!("step"), json!(0.001)]);
 
     let failures = &report["failures"];
-    assert_eq!(of(row(failures, "code", "rate_limited"), ["step", "failures", "share"]).len(), 3);
     assert_eq!(
         of(row(failures, "step", "look"), ["failures", "of_them_final", "share"]),
         [json!(1), json!(0), json!(0.5)]
@@ -292,7 +291,11 @@ async fn the_report_tells_what_was_sent_to_the_engine() {
         of(row(failures, "step", "(the session)"), ["code", "last_message"]),
         [json!("gave_up"), json!("gave_up")]
     );
-    assert_eq!(row(failures, "code", "socket_closed")["step"], "charge");
+    // An unknown outcome is an attempt, too: the share was null without one that ended, and above 1 with several.
+    assert_eq!(
+        of(row(failures, "code", "socket_closed"), ["step", "failures", "of_them_final", "share"]),
+        [json!("charge"), json!(1), json!(0), json!(0.5)]
+    );
 
     let ended = &report["sessions"];
     assert_eq!(of(row(ended, "status", "failed"), ["sessions"]), [json!(1)]);
