@@ -103,7 +103,7 @@ limits! {
     segment_ms = DAY, HOUR => 31 * DAY;
     /// Bytes free on the disk below which new sessions are refused while running ones finish.
     disk_free_min_bytes = GIB, 0 => 1_024 * GIB;
-    /// Milliseconds after its session's end for which a session key or idempotency key is remembered.
+    /// Milliseconds after its session's end for which a session key is remembered at least; none is forgotten so far.
     key_retention_ms = 30 * DAY, HOUR => 3_650 * DAY;
     /// Milliseconds after the end of a lineage's last session from which on the compactor may archive it.
     archive_after_ms = 7 * DAY, 0 => 3_650 * DAY;

@@ -164,6 +164,8 @@ pub enum Ask {
         claim_ms: u64,
         purpose: Purpose,
         by: Arc<str>,
+        /// Only what the claim holds already is meant.
+        renews: bool,
     },
     Drop {
         claim: ClaimId,
@@ -286,9 +288,10 @@ pub(super) fn decide(
     let draft = Draft::after(head, now);
     let now = now.max(head.time);
     match &command.ask {
-        Ask::Claim { claim, lineages, claim_ms, purpose, by } => {
+        Ask::Claim { claim, lineages, claim_ms, purpose, by, renews } => {
             let (claim, claim_ms, purpose) = (*claim, *claim_ms, *purpose);
-            let wanted = Wanted { claim, claim_ms, purpose, by, lineages, fresh: head.seq.next() };
+            let fresh = (!renews).then(|| head.seq.next());
+            let wanted = Wanted { claim, claim_ms, purpose, by, lineages, fresh };
             take(view, draft, &wanted, now)
         }
         Ask::Drop { claim, lineages } => {
@@ -322,8 +325,8 @@ struct Wanted<'a> {
     purpose: Purpose,
     by: &'a Arc<str>,
     lineages: &'a [LineageId],
-    /// Epoch of a claim that begins now.
-    fresh: Seq,
+    /// Epoch of a claim that begins now; `None`: only what it holds already is renewed.
+    fresh: Option<Seq>,
 }
 
 /// Claims what can be claimed (AR1).
@@ -333,14 +336,15 @@ fn take(view: &impl View, draft: Draft, wanted: &Wanted<'_>, now: TimeMs) -> Res
             "a claim has at most {LINEAGES_MAX} lineages and lasts at most {CLAIM_MS_MAX} ms; ask for less"
         )));
     }
-    let mut epoch = wanted.fresh;
+    let mut epoch = None;
     let mut granted = Vec::new();
     for lineage in wanted.lineages {
         let row = view.archive(*lineage).unwrap_or_default();
         match row.current(now) {
-            Some(claim) if claim.id == wanted.claim => epoch = claim.epoch,
-            Some(_) => continue,
-            None => {}
+            // Its work counts on its epoch: what is begun afresh would get a new one (AR2).
+            Some(claim) if claim.id == wanted.claim && wanted.fresh.is_none() => epoch = Some(claim.epoch),
+            None if wanted.fresh.is_some() => epoch = wanted.fresh,
+            Some(_) | None => continue,
         }
         let fits = match wanted.purpose {
             Purpose::Archive => row.away.is_none() && !row.held,
@@ -351,9 +355,9 @@ fn take(view: &impl View, draft: Draft, wanted: &Wanted<'_>, now: TimeMs) -> Res
         };
         granted.extend(fits.then_some(*lineage));
     }
-    if granted.is_empty() {
+    let Some(epoch) = epoch.filter(|_| !granted.is_empty()) else {
         return Ok(draft.answer(Reply::Done { entry: None }));
-    }
+    };
     Ok(append(
         draft,
         ArchiveEvent::Claimed(Claimed {

@@ -171,6 +171,13 @@ impl Head {
         self.waits.iter().find(|wait| *wait.step_key == *step_key)
     }
 
+    /// True if the session has not been told of the end of the child that it spawned with this step key. The wait names
+    /// the first session of a chain, whichever of them has ended.
+    #[must_use]
+    pub fn awaits_child(&self, step_key: &str) -> bool {
+        !self.status.is_terminal() && self.wait(step_key).is_some_and(|wait| wait.child().is_some())
+    }
+
     /// True if guarded effects are not to be performed: a fork that takes what its lineage recorded.
     #[must_use]
     pub fn stubs_effects(&self) -> bool {

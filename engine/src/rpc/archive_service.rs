@@ -20,7 +20,7 @@ use crate::graph::archive::{
 use crate::graph::command::{Code, Command, Rejection};
 use crate::graph::event::{Body, PayloadRef};
 use crate::graph::ids::{ClaimId, LineageId, Seq, SessionId, TimeMs};
-use crate::graph::session::{Head, WaitKind};
+use crate::graph::session::Head;
 use crate::ledger::{
     Blobs, Committed, NamespaceInfo, Origin, ReadError, Reader, Refused, StoredRecord, Submission,
 };
@@ -289,7 +289,8 @@ impl Service {
         };
         let claim_ms = if request.claim_ms == 0 { CLAIM_MS } else { request.claim_ms };
         let by = Arc::clone(&caller.name);
-        let ask = Ask::Claim { claim, lineages: own, claim_ms, purpose, by };
+        let renews = !request.claim_id.is_empty();
+        let ask = Ask::Claim { claim, lineages: own, claim_ms, purpose, by, renews };
         let committed = self.submit(&info, ask).await?;
         let claimed = committed.events.first().and_then(|stored| match &stored.event.body {
             Body::Archive(ArchiveEvent::Claimed(claimed)) => Some(claimed.clone()),
@@ -377,7 +378,7 @@ fn cold(
     // Sessions come in the order of their ids. One that was imported may have ended long before those that follow began:
     // there is no first one after which nothing is cold.
     for head in &heads {
-        if head.session == head.root && !head.system {
+        if head.session == head.root && !head.system && head.status.is_terminal() {
             lineages.extend(cold_lineage(reader, head, before)?);
         }
     }
@@ -392,7 +393,8 @@ fn cold_lineage(reader: &Reader, root: &Head, before: TimeMs) -> Result<Option<v
     if !is_cold(reader, root, before)? {
         return Ok(None);
     }
-    if row.away.is_some() || row.held {
+    // Who restored it wants to work with it: it is cold again as long after its restore as after its end.
+    if row.away.is_some() || row.held || row.restored.is_some_and(|restored| restored > before) {
         return Ok(None);
     }
     let Some(info) = reader.lineage_info(root.lineage)? else { return Ok(None) };
@@ -424,12 +426,7 @@ fn is_cold(reader: &Reader, head: &Head, before: TimeMs) -> Result<bool, ReadErr
         return Ok(false);
     }
     let Some(parent) = &head.parent else { return Ok(true) };
-    let parent = reader.head(parent.session)?.filter(|parent| !parent.status.is_terminal());
-    let waits = parent.is_some_and(|parent| {
-        let mut waits = parent.waits.iter();
-        waits.any(|wait| matches!(&wait.kind, WaitKind::Child { session, .. } if *session == head.session))
-    });
-    Ok(!waits)
+    Ok(!reader.head(parent.session)?.is_some_and(|above| above.awaits_child(&parent.step_key)))
 }
 
 /// Who reads a lineage, under which claim.

@@ -204,6 +204,7 @@ pub(super) fn row_to(row: &ArchiveRow) -> disk::ArchiveRow {
         held: row.held,
         erasing: row.erasing,
         manifest: row.manifest.to_string(),
+        restored_ms: row.restored.map_or(0, |at| at.0),
     }
 }
 
@@ -228,6 +229,7 @@ pub(super) fn row_from(row: disk::ArchiveRow) -> Result<ArchiveRow, Malformed> {
         held: row.held,
         erasing: row.erasing,
         manifest: row.manifest.into(),
+        restored: Some(TimeMs(row.restored_ms)).filter(|at| at.0 > 0),
     })
 }
 

@@ -23,6 +23,8 @@ pub struct ArchiveRow {
     pub erasing: bool,
     /// Manifest of the last commit; empty before.
     pub manifest: Arc<str>,
+    /// When it came back from the archive last; `None`: never, or it has left again.
+    pub restored: Option<TimeMs>,
 }
 
 /// A claim in force, until it expires.
@@ -104,7 +106,7 @@ pub enum RowChange {
         /// The commit holds events of it; false: all were archived before.
         adds: bool,
     },
-    Restored,
+    Restored(TimeMs),
     /// Nobody reads it any more; claims from before do not hold (AR8).
     Erasing,
     /// The files of a part were written again, under another claim.
@@ -134,13 +136,15 @@ impl ArchiveRow {
                 row.claim = None;
                 row.parts.extend(adds.then_some(Part { bare: row.erasing, ..*part }));
                 row.manifest.clone_from(manifest);
+                row.restored = None;
                 let salt = away.salt.filter(|_| !row.erasing);
                 row.away = Some(Away { salt, ..away.clone() });
                 row.settle();
             }
-            RowChange::Restored => {
+            RowChange::Restored(at) => {
                 row.claim = None;
                 row.away = None;
+                row.restored = Some(*at);
             }
             RowChange::Erasing => {
                 row.claim = None;
@@ -218,7 +222,7 @@ pub(in crate::graph) fn changes(
         }
         ArchiveEvent::Published { claim } => out.push(IndexChange::Commit { claim: *claim, row: None }),
         ArchiveEvent::Restored { lineage, .. } => {
-            put(out, *lineage, RowChange::Restored);
+            put(out, *lineage, RowChange::Restored(at.1));
             if let Some(Ask::Restored(asked)) = ask {
                 out.push(IndexChange::Return(asked.clone()));
             }

@@ -42,12 +42,21 @@ impl World {
     }
 
     fn claimed(&mut self, n: u8, purpose: Purpose) -> Option<Seq> {
+        self.claimed_or_renewed(n, purpose, false)
+    }
+
+    fn renewed(&mut self, n: u8) -> Option<Seq> {
+        self.claimed_or_renewed(n, Purpose::Archive, true)
+    }
+
+    fn claimed_or_renewed(&mut self, n: u8, purpose: Purpose, renews: bool) -> Option<Seq> {
         let ask = Ask::Claim {
             claim: claim(n),
             lineages: vec![self.lineage],
             claim_ms: CLAIM_MS,
             purpose,
             by: "compactor".into(),
+            renews,
         };
         let decision = self.ask(ask).unwrap();
         decision.events.first().map(|event| match &event.body {
@@ -102,7 +111,7 @@ fn a_lineage_has_one_claim_until_that_runs_out() {
     let mut world = World::new();
     let first = world.claimed(1, Purpose::Archive).unwrap();
     assert_eq!(world.claimed(2, Purpose::Archive), None, "another one holds it"); // AR1
-    assert_eq!(world.claimed(1, Purpose::Archive), Some(first), "renewing keeps the epoch");
+    assert_eq!(world.renewed(1), Some(first), "renewing keeps the epoch");
     world.story.now = TimeMs(world.story.now.0 + CLAIM_MS);
     let second = world.claimed(2, Purpose::Archive).unwrap();
     assert!(second > first);
@@ -116,6 +125,32 @@ fn a_claim_that_is_over_commits_nothing_even_if_nobody_took_the_lineage() {
     let epoch = world.claimed(1, Purpose::Archive).unwrap();
     world.story.now = TimeMs(world.story.now.0 + CLAIM_MS);
     assert_eq!(world.commit(1, epoch), Err(Code::ClaimLost)); // AR2
+}
+
+#[test]
+fn a_renewal_takes_nothing_that_the_claim_has_lost() {
+    // It was granted again in a new epoch, for a worker that could only be refused.
+    let mut world = World::new();
+    world.claimed(1, Purpose::Archive).unwrap();
+    world.story.now = TimeMs(world.story.now.0 + CLAIM_MS);
+    assert_eq!(world.renewed(1), None, "it is over"); // AR2
+    assert!(world.claimed(2, Purpose::Archive).is_some(), "and keeps nobody away");
+    assert_eq!(world.renewed(1), None);
+}
+
+#[test]
+fn a_row_says_when_its_lineage_came_back() {
+    let mut world = World::new();
+    world.archived(1);
+    assert_eq!(world.row().restored, None);
+    world.claimed(2, Purpose::Restore(2)).unwrap();
+    world.story.now = TimeMs(world.story.now.0 + 5);
+    let now = world.story.now;
+    world.restored(2, 2).unwrap();
+    assert_eq!(world.row().restored, Some(now));
+    world.segment = 2;
+    world.archived(3);
+    assert_eq!(world.row().restored, None, "it has left again");
 }
 
 #[test]

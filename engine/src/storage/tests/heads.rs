@@ -296,13 +296,14 @@ fn the_archives_rows_are_pinned() {
         held: true,
         erasing: true,
         manifest: "m".into(),
+        restored: Some(TimeMs(8)),
     };
     let (c, s) = ("c1".repeat(16), "51".repeat(16));
     let away = format!("0a20{}1210{s}1a0764656661756c742004280630023803", "5a".repeat(32));
     let pinned = format!("0a10{c}100918052002280732160a10{c}10091801");
     let bytes = hex::encode(row.to_bytes());
     assert!(
-        bytes.starts_with(&pinned) && bytes.contains(&away) && bytes.ends_with("40014a016d5001"),
+        bytes.starts_with(&pinned) && bytes.contains(&away) && bytes.ends_with("40014a016d50015808"),
         "{bytes}"
     );
     assert_eq!(ArchiveRow::from_bytes(&row.to_bytes()).unwrap(), row);

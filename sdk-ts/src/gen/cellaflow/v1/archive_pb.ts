@@ -172,7 +172,8 @@ export type ClaimLineagesRequest = Message<"cellaflow.v1.ClaimLineagesRequest"> 
   purpose: ClaimPurpose;
 
   /**
-   * Claim to renew; empty: a new one.
+   * Claim to renew, empty: a new one. What a renewal names and the claim does not hold any more is left out of the
+   * answer and not claimed again: the work on it must stop.
    *
    * @generated from field: string claim_id = 5;
    */
