@@ -123,10 +123,24 @@ fn failed(problem: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Connects to what a command works on.
+/// Connects to what a command works on, and makes the archive if there is none.
 async fn worker(places: &Places, metrics: &Metrics, stop: watch::Receiver<bool>) -> Result<Worker, Problem> {
-    let lasting = |text: String| Problem { text, may_pass: false };
-    let store = Store::open(&places.archive).map_err(|error| lasting(error.to_string()))?;
+    with_store(Store::open(&places.archive), places, metrics, stop).await
+}
+
+/// The same for a command that has nothing to do in an archive without files.
+async fn reader(places: &Places, stop: watch::Receiver<bool>) -> Result<Worker, String> {
+    let store = Store::open_existing(&places.archive);
+    with_store(store, places, &Metrics::new(), stop).await.map_err(|problem| problem.text)
+}
+
+async fn with_store(
+    store: Result<Store, crate::archive::store::Error>,
+    places: &Places,
+    metrics: &Metrics,
+    stop: watch::Receiver<bool>,
+) -> Result<Worker, Problem> {
+    let store = store.map_err(|error| Problem { text: error.to_string(), may_pass: false })?;
     let channel = connection::channel(&places.engine).await.map_err(|error| Problem {
         may_pass: matches!(error, connection::Error::Unreachable { .. } | connection::Error::Nowhere),
         text: error.to_string(),

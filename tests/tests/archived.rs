@@ -8,6 +8,7 @@ use cellaflow_tests::client::refusal;
 mod archived {
     pub mod gone;
     pub mod kills;
+    pub mod repaired;
     pub mod scene;
     pub mod worker;
 }

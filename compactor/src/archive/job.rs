@@ -1,10 +1,11 @@
 //! One claim: from `claim` to `publish`, or to nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cellaflow_proto::v1;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::manifest::{self, Manifest};
 use super::rows::{self, Rows};
@@ -16,9 +17,15 @@ use crate::metrics::Metrics;
 /// Why a claim came to nothing. The ledger is as it was, unless the commit's outcome is unknown: then the next run looks.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The engine refused, or is gone.
+    /// The engine is gone, or accepts nothing from this worker.
     #[error("{0}")]
     Engine(String),
+    /// The engine refused this one request, or cannot read these lineages.
+    #[error("the engine refused: {0}")]
+    Refused(String),
+    /// What the engine says is in the archive is not here.
+    #[error("{0} is not in the archive: is --archive the folder or bucket that `run` writes to?")]
+    Elsewhere(String),
     /// The claim ended before its work did: another worker may have it.
     #[error("the claim was lost; what was written under it is left to `archive gc`")]
     Lost,
@@ -41,7 +48,7 @@ pub enum Error {
     #[error("the work under one claim took too long and was given up: look at the speed of engine and store")]
     TooLong,
     /// Asked to stop.
-    #[error("stopped before the commit; the claim was given up")]
+    #[error("stopped before it was done; the claim was given up")]
     Stopped,
 }
 
@@ -49,6 +56,18 @@ impl From<tonic::Status> for Error {
     fn from(status: tonic::Status) -> Self {
         if status.message().starts_with("claim_lost") {
             return Self::Lost;
+        }
+        use tonic::Code;
+        let answered = !matches!(
+            status.code(),
+            Code::Unavailable
+                | Code::Unauthenticated
+                | Code::PermissionDenied
+                | Code::Unknown
+                | Code::Cancelled
+        );
+        if answered {
+            return Self::Refused(status.message().to_owned());
         }
         Self::Engine(format!("the engine refused or went away: {}", status.message()))
     }
@@ -102,6 +121,21 @@ pub(super) struct Held {
     pub(super) claim_id: String,
     pub(super) epoch: u64,
     pub(super) lineages: Vec<String>,
+    lost: Arc<Notify>,
+}
+
+impl Held {
+    /// For what no engine knows: nobody else would write it.
+    pub(super) fn nobodys(after_claim_id: &str, after_epoch: u64) -> Self {
+        let claim_id = format!("{after_claim_id}-without");
+        Self { claim_id, epoch: after_epoch, lineages: Vec::new(), lost: Arc::default() }
+    }
+
+    /// Ends when the claim holds less than it did: what is done under it could only be refused.
+    pub(super) async fn lost(&self) -> Error {
+        self.lost.notified().await;
+        Error::Lost
+    }
 }
 
 /// Longest work under one claim: what it has written may be taken for a crash's after the grace of `archive gc`.
@@ -133,7 +167,8 @@ impl Worker {
         };
         let claimed = self.engine.clone().claim_lineages(request).await?.into_inner();
         let v1::ClaimLineagesResponse { claim_id, epoch, lineage_ids: lineages, .. } = claimed;
-        Ok(Some(Held { claim_id, epoch, lineages }).filter(|held| !held.claim_id.is_empty()))
+        let held = Held { claim_id, epoch, lineages, lost: Arc::default() };
+        Ok(Some(held).filter(|held| !held.claim_id.is_empty()))
     }
 
     /// Works under a claim, which is renewed meanwhile and given up if the work comes to nothing.
@@ -143,13 +178,17 @@ impl Worker {
         purpose: v1::ClaimPurpose,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let renewing =
-            tokio::spawn(renew(self.clone(), held.claim_id.clone(), held.lineages.clone(), purpose));
+        let renewing = Renewing {
+            claim_id: held.claim_id.clone(),
+            lineages: held.lineages.clone(),
+            purpose,
+            lost: Arc::clone(&held.lost),
+        };
+        let renewing = tokio::spawn(renewing.run(self.clone()));
         let done = tokio::time::timeout(WORK_MAX, work).await.unwrap_or(Err(Error::TooLong));
         renewing.abort();
-        if let Err(error) = &done
-            && !matches!(error, Error::Lost)
-        {
+        if done.is_err() {
+            // Of a claim that was lost some lineages may be held still; those of others it does not touch.
             self.give_up(held).await;
         }
         done
@@ -170,6 +209,7 @@ impl Worker {
         let mut stop = self.stop.clone();
         let (manifest, lineages) = tokio::select! {
             prepared = self.prepare(partition, held) => prepared?,
+            lost = held.lost() => return Err(lost),
             _ = stop.wait_for(|stop| *stop) => return Err(Error::Stopped),
         };
         // From here on it is finished: the next run would have to find out what came of it.
@@ -382,19 +422,37 @@ fn lineage(id: &str, sessions: &[v1::CommittedSession]) -> manifest::Lineage {
     manifest::Lineage { lineage_id: id.to_owned(), sessions: sessions.iter().map(session).collect() }
 }
 
-async fn renew(worker: Worker, claim_id: String, lineage_ids: Vec<String>, purpose: v1::ClaimPurpose) {
-    let Worker { mut engine, namespace, claim_ms, .. } = worker;
-    loop {
-        tokio::time::sleep(Duration::from_millis(claim_ms / 3)).await;
-        let request = v1::ClaimLineagesRequest {
-            namespace: namespace.clone(),
-            lineage_ids: lineage_ids.clone(),
-            claim_ms,
-            purpose: purpose.into(),
-            claim_id: claim_id.clone(),
-        };
-        if let Err(status) = engine.claim_lineages(request).await {
-            tracing::warn!(claim_id, %status, "the claim could not be renewed");
+/// A claim that is renewed until its work is done.
+struct Renewing {
+    claim_id: String,
+    lineages: Vec<String>,
+    purpose: v1::ClaimPurpose,
+    lost: Arc<Notify>,
+}
+
+impl Renewing {
+    /// Ends when the claim does not hold all of its lineages any more.
+    async fn run(self, worker: Worker) {
+        let Worker { mut engine, namespace, claim_ms, .. } = worker;
+        loop {
+            tokio::time::sleep(Duration::from_millis(claim_ms / 3)).await;
+            let request = v1::ClaimLineagesRequest {
+                namespace: namespace.clone(),
+                lineage_ids: self.lineages.clone(),
+                claim_ms,
+                purpose: self.purpose.into(),
+                claim_id: self.claim_id.clone(),
+            };
+            match engine.claim_lineages(request).await {
+                Ok(renewed) if renewed.get_ref().lineage_ids.len() < self.lineages.len() => {
+                    tracing::warn!(claim_id = self.claim_id, "the claim was lost, or used up by its commit");
+                    return self.lost.notify_one();
+                }
+                Ok(_) => {}
+                Err(status) => {
+                    tracing::warn!(claim_id = self.claim_id, %status, "the claim could not be renewed");
+                }
+            }
         }
     }
 }

@@ -154,10 +154,28 @@ pub fn pending(claim_id: &str, epoch: u64) -> String {
     format!("pending/{claim_id}-{epoch}.json")
 }
 
+/// Bytes of a name in a path: file systems take 255, the column's name included.
+const ESCAPED_BYTES_MAX: usize = 200;
+/// Bytes that are left of a longer one, before a hash of all of it.
+const ESCAPED_BYTES_KEPT: usize = 160;
+
 /// A name as a part of a path: everything but letters, digits, dots, hyphens and underscores is percent-encoded, as
-/// readers of partitioned data expect it.
+/// readers of partitioned data expect it. What is too long for a path is cut, and told apart by a hash of the name; the
+/// columns `workflow` and `namespace` have all of it.
 #[must_use]
 pub fn escaped(name: &str) -> String {
+    let text = percent_encoded(name);
+    if text.len() <= ESCAPED_BYTES_MAX {
+        return text;
+    }
+    let kept = text.get(..ESCAPED_BYTES_KEPT).unwrap_or_default();
+    // Not within an escape: "%E3" begins at most two bytes before the cut.
+    let whole = kept.rfind('%').filter(|at| at + 3 > kept.len()).unwrap_or(kept.len());
+    let hash = blake3::hash(name.as_bytes()).to_hex();
+    format!("{}-{}", kept.get(..whole).unwrap_or_default(), hash.get(..16).unwrap_or_default())
+}
+
+fn percent_encoded(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for byte in name.bytes() {
         match byte {
@@ -167,4 +185,26 @@ pub fn escaped(name: &str) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn a_name_fits_into_a_path_and_stays_apart_from_others() {
+        assert_eq!(escaped("a b/c.d"), "a%20b%2Fc.d");
+        assert_eq!(escaped("x".repeat(200).as_str()), "x".repeat(200));
+        // 256 bytes, the longest that a workflow's name may have: 768 as escapes.
+        for long in ["\u{65e5}".repeat(85), "x".repeat(256), format!("x{}", "\u{65e5}".repeat(85))] {
+            let (path, other) = (escaped(&long), escaped(&format!("{long}.")));
+            assert!(path.len() <= 177, "{path}");
+            assert_ne!(path, other, "names that begin alike");
+            let escapes = path.split('%').skip(1);
+            assert!(escapes.clone().all(|rest| rest.len() >= 2 && rest.is_char_boundary(2)));
+            let (text, hash) = path.rsplit_once('-').unwrap();
+            assert_eq!(hash.len(), 16);
+            assert!(text.rfind('%').is_none_or(|at| at + 3 <= text.len()), "no escape is cut: {path}");
+        }
+    }
 }

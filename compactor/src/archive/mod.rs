@@ -14,6 +14,7 @@
 //! ```text
 //! data/ns=N/dt=YYYY-MM-DD/workflow=W/TABLE-CLAIM-EPOCH-NNNN.parquet
 //! pending/CLAIM-EPOCH.json                   written before the commit
+//! incarnations/ns=N/INCARNATION              empty: the ledger's incarnation was compared with the manifests
 //! manifests/ns=N/CLAIM-EPOCH.json            published: {"files": [{"table", "path", "rows", …}], "lineages": …}
 //! ```
 //!
@@ -22,6 +23,7 @@
 pub mod beside;
 mod decode;
 pub mod gc;
+mod incarnation;
 mod job;
 pub mod manifest;
 pub mod restore;

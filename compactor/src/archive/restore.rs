@@ -41,37 +41,33 @@ pub async fn lineage(worker: &Worker, session_id: &str) -> Result<Option<Restore
     }
     let worker = Worker { namespace: known.namespace.clone(), ..worker.clone() };
     super::run::publish_left(&worker).await?;
-    let claimed = worker
-        .engine
-        .clone()
-        .claim_lineages(v1::ClaimLineagesRequest {
-            namespace: known.namespace.clone(),
-            lineage_ids: vec![known.lineage_id.clone()],
-            claim_ms: worker.claim_ms,
-            purpose: v1::ClaimPurpose::Restore.into(),
-            claim_id: String::new(),
-        })
-        .await?
-        .into_inner();
-    if claimed.claim_id.is_empty() {
-        let busy = "another worker restores this session now, or did a moment ago: look again in a moment";
-        return Err(Error::Engine(busy.to_owned()));
-    }
-    let giving = Giving { worker: &worker, claim_id: claimed.claim_id, lineage_id: known.lineage_id };
+    // Before anything is claimed: in another archive there is nothing of it.
     for part in &known.parts {
-        giving.part(part).await?;
+        manifest_of(&worker, part).await?;
     }
-    let finished = worker
-        .engine
-        .clone()
-        .finish_restore(v1::FinishRestoreRequest {
-            namespace: known.namespace,
-            claim_id: giving.claim_id,
-            lineage_id: giving.lineage_id.clone(),
-        })
-        .await?
-        .into_inner();
-    Ok(Some(Restored { lineage_id: giving.lineage_id, sessions: finished.sessions, events: finished.events }))
+    let held = worker.claim(vec![known.lineage_id.clone()], v1::ClaimPurpose::Restore).await?;
+    let Some(held) = held else {
+        let busy = "another worker restores or rewrites this session now: look again in a moment";
+        return Err(Error::Refused(busy.to_owned()));
+    };
+    let giving = Giving { worker: &worker, claim_id: held.claim_id.clone(), lineage_id: known.lineage_id };
+    let mut stop = worker.stop.clone();
+    let work = async {
+        tokio::select! {
+            given = giving.all(&known.parts) => given,
+            lost = held.lost() => Err(lost),
+            _ = stop.wait_for(|stop| *stop) => Err(Error::Stopped),
+        }
+    };
+    worker.under(&held, v1::ClaimPurpose::Restore, work).await.map(Some)
+}
+
+async fn manifest_of(worker: &Worker, part: &v1::ArchivePart) -> Result<Manifest, Error> {
+    let path = manifest::path(&worker.namespace, &part.claim_id, part.epoch);
+    match manifest::load(&worker.store, &path).await {
+        Err(Error::Store(error)) if error.is_not_found() => Err(Error::Elsewhere(path)),
+        other => other,
+    }
 }
 
 /// A lineage on its way back.
@@ -82,9 +78,23 @@ struct Giving<'a> {
 }
 
 impl Giving<'_> {
+    async fn all(&self, parts: &[v1::ArchivePart]) -> Result<Restored, Error> {
+        for part in parts {
+            self.part(part).await?;
+        }
+        super::job::breakpoint("given").await;
+        let request = v1::FinishRestoreRequest {
+            namespace: self.worker.namespace.clone(),
+            claim_id: self.claim_id.clone(),
+            lineage_id: self.lineage_id.clone(),
+        };
+        let finished = self.worker.engine.clone().finish_restore(request).await?.into_inner();
+        let (sessions, events) = (finished.sessions, finished.events);
+        Ok(Restored { lineage_id: self.lineage_id.clone(), sessions, events })
+    }
+
     async fn part(&self, part: &v1::ArchivePart) -> Result<(), Error> {
-        let path = manifest::path(&self.worker.namespace, &part.claim_id, part.epoch);
-        let manifest = Manifest::read(&path, &self.worker.store.get(&path).await?)?;
+        let manifest = manifest_of(self.worker, part).await?;
         for file in manifest.files.iter().filter(|file| file.table == "events" || file.table == "payloads") {
             let bytes = self.worker.store.get(&file.path).await?;
             let bad = |problem: String| verify::Bad { path: file.path.clone(), problem };

@@ -1,6 +1,6 @@
 //! Files that are written again: without the payloads of erased lineages, and without lineages past their retention.
 //!
-//! W1. Under a claim on all lineages of a manifest, so that nobody restores or rewrites any of them meanwhile.
+//! W1. Under a claim on all lineages of a manifest that the engine knows to be in it, so that nobody restores or rewrites any of them meanwhile.
 //! W2. A new manifest says which ones it replaces, those included that they replaced: readers change over in one
 //!     listing, and what a crash leaves of the old ones means nothing.
 //! W3. What is replaced is deleted only after the engine has committed, files before the manifest that names them.
@@ -107,14 +107,47 @@ async fn list(worker: &Worker, keep_ms: Option<u64>) -> Result<BTreeMap<(String,
 async fn replace(worker: &Worker, path: &str, going: &Going) -> Result<bool, Error> {
     let old = manifest::load(&worker.store, path).await?;
     let lineages: Vec<String> = old.lineages.iter().map(|lineage| lineage.lineage_id.clone()).collect();
-    let Some(held) = worker.claim(lineages.clone(), v1::ClaimPurpose::Rewrite).await? else {
+    under_claim(worker, &old, lineages, going).await
+}
+
+/// Takes lineages out of a manifest that the engine does not know to be in it; `known` are those that it does know. False:
+/// somebody else works on one of them.
+///
+/// # Errors
+/// As a round's.
+pub(super) async fn without(
+    worker: &Worker,
+    old: &Manifest,
+    unknown: BTreeSet<String>,
+    known: Vec<String>,
+) -> Result<bool, Error> {
+    let going = Going { whole: unknown, ..Going::default() };
+    if known.is_empty() {
+        // The others are in no ledger: nobody can claim them, and no commit names them.
+        let held = Held::nobodys(&old.claim_id, old.epoch);
+        let new = copy(worker, old, &going, &held).await?;
+        let text = serde_json::to_vec_pretty(&new).map_err(std::io::Error::other)?;
+        worker.store.put_new(&new.path(), text.into()).await?;
+        return Ok(true);
+    }
+    under_claim(worker, old, known, &going).await
+}
+
+async fn under_claim(
+    worker: &Worker,
+    old: &Manifest,
+    lineages: Vec<String>,
+    going: &Going,
+) -> Result<bool, Error> {
+    let wanted = lineages.len();
+    let Some(held) = worker.claim(lineages, v1::ClaimPurpose::Rewrite).await? else {
         return Ok(false);
     };
-    if held.lineages.len() != lineages.len() {
+    if held.lineages.len() != wanted {
         worker.give_up(&held).await; // W1
         return Ok(false);
     }
-    worker.under(&held, v1::ClaimPurpose::Rewrite, write(worker, &old, going, &held)).await?;
+    worker.under(&held, v1::ClaimPurpose::Rewrite, write(worker, old, going, &held)).await?;
     Ok(true)
 }
 
@@ -122,11 +155,13 @@ async fn write(worker: &Worker, old: &Manifest, going: &Going, held: &Held) -> R
     let mut stop = worker.stop.clone();
     let new = tokio::select! {
         new = copy(worker, old, going, held) => new?,
+        lost = held.lost() => return Err(lost),
         _ = stop.wait_for(|stop| *stop) => return Err(Error::Stopped),
     };
     super::job::breakpoint("copied").await;
     let digest = worker.put_pending(&new).await?;
-    let lineages = old.lineages.iter().map(|lineage| v1::RewrittenLineage {
+    let ours = old.lineages.iter().filter(|lineage| held.lineages.contains(&lineage.lineage_id));
+    let lineages = ours.map(|lineage| v1::RewrittenLineage {
         lineage_id: lineage.lineage_id.clone(),
         fate: going.fate(&lineage.lineage_id).into(),
         session_ids: lineage.sessions.iter().map(|session| session.session_id.clone()).collect(),

@@ -6,14 +6,16 @@ use std::io::IsTerminal as _;
 use cellaflow_proto::v1;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::beside;
 use super::job::{Done, Error, Partition, Worker};
 use super::rewrite;
+use super::{beside, incarnation};
 
 /// Most lineages of one claim.
 const CLAIM_LINEAGES_MAX: usize = 256;
 /// Events after which a claim takes no further lineage.
 const CLAIM_EVENTS_MAX: u64 = 200_000;
+/// Claims in a row that find the store or the temporary folder failing, after which a round ends.
+const TROUBLES_MAX: u32 = 4;
 
 /// What a run is told.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,8 +53,10 @@ pub async fn once(worker: &Worker, settings: Settings) -> Result<Summary, Error>
     if !settings.dry_run {
         beside::refresh(&worker.store).await?;
         summary.published = publish_left(worker).await?;
+        incarnation::settle(worker).await?;
     }
     let mut token = String::new();
+    let mut troubles = 0;
     let progress = progress();
     loop {
         let request = v1::ListColdRequest {
@@ -75,27 +79,10 @@ pub async fn once(worker: &Worker, settings: Settings) -> Result<Summary, Error>
                 partition.dt,
                 partition.lineages.len()
             ));
-            match worker.archive(&partition).await {
-                Ok(Some(done)) => {
-                    add(&mut summary, done, worker);
-                    progress.inc(done.events);
-                    tracing::info!(
-                        workflow = partition.workflow,
-                        dt = partition.dt,
-                        lineages = done.lineages,
-                        sessions = done.sessions,
-                        events = done.events,
-                        bytes = done.bytes,
-                        "archived"
-                    );
-                }
-                Ok(None) => {}
+            let before = summary.done.events;
+            match archive(worker, &partition, &mut summary, &mut troubles).await {
+                Ok(()) => progress.inc(summary.done.events - before),
                 Err(Error::Stopped) => return Ok(summary),
-                Err(error @ (Error::Lost | Error::Rows(_) | Error::Bad(_))) => {
-                    summary.failed += 1;
-                    worker.metrics.claims_failed.inc();
-                    tracing::error!(workflow = partition.workflow, dt = partition.dt, %error, "a claim came to nothing");
-                }
                 Err(error) => return Err(error),
             }
         }
@@ -108,6 +95,83 @@ pub async fn once(worker: &Worker, settings: Settings) -> Result<Summary, Error>
             return Ok(summary);
         }
     }
+}
+
+/// Archives a partition: all of it under one claim, or, if that comes to nothing, each lineage under its own, so that one
+/// that cannot be archived keeps no other one back.
+///
+/// # Errors
+/// What ends a round: the engine is gone, the worker is to stop, or `TROUBLES_MAX` claims in a row found the store or
+/// the temporary folder failing.
+async fn archive(
+    worker: &Worker,
+    partition: &Partition,
+    summary: &mut Summary,
+    troubles: &mut u32,
+) -> Result<(), Error> {
+    if let Some(error) = claim(worker, partition, summary, troubles).await? {
+        let alone = partition.lineages.len() == 1 || matches!(error, Error::Lost);
+        if alone {
+            came_to_nothing(worker, partition, &error, summary);
+            return Ok(());
+        }
+        tracing::warn!(workflow = partition.workflow, dt = partition.dt, %error, "trying its lineages one by one");
+        let before = (summary.claims, summary.failed);
+        for lineage in &partition.lineages {
+            let single = Partition { lineages: vec![lineage.clone()], ..partition.clone() };
+            if let Some(error) = claim(worker, &single, summary, troubles).await? {
+                came_to_nothing(worker, &single, &error, summary);
+            }
+        }
+        if before == (summary.claims, summary.failed) {
+            // Nothing of it can be claimed any more: somebody else was faster.
+            came_to_nothing(worker, partition, &error, summary);
+        }
+    }
+    Ok(())
+}
+
+/// One claim; says why it came to nothing.
+async fn claim(
+    worker: &Worker,
+    partition: &Partition,
+    summary: &mut Summary,
+    troubles: &mut u32,
+) -> Result<Option<Error>, Error> {
+    if *worker.stop.borrow() {
+        return Err(Error::Stopped);
+    }
+    match worker.archive(partition).await {
+        Ok(done) => {
+            *troubles = 0;
+            if let Some(done) = done {
+                add(summary, done, worker);
+                tracing::info!(
+                    workflow = partition.workflow,
+                    dt = partition.dt,
+                    lineages = done.lineages,
+                    sessions = done.sessions,
+                    events = done.events,
+                    bytes = done.bytes,
+                    "archived"
+                );
+            }
+            Ok(None)
+        }
+        Err(error @ (Error::Stopped | Error::Engine(_))) => Err(error),
+        Err(error @ (Error::Store(_) | Error::Spool(_) | Error::Temporary(_))) => {
+            *troubles += 1;
+            if *troubles >= TROUBLES_MAX { Err(error) } else { Ok(Some(error)) }
+        }
+        Err(error) => Ok(Some(error)),
+    }
+}
+
+fn came_to_nothing(worker: &Worker, partition: &Partition, error: &Error, summary: &mut Summary) {
+    summary.failed += 1;
+    worker.metrics.claims_failed.inc();
+    let lineage = partition.lineages.first().map(String::as_str).unwrap_or_default();
+    tracing::error!(workflow = partition.workflow, dt = partition.dt, lineage, %error, "a claim came to nothing");
 }
 
 fn add(summary: &mut Summary, done: Done, worker: &Worker) {

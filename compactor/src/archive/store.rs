@@ -18,6 +18,9 @@ pub enum Error {
         "{0:?} names no archive: give a folder, or s3://bucket/prefix (endpoint and keys as AWS_* variables)"
     )]
     Address(String),
+    /// There is no such folder.
+    #[error("there is no archive at {0}: is --archive the folder that `run` writes to?")]
+    Missing(String),
     /// The store failed.
     #[error("the archive store failed: {0}")]
     Store(#[from] object_store::Error),
@@ -27,6 +30,14 @@ pub enum Error {
     /// There is something else already.
     #[error("{0} is there already with other bytes: another worker wrote it; nothing was overwritten")]
     Taken(String),
+}
+
+impl Error {
+    /// There is no such file.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Store(object_store::Error::NotFound { .. }))
+    }
 }
 
 /// An archive's files.
@@ -57,6 +68,17 @@ impl Store {
         })?;
         let inner = LocalFileSystem::new_with_prefix(folder)?.with_automatic_cleanup(true).with_fsync(true);
         Ok(Self { inner: Arc::new(inner), prefix: Path::default() })
+    }
+
+    /// Opens an archive that others write: no folder is made.
+    ///
+    /// # Errors
+    /// As `open`; `Missing` if there is no such folder.
+    pub fn open_existing(address: &str) -> Result<Self, Error> {
+        if !address.is_empty() && !address.contains("://") && !FsPath::new(address).is_dir() {
+            return Err(Error::Missing(address.to_owned()));
+        }
+        Self::open(address)
     }
 
     /// Makes sure that a second write of the same name is refused.

@@ -2,9 +2,8 @@
 
 use clap::Args;
 
-use super::{Places, stop_when_asked, worker};
+use super::{Places, reader, stop_when_asked};
 use crate::archive::restore;
-use crate::metrics::Metrics;
 
 const EXAMPLES: &str = "Examples:
   cellaflow-compactor restore 01980c5e-7d1a-7c3e-8f00-1c2d3e4f5a6b
@@ -29,8 +28,7 @@ pub(super) struct Restore {
 
 #[expect(clippy::print_stdout, reason = "what was restored is what the command is run for")]
 pub(super) async fn run(asked: &Restore) -> Result<(), String> {
-    let worker = worker(&asked.places, &Metrics::new(), stop_when_asked()).await;
-    let worker = worker.map_err(|problem| problem.text)?;
+    let worker = reader(&asked.places, stop_when_asked()).await?;
     let restored = restore::lineage(&worker, &asked.session).await.map_err(|error| error.to_string())?;
     match (restored, asked.json) {
         (None, false) => println!("session {} is not archived: there is nothing to restore", asked.session),

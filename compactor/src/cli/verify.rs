@@ -9,10 +9,9 @@ use serde_json::json;
 use v1::operator_service_client::OperatorServiceClient;
 use v1::verify_ledger_response::Body;
 
-use super::{Places, stop_when_asked, worker};
+use super::{Places, reader, stop_when_asked};
 use crate::archive::Worker;
 use crate::archive::walk::{self, Walked};
-use crate::metrics::Metrics;
 
 const EXAMPLES: &str = "Examples:
   cellaflow-compactor verify --archive /var/lib/cellaflow/archive
@@ -40,12 +39,21 @@ pub(super) struct Verify {
 }
 
 pub(super) async fn run(asked: &Verify) -> Result<(), String> {
-    let worker = worker(&asked.places, &Metrics::new(), stop_when_asked()).await;
-    let worker = worker.map_err(|problem| problem.text)?;
+    let mut stop = stop_when_asked();
+    let worker = reader(&asked.places, stop.clone()).await?;
     let progress = progress();
-    let (ledger, mut faults) = ledger(&worker, asked.payloads, &progress).await?;
     let show = |events| progress.set_message(format!("archive: {events} events"));
-    let walked = walk::archive(&worker, &show).await.map_err(|error| error.to_string())?;
+    let walk = async {
+        let (ledger, faults) = ledger(&worker, asked.payloads, &progress).await?;
+        let walked = walk::archive(&worker, &show).await.map_err(|error| error.to_string())?;
+        Ok::<_, String>((ledger, faults, walked))
+    };
+    let (ledger, mut faults, walked) = tokio::select! {
+        walked = walk => walked?,
+        _ = stop.wait_for(|stop| *stop) => {
+            return Err("stopped before the end of the walk: nothing is proven; run it again".to_owned());
+        }
+    };
     progress.finish_and_clear();
     faults.extend(walked.faults.iter().cloned());
     say(asked.json, &ledger, &walked, &faults);

@@ -74,7 +74,10 @@ fn h2_a_child_that_is_continued_ends_with_its_last_successor() {
     assert_eq!(successor.parent, story.model.heads[&session(2)].parent);
     story.ok(acquire(5, lease(B, None), None));
     story.ok(append(session(5), 1, Op::Fail { failure: payload(8) }));
+    let told = |story: &Story| !story.head().awaits_child("c");
+    assert!(!told(&story), "the wait names session 2: no session of the chain may leave for the archive");
     let Body::ChildEnded(ended) = bring_back(&mut story, 5) else { panic!() };
+    assert!(told(&story));
     assert_eq!((ended.child, ended.ended), (session(2), session(5)));
     assert_eq!(ended.end, ChildEnd::Failed(payload(8)));
 }
