@@ -30,6 +30,16 @@ impl Engine {
         }
     }
 
+    /// Runs the compactor to its end with further environment.
+    pub async fn compactor_with(&self, arguments: &[&str], env: &[(&str, &str)]) -> Ran {
+        let output = self.compactor_command(arguments).envs(env.iter().copied()).output().await.unwrap();
+        Ran {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     /// Runs a command of the compactor that has nothing to do with an archive.
     pub async fn compactor_without_archive(&self, arguments: &[&str]) -> Ran {
         let output = self.compactor_bare(arguments).output().await.unwrap();

@@ -19,7 +19,7 @@ pub fn python() -> PathBuf {
     path
 }
 
-/// A program of this crate, for example `readers/count_once.py`, ready for its arguments.
+/// A program of this crate, for example `python/count_once.py`, ready for its arguments.
 pub fn program(name: &str) -> Command {
     let mut command = Command::new(python());
     command.arg("-B").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(name));

@@ -8,7 +8,9 @@ use futures::TryStreamExt as _;
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use object_store::{
+    Certificate, ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
+};
 
 /// Why the store did not do as it was told.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +23,9 @@ pub enum Error {
     /// There is no such folder.
     #[error("there is no archive at {0}: is --archive the folder that `run` writes to?")]
     Missing(String),
+    /// What AWS_CA_BUNDLE names cannot be used.
+    #[error("AWS_CA_BUNDLE {0} cannot be used: {1}; name a file of PEM certificates, or none")]
+    Authorities(String, String),
     /// The store failed.
     #[error("the archive store failed: {0}")]
     Store(#[from] object_store::Error),
@@ -55,7 +60,7 @@ impl Store {
     pub fn open(address: &str) -> Result<Self, Error> {
         if let Some(rest) = address.strip_prefix("s3://") {
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            let inner = AmazonS3Builder::from_env().with_bucket_name(bucket).build()?;
+            let inner = s3_builder()?.with_bucket_name(bucket).build()?;
             return Ok(Self { inner: Arc::new(inner), prefix: Path::from(prefix) });
         }
         if address.is_empty() || address.contains("://") {
@@ -169,6 +174,22 @@ impl Store {
         let rest = location.prefix_match(&self.prefix);
         rest.map_or_else(|| location.to_string(), |parts| parts.collect::<Path>().to_string())
     }
+}
+
+/// Endpoint, region and keys as AWS_* variables say; AWS_CA_BUNDLE names authorities of a store of one's own.
+fn s3_builder() -> Result<AmazonS3Builder, Error> {
+    let builder = AmazonS3Builder::from_env();
+    let Some(bundle) = std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()) else {
+        return Ok(builder);
+    };
+    let unreadable = |problem: String| Error::Authorities(bundle.display().to_string(), problem);
+    let pem = std::fs::read(&bundle).map_err(|error| unreadable(error.to_string()))?;
+    let authorities = Certificate::from_pem_bundle(&pem).map_err(|error| unreadable(error.to_string()))?;
+    // Options that are given as a whole take the place of those from the environment.
+    let plain = std::env::var("AWS_ALLOW_HTTP").is_ok_and(|allowed| allowed == "true");
+    let options = ClientOptions::new().with_allow_http(plain);
+    let add = |options: ClientOptions, authority| options.with_root_certificate(authority);
+    Ok(builder.with_client_options(authorities.into_iter().fold(options, add)))
 }
 
 fn create() -> PutOptions {

@@ -132,7 +132,7 @@ impl Scene {
                 lines(&mut here, session, &live);
             }
         }
-        let mut command = python::program("readers/count_once.py");
+        let mut command = python::program("python/count_once.py");
         let printed = python::ok(command.arg(self.engine.archive()).arg(&expected).arg(&live_file));
         let counted: serde_json::Value = serde_json::from_str(&printed).unwrap();
         let (total, found) = (counted["expected"].as_u64(), counted["live"].as_u64().unwrap());
