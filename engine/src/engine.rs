@@ -144,6 +144,7 @@ fn ledger_settings(limits: &Limits) -> ledger::Settings {
         evidence_bytes_max: limits.evidence_bytes_max,
         guard_retention_ms: limits.guard_retention_ms,
         own_frame_commands_max: ledger::Settings::default().own_frame_commands_max,
+        reclaim_every_ms: limits.reclaim_every_ms,
         payload: ledger::payload::Limits {
             inline_bytes_max: size(limits.inline_bytes_max),
             chunk_bytes: size(limits.chunk_bytes),

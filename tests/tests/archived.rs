@@ -9,6 +9,7 @@ mod archived {
     pub mod gone;
     pub mod kills;
     pub mod repaired;
+    pub mod reclaimed;
     pub mod s3;
     pub mod scene;
     pub mod worker;

@@ -107,6 +107,8 @@ limits! {
     key_retention_ms = 30 * DAY, HOUR => 3_650 * DAY;
     /// Milliseconds after the end of a lineage's last session from which on the compactor may archive it.
     archive_after_ms = 7 * DAY, 0 => 3_650 * DAY;
+    /// Milliseconds between two looks for space of archived sessions that can be given back.
+    reclaim_every_ms = 60 * SECOND, 100 => DAY;
     /// Milliseconds for which the evidence of rolled-back attempts is kept.
     evidence_retention_ms = 7 * DAY, 0 => 3_650 * DAY;
 

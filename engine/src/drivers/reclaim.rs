@@ -20,14 +20,11 @@ use crate::graph::ids::TimeMs;
 use crate::ledger::{Blobs, Handle, Origin, ReadError, Submission};
 use crate::storage::keys::Segment;
 
-/// Time between two looks.
-const LOOK: Duration = Duration::from_secs(60);
-
 /// Looks from time to time; ends when the ledger does.
 pub async fn run(ledger: Handle, clock: Arc<dyn Clock>) {
     let mut waiting = Waiting::default();
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(Duration::from_millis(ledger.settings().reclaim_every_ms)).await;
         if let Err(error) = look(&ledger, TimeMs(clock.wall_ms()), &mut waiting).await {
             tracing::warn!(%error, "space of archived sessions could not be given back; it is tried again");
         }

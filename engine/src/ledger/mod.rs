@@ -79,6 +79,8 @@ pub struct Settings {
     pub evidence_bytes_max: u64,
     /// How long idempotency keys are kept after the end of the session that owns them, in ms.
     pub guard_retention_ms: u64,
+    /// How often the space of archived sessions is looked after, in ms.
+    pub reclaim_every_ms: u64,
     /// Limits on payloads.
     pub payload: payload::Limits,
 }
@@ -95,6 +97,7 @@ impl Default for Settings {
             segment_ms: 24 * 60 * 60 * 1_000,
             evidence_bytes_max: 4 * 1024 * 1024,
             guard_retention_ms: 30 * 24 * 60 * 60 * 1_000,
+            reclaim_every_ms: 60 * 1_000,
             payload: payload::Limits::default(),
         }
     }

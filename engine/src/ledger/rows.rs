@@ -116,7 +116,12 @@ impl Changes {
                 self.rows.push((RowName::SessionKey(digest), Row::SessionKey(row)));
             }
             IndexChange::LivePut => self.mark(RowKey::Live(session).bytes()),
-            IndexChange::LiveDelete => self.ops.push(Op::delete(Table::Rows, RowKey::Live(session).bytes())),
+            IndexChange::LiveDelete => {
+                self.ops.push(Op::delete(Table::Rows, RowKey::Live(session).bytes()));
+                if !after.system {
+                    self.mark(RowKey::Ended { system: context.system_of(after)?, session }.bytes());
+                }
+            }
             IndexChange::ListPut => {
                 let system = context.system_of(after)?;
                 self.mark(RowKey::List { system, session }.bytes());
@@ -152,6 +157,9 @@ impl Changes {
                 }
             }
             IndexChange::Stub { session, row } => {
+                // What the archive does is journaled in the namespace's system session.
+                let ended = RowKey::Ended { system: after.session, session };
+                self.ops.push(Op::delete(Table::Rows, ended.bytes()));
                 self.row(Table::Rows, RowKey::Stub(session).bytes(), &row);
                 self.moved.push(session);
             }
@@ -165,7 +173,12 @@ impl Changes {
                 let range = KeyRange::lineage(Segment(segment), lineage);
                 self.ops.push(Op::delete_range(Table::Ledger, range));
             }
-            IndexChange::Return(restore) => self.come_back(&restore, context)?,
+            IndexChange::Return(restore) => {
+                for session in &restore.sessions {
+                    self.mark(RowKey::Ended { system: after.session, session: *session }.bytes());
+                }
+                self.come_back(&restore, context)?;
+            }
             IndexChange::Dead { segment, bytes, back } => self.dead(Segment(segment), bytes, back, context),
             IndexChange::TokenPut { secret_hash, row } => {
                 self.row(Table::Rows, RowKey::Token(secret_hash).bytes(), &row);
@@ -381,7 +394,7 @@ pub(super) fn namespace_info(row: &NamespaceRow) -> NamespaceInfo {
 /// The session that a list key names.
 pub(super) fn listed(key: &[u8]) -> Result<SessionId, ReadError> {
     match parse(key)? {
-        RowKey::List { session, .. } => Ok(session),
+        RowKey::List { session, .. } | RowKey::Ended { session, .. } => Ok(session),
         other => Err(misplaced(&other)),
     }
 }

@@ -373,7 +373,7 @@ fn cold(
     before: TimeMs,
     after: Option<SessionId>,
 ) -> Result<v1::ListColdResponse, ReadError> {
-    let (heads, next) = reader.oldest(info.system, after, LIST_ROWS)?;
+    let (heads, next) = reader.ended(info.system, after, LIST_ROWS)?;
     let mut lineages = Vec::new();
     // Sessions come in the order of their ids. One that was imported may have ended long before those that follow began:
     // there is no first one after which nothing is cold.

@@ -30,6 +30,7 @@
 //!          15   claim 16                                  archive commit whose manifest is not published yet
 //!          16   session 16                                stub of a session that is or was archived
 //!          38   segment 4                                 segment: what in it is dead and not given back
+//!          39   system session 16, session 16             ended: in a namespace, and not archived, by creation
 //!          reserved: 40 price file
 //! ledger   segment 4, lineage 16, kind
 //!          01                                             lineage: salt, creation
@@ -88,6 +89,7 @@ mod row {
     pub(super) const COMMIT: u8 = 0x15;
     pub(super) const STUB: u8 = 0x16;
     pub(super) const SEGMENT: u8 = 0x38;
+    pub(super) const ENDED: u8 = 0x39;
 
     /// Named now so that nothing else takes it: price file.
     pub(super) const RESERVED: [u8; 1] = [0x40];
@@ -244,6 +246,13 @@ pub enum RowKey<'a> {
     Stub(SessionId),
     /// What of a segment is dead and not given back.
     Segment(Segment),
+    /// A session that has ended and is not archived: what the archive looks at.
+    Ended {
+        /// The namespace's system session.
+        system: SessionId,
+        /// The session.
+        session: SessionId,
+    },
 }
 
 /// Parts of what is kept of a guarded step.
@@ -299,6 +308,9 @@ impl<'a> RowKey<'a> {
             RowKey::Commit(claim) => Writer::row(row::COMMIT, 1 + ID).put(&claim.0),
             RowKey::Stub(session) => Writer::row(row::STUB, 1 + ID).put(&session.0),
             RowKey::Segment(segment) => Writer::row(row::SEGMENT, 1 + U32).put(&segment.0.to_be_bytes()),
+            RowKey::Ended { system, session } => {
+                Writer::row(row::ENDED, Self::LIST_BYTES).put(&system.0).put(&session.0)
+            }
         }
         .finish()
     }
@@ -343,6 +355,7 @@ impl<'a> RowKey<'a> {
             row::COMMIT => RowKey::Commit(ClaimId(reader.take()?)),
             row::STUB => RowKey::Stub(reader.session()?),
             row::SEGMENT => RowKey::Segment(Segment(reader.u32()?)),
+            row::ENDED => RowKey::Ended { system: reader.session()?, session: reader.session()? },
             _ => return None,
         };
         reader.end(key)

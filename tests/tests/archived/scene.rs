@@ -79,6 +79,23 @@ impl Scene {
         sessions
     }
 
+    /// Runs sessions with one step and this output to their end, one after the other.
+    pub async fn large(&mut self, count: usize, output: impl Fn() -> v1::Payload) -> Vec<String> {
+        let client = self.engine.client().await;
+        let worker = Worker::connect(&client).await;
+        let _alive = worker.stay_alive();
+        let mut sessions = Vec::new();
+        for n in 0..count {
+            let session = worker.begin(&format!("large-{n}")).await;
+            worker.append(&session, 1, completed("large", output())).await.expect("the run may append");
+            let end = session_completed(payload::literal("\"done\""));
+            worker.append(&session, 1, end).await.expect("the run may end");
+            self.record(&client, &session).await;
+            sessions.push(session);
+        }
+        sessions
+    }
+
     /// Notes what a session consists of.
     pub async fn record(&mut self, client: &Client, session: &str) {
         self.before.insert(session.to_owned(), events::all(client, session).await);
@@ -249,7 +266,7 @@ pub async fn replay(client: &Client, session: &str) -> Result<Vec<Event>, tonic:
 }
 
 /// A session's events in the ledger; `None`: they are in the archive.
-async fn live(client: &Client, session: &str) -> Option<Vec<Event>> {
+pub async fn live(client: &Client, session: &str) -> Option<Vec<Event>> {
     match replay(client, session).await {
         Ok(events) => Some(events),
         Err(status) => {

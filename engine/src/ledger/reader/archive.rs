@@ -66,10 +66,32 @@ impl Reader {
         after: Option<SessionId>,
         max: usize,
     ) -> Result<(Vec<Arc<Head>>, Option<SessionId>), ReadError> {
-        let snapshot = self.snapshot()?;
-        let range = KeyRange::list(system);
         let after = after.map(|session| RowKey::List { system, session }.bytes());
-        let scan = Scan { after: after.as_deref(), rows_max: max, ..Scan::forward(Table::Rows, &range) };
+        self.heads_of(&KeyRange::list(system), after, max)
+    }
+
+    /// The same of sessions that have ended and are not archived.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn ended(
+        &self,
+        system: SessionId,
+        after: Option<SessionId>,
+        max: usize,
+    ) -> Result<(Vec<Arc<Head>>, Option<SessionId>), ReadError> {
+        let after = after.map(|session| RowKey::Ended { system, session }.bytes());
+        self.heads_of(&KeyRange::ended(system), after, max)
+    }
+
+    fn heads_of(
+        &self,
+        range: &KeyRange,
+        after: Option<Bytes>,
+        max: usize,
+    ) -> Result<(Vec<Arc<Head>>, Option<SessionId>), ReadError> {
+        let snapshot = self.snapshot()?;
+        let scan = Scan { after: after.as_deref(), rows_max: max, ..Scan::forward(Table::Rows, range) };
         let page = snapshot.scan(&scan)?;
         let mut heads = Vec::with_capacity(page.rows.len());
         let mut last = None;

@@ -101,6 +101,11 @@ impl KeyRange {
         KeyRange::prefix(Writer::row(row::LIST, RowKey::LIST_BYTES).put(&system.0).0)
     }
 
+    /// A namespace's sessions that have ended and are not archived, oldest first.
+    pub fn ended(system: SessionId) -> Self {
+        KeyRange::prefix(Writer::row(row::ENDED, RowKey::LIST_BYTES).put(&system.0).0)
+    }
+
     /// A namespace's sessions with a label, oldest first.
     pub fn label(system: SessionId, label: [u8; 16]) -> Self {
         KeyRange::prefix(Writer::row(row::LABEL, RowKey::LABEL_BYTES).put(&system.0).put(&label).0)

@@ -33,6 +33,7 @@ fn row_keys_are_pinned() {
             format!("30{}{s}", "55".repeat(16)),
         ),
         (RowKey::Live(SESSION), format!("31{s}")),
+        (RowKey::Ended { system: SESSION, session: SESSION }, format!("39{s}{s}")),
         (
             RowKey::ToStart { by: SessionId([0x55; 16]), session: SESSION },
             format!("34{}{s}", "55".repeat(16)),
