@@ -8,8 +8,8 @@ use cellaflow_tests::client::refusal;
 mod archived {
     pub mod gone;
     pub mod kills;
-    pub mod repaired;
     pub mod reclaimed;
+    pub mod repaired;
     pub mod s3;
     pub mod scene;
     pub mod worker;
