@@ -3,7 +3,8 @@
  *
  * Owns: the words around the figures. Never: measures, rounds a figure up.
  */
-import type { Figure } from "../run.js";
+import type { Floor } from "../floor.js";
+import type { Figure, Figures } from "../run.js";
 import { shown } from "./chart.js";
 import { charts } from "./charts.js";
 import { GOALS } from "./goals.js";
@@ -156,20 +157,16 @@ function growthText(summary: Summary): string[] {
   ];
 }
 
-function floorText({ floor, core, rows }: Summary): string {
-  const ours = rows.find(({ id }) => id === "seq_1k")?.outcomes.cellaflow?.medians;
+function floorText(summary: Summary): string {
+  const { floor, core } = summary;
   const parts = ["## The floor"];
   if (floor === undefined) parts.push("Not measured.");
   else {
     parts.push(
       "What the disk and RocksDB without anything around it take on this machine, in the same run:",
       `| | |\n|---|---:|\n| 1 KB appended to a file and synced | ${shown(floor.sync_p50_ms)} ms |\n| one synced put of 1 KB | ${shown(floor.seq_1k_p50_ms)} ms (${shown(floor.seq_1k_per_s)}/s) |\n| synced batches of 64 puts of 1 KB | ${shown(floor.batch_64_per_s)} puts/s |\n| one synced put of 100 KB | ${shown(floor.seq_100k_p50_ms)} ms |\n| 10,000 puts of 1 KB read in order | ${shown(floor.scan_10000_ms)} ms |`,
-    );
-  }
-  if (floor !== undefined && ours?.p50_ms !== undefined) {
-    const rest = ours.p50_ms - floor.sync_p50_ms;
-    parts.push(
-      `Of our ${shown(ours.p50_ms)} ms per step one at a time, ${shown(floor.sync_p50_ms)} ms are the sync. The other ${shown(rest)} ms are the way there and back: TLS and HTTP/2 on both sides, Node's event loop, and the threads between socket and disk; the processes' own CPU time in it is ${shown((ours.worker_cpu_ms_per_step ?? 0) + (ours.server_cpu_ms_per_step ?? 0))} ms.`,
+      "How far we are from it, and what lies between:",
+      distances(summary, floor),
     );
   }
   if (core !== undefined) {
@@ -177,11 +174,51 @@ function floorText({ floor, core, rows }: Summary): string {
       (one) => `| ${one.callers} | ${shown(one.core_per_s)} | ${shown(one.raw_per_s)} | ${shown(one.ratio)} |`,
     );
     parts.push(
-      "The core alone (commands decided, hashed, chained, synced; no network) beside raw RocksDB with the same puts in batches of as many steps as there are callers; what lies between the two is deciding, hashing and encoding, and two changes of thread per commit:",
+      "The core alone (commands decided, hashed, chained, synced; no network) beside raw RocksDB with the same puts in batches of as many steps as there are callers; what lies between the two is deciding, hashing and encoding, the mark that is written after each sync, and at one caller two changes of thread:",
       `| callers | core steps/s | raw steps/s | share |\n|---:|---:|---:|---:|\n${lines.join("\n")}`,
     );
   }
   return parts.join("\n\n");
+}
+
+function distances({ rows }: Summary, floor: Floor): string {
+  const of = (row: string): Figures => rows.find(({ id }) => id === row)?.outcomes.cellaflow?.medians ?? {};
+  const lines = [
+    [
+      "1 KB, one at a time",
+      of("seq_1k").p50_ms,
+      floor.sync_p50_ms,
+      "ms",
+      "TLS and HTTP/2 on both sides, Node's event loop, six wake-ups of threads",
+    ],
+    [
+      "100 KB, one at a time",
+      of("seq_100k").p50_ms,
+      floor.seq_100k_p50_ms,
+      "ms",
+      "JSON, copies, encryption and digests of 100 KB in both processes",
+    ],
+    [
+      "64 at once",
+      of("conc_1k").steps_per_s,
+      floor.batch_64_per_s,
+      "steps/s",
+      "CPU: two cores serve Node, TLS and the engine; a step is three puts",
+    ],
+    [
+      "replay of 10,000",
+      of("replay_10000").replay_ms,
+      floor.scan_10000_ms,
+      "ms",
+      "Node: decoding, one macrotask per outcome, the workflow's own code, in a process that has just started",
+    ],
+  ] as const;
+  const written = lines.flatMap(([what, ours, below, unit, between]) => {
+    if (ours === undefined) return [];
+    const factor = unit === "steps/s" ? below / ours : ours / below;
+    return [`| ${what} | ${shown(ours)} ${unit} | ${shown(below)} ${unit} | ${shown(factor)} | ${between} |`];
+  });
+  return `| | ours | floor | times | what lies between |\n|---|---:|---:|---:|---|\n${written.join("\n")}`;
 }
 
 function method({ contenders }: Summary): string {
